@@ -1,0 +1,1 @@
+//! Cluster manager: membership, discovery, health checks, outliers, breakers, pools.

@@ -1,0 +1,1 @@
+//! The compile contract: YAML and JSON with positions to an immutable snapshot.

@@ -1,0 +1,1 @@
+//! One directory per Envoy extension, and the registry that lists them.

@@ -1,0 +1,1 @@
+//! The runtime contract: filter traits, factories, Step, Stream.

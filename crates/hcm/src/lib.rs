@@ -1,0 +1,1 @@
+//! HTTP connection manager: the stream driver, the terminal router, retries and timeouts.

@@ -1,0 +1,1 @@
+//! Ordered header multi-map over one arena, and the well-known names.

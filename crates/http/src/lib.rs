@@ -1,0 +1,1 @@
+//! HTTP/1 codec behind version-neutral stream events.

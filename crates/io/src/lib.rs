@@ -1,0 +1,1 @@
+//! Sockets, original destination, buffers and watermarks, splice, log files.

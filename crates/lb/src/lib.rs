@@ -1,0 +1,1 @@
+//! Host sets, priorities, localities, panic, and every balancing algorithm.

@@ -1,0 +1,1 @@
+//! String, header, path, CIDR, port and query matching; compiled once; pure.

@@ -1,0 +1,1 @@
+//! Compiled route tables: virtual host, match, rewrite, weighted choice, redirect.

@@ -1,0 +1,1 @@
+//! Listener manager, workers, admin endpoints, and the composition root.

@@ -1,0 +1,1 @@
+//! Counters, gauges and histograms in per-worker cells, under Envoy's names.

@@ -1,0 +1,1 @@
+//! Per-stream facts, response flags and the access-log format compiler.
