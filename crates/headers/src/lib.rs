@@ -1,1 +1,21 @@
-//! Ordered header multi-map over one arena, and the well-known names.
+//! The header multi-map that every part of the data plane reads and writes.
+//!
+//! Owns: the ordered map ([`HeaderMap`]), compiled names ([`HeaderName`]) and the table of well-known names
+//! ([`Known`]). Does not own: parsing or serialising of any HTTP version, nor any policy about headers.
+//!
+//! A map keeps all names and values in one growing byte arena; an entry is a pair of offsets. Filling a map from a
+//! parsed head is one copy, an entry costs no allocation, and clearing keeps the memory for the next message.
+//!
+//! *Invariant*: names in a map are lower case, and no value holds CR, LF or NUL. What a parser hands over was checked
+//! by the parser; what a filter sets is sanitised here. Serialising a map can therefore never split a message.
+
+mod known;
+mod map;
+mod name;
+
+pub use known::Known;
+pub use map::{HeaderMap, HeadersTooLarge, Iter};
+pub use name::{HeaderName, InvalidHeaderName};
+
+#[cfg(test)]
+mod tests;
