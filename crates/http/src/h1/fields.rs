@@ -1,0 +1,1 @@
+//! Rules for header fields that requests and responses share.
