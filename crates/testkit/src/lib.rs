@@ -1,1 +1,19 @@
-//! Scripted origins, in-memory I/O, network-namespace hosts, and assertions. Development only.
+//! What tests and differential runs need around a proxy: a scripted origin, a raw HTTP/1 client, reserved ports, a
+//! process runner, readers of statistics and access logs, and an in-memory byte stream. Development only.
+//!
+//! Plain blocking threads throughout: a test reads top to bottom, and a stuck peer ends in a timeout that is reported as
+//! an outcome. Nothing here decides what is right; it plays a script and records what it saw.
+
+pub mod access_log;
+pub mod client;
+pub mod gate;
+pub mod memory;
+pub mod message;
+pub mod origin;
+pub mod port;
+pub mod process;
+pub mod stats;
+
+/// How long a blocking wait lasts before it is reported as timed out. Long enough for a loaded machine, short enough that a
+/// hanging proxy is noticed.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
