@@ -1,0 +1,1 @@
+//! Turns stats into text.

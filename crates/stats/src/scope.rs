@@ -1,0 +1,132 @@
+//! Scopes: a name prefix, and the tags that are known when it is made.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::codes::CodeCounters;
+use crate::group::{Counter, Descriptor, Gauge, Group, Histogram, Kind, Unit};
+use crate::store::StoreInner;
+
+/// A prefix for names, `cluster.foo`, without a dot at the end. Clones share it.
+#[derive(Clone)]
+pub struct Scope {
+    pub(crate) inner: Arc<ScopeInner>,
+}
+
+pub(crate) struct ScopeInner {
+    pub(crate) store: Arc<StoreInner>,
+    pub(crate) prefix: Box<str>,
+    /// Tags given by the maker; each value is a segment of `prefix`.
+    pub(crate) tags: Box<[(Box<str>, Box<str>)]>,
+    dynamic: Mutex<Option<Box<Dynamic>>>,
+}
+
+type Dynamic = HashMap<(Kind, Box<str>), Arc<Group>>;
+
+static ONE_COUNTER: Descriptor = Descriptor { counters: &[""], ..Descriptor::EMPTY };
+static ONE_GAUGE: Descriptor = Descriptor { gauges: &[""], ..Descriptor::EMPTY };
+static ONE_HISTOGRAM: [Descriptor; 5] = [
+    one_histogram(Unit::Unspecified),
+    one_histogram(Unit::Milliseconds),
+    one_histogram(Unit::Microseconds),
+    one_histogram(Unit::Bytes),
+    one_histogram(Unit::Percent),
+];
+
+const fn one_histogram(unit: Unit) -> Descriptor {
+    let histograms: &'static [(&'static str, Unit)] = match unit {
+        Unit::Unspecified => &[("", Unit::Unspecified)],
+        Unit::Milliseconds => &[("", Unit::Milliseconds)],
+        Unit::Microseconds => &[("", Unit::Microseconds)],
+        Unit::Bytes => &[("", Unit::Bytes)],
+        Unit::Percent => &[("", Unit::Percent)],
+    };
+    Descriptor { histograms, ..Descriptor::EMPTY }
+}
+
+impl ScopeInner {
+    pub(crate) fn new(store: Arc<StoreInner>, prefix: &str, tags: &[(&str, &str)]) -> Self {
+        Self {
+            store,
+            prefix: prefix.trim_end_matches('.').into(),
+            tags: tags.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
+            dynamic: Mutex::new(None),
+        }
+    }
+}
+
+impl Scope {
+    /// The prefix, without a dot at the end.
+    pub fn prefix(&self) -> &str {
+        &self.inner.prefix
+    }
+
+    /// A scope below this one: `prefix.name`. It keeps the tags of this one.
+    pub fn child(&self, name: &str) -> Scope {
+        self.child_with_tags(name, &[])
+    }
+
+    /// A scope below this one with more tags; each value should be a segment of `name`.
+    pub fn child_with_tags(&self, name: &str, tags: &[(&str, &str)]) -> Scope {
+        let inner = &self.inner;
+        let prefix = join(&inner.prefix, name);
+        let all: Vec<(&str, &str)> =
+            inner.tags.iter().map(|(name, value)| (&**name, &**value)).chain(tags.iter().copied()).collect();
+        Scope { inner: Arc::new(ScopeInner::new(inner.store.clone(), &prefix, &all)) }
+    }
+
+    /// Adds a group under this prefix. The generated `register` of a group calls it.
+    pub fn register(&self, descriptor: &'static Descriptor) -> Arc<Group> {
+        StoreInner::register(self.inner.clone(), descriptor)
+    }
+
+    /// Counters by response code: `upstream_rq_503`, `upstream_rq_5xx`, `upstream_rq_completed`.
+    pub fn code_counters(&self, name: &str) -> CodeCounters {
+        CodeCounters::register(self, name)
+    }
+
+    /// A counter whose name is known only at run time. It lives as long as any clone of this scope, takes
+    /// a lock to find, and appears in the output at once.
+    pub fn dynamic_counter(&self, name: &str) -> Counter {
+        Counter::new(self.dynamic(Kind::Counter, name, &ONE_COUNTER))
+    }
+
+    /// A gauge whose name is known only at run time; as [`Scope::dynamic_counter`].
+    pub fn dynamic_gauge(&self, name: &str) -> Gauge {
+        Gauge::new(self.dynamic(Kind::Gauge, name, &ONE_GAUGE))
+    }
+
+    /// A histogram whose name is known only at run time; as [`Scope::dynamic_counter`]. The unit of the
+    /// first call for a name counts.
+    pub fn dynamic_histogram(&self, name: &str, unit: Unit) -> Histogram {
+        let descriptor = &ONE_HISTOGRAM[unit as usize];
+        Histogram::new(self.dynamic(Kind::Histogram, name, descriptor))
+    }
+
+    fn dynamic(&self, kind: Kind, name: &str, descriptor: &'static Descriptor) -> Arc<Group> {
+        let mut guard = self.inner.dynamic.lock().unwrap_or_else(PoisonError::into_inner);
+        let stats = guard.get_or_insert_default();
+        stats.entry((kind, name.into())).or_insert_with(|| self.child(name).register(descriptor)).clone()
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Scope").field(&self.inner.prefix).finish()
+    }
+}
+
+/// `prefix.name`, or the one that is not empty.
+pub(crate) fn join(prefix: &str, name: &str) -> String {
+    match (prefix.is_empty(), name.is_empty()) {
+        (true, _) => name.to_owned(),
+        (_, true) => prefix.to_owned(),
+        _ => format!("{prefix}.{name}"),
+    }
+}
+
+/// A name as Envoy puts it into stat names: `:` and NUL become `_` (`127.0.0.1:80` → `127.0.0.1_80`).
+pub fn sanitize(name: &str) -> String {
+    name.replace("://", "_").replace([':', '\0'], "_")
+}
