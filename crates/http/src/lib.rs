@@ -8,6 +8,7 @@
 //!
 //! Does not own: which requests are wanted (the HTTP connection manager's job), or where they go.
 
+pub mod connection;
 pub mod h1;
 mod reason;
 mod reset;

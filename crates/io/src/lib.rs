@@ -1,1 +1,4 @@
 //! Sockets, original destination, buffers and watermarks, splice, log files.
+
+pub mod buffer;
+pub mod transport;

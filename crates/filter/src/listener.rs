@@ -1,0 +1,53 @@
+//! Listener filters: what looks at a new connection before a filter chain is chosen.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What listener filters found out, for the filter chain match and the logs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Peeked {
+    /// Where the connection was going before it was redirected here; the filter chain match uses it as the local address.
+    pub original_destination: Option<SocketAddr>,
+    /// The client's address as a proxy in front told it.
+    pub client: Option<SocketAddr>,
+    /// `raw_buffer` or `tls`; none if no filter looked.
+    pub transport_protocol: Option<&'static str>,
+    /// Application protocols: ALPN, or what the bytes look like (`http/1.1`, `h2c`).
+    pub application_protocols: Vec<Arc<str>>,
+    /// Server name of a TLS hello.
+    pub server_name: Option<Arc<str>>,
+}
+
+/// What a listener filter answers to the bytes so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeekStep {
+    /// Done; on to the next filter.
+    Next,
+    /// Not enough bytes to tell; call again with more.
+    More,
+    /// Close the connection.
+    Close,
+}
+
+/// One listener filter of one connection. It sees bytes without consuming them.
+pub trait ListenerFilter {
+    /// How many bytes it may need to see at most; 0 for a filter that only asks the socket.
+    fn max_bytes(&self) -> usize;
+
+    /// Looks at the bytes received so far; for a filter with `max_bytes` 0, `data` is empty. `end` says that the client
+    /// sent all it will, or that `max_bytes` were reached: [`PeekStep::More`] then counts as `Next`.
+    fn peek(&mut self, socket: &tokio::net::TcpStream, data: &[u8], end: bool, peeked: &mut Peeked) -> PeekStep;
+}
+
+/// Makes listener filters.
+pub trait ListenerFilterFactory: Send + Sync {
+    /// A filter for one connection.
+    fn create(&self) -> Box<dyn ListenerFilter>;
+
+    /// Destination ports for which the filter is skipped (`ListenerFilter.filter_disabled`), decided on the address that
+    /// the connection came in on.
+    fn disabled_for(&self, destination_port: u16) -> bool {
+        let _ = destination_port;
+        false
+    }
+}

@@ -1,0 +1,120 @@
+//! Network filters: what runs on the bytes of a connection.
+
+use crate::{AccessLogs, Completed, ConnectionRegistry, Drain, Registration, Work, Worker};
+use bytes::BytesMut;
+use nuncio_io::transport::Transport;
+use nuncio_stats::Store;
+use nuncio_stream_info::ConnectionInfo;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a network filter answers to a new connection.
+#[derive(Debug)]
+pub enum OpenStep {
+    /// On to the next filter.
+    Next,
+    /// Close the connection; the text is its `%CONNECTION_TERMINATION_DETAILS%`.
+    Close(&'static str),
+    /// Nothing further happens until the work is done; then `resume` is asked.
+    Await(Work),
+}
+
+/// What a network filter answers to bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkStep {
+    /// On to the next filter with whatever is left in the buffer.
+    Next,
+    /// The bytes stay here until more come.
+    Hold,
+    /// Close the connection.
+    Close,
+}
+
+/// A filter that is not the last of its chain.
+pub trait NetworkFilter {
+    /// The connection was accepted and its filter chain chosen.
+    fn on_open(&mut self, connection: &Connection) -> OpenStep {
+        let _ = connection;
+        OpenStep::Next
+    }
+
+    /// The work of [`OpenStep::Await`] is done.
+    fn resume(&mut self, connection: &Connection, done: Completed) -> OpenStep {
+        let _ = (connection, done);
+        OpenStep::Next
+    }
+
+    /// Bytes from the downstream.
+    fn on_read(&mut self, data: &mut BytesMut, end: bool) -> NetworkStep {
+        let _ = (data, end);
+        NetworkStep::Next
+    }
+
+    /// Bytes to the downstream.
+    fn on_write(&mut self, data: &mut BytesMut, end: bool) -> NetworkStep {
+        let _ = (data, end);
+        NetworkStep::Next
+    }
+}
+
+/// Makes network filters.
+pub trait NetworkFilterFactory: Send + Sync {
+    /// A filter for one connection.
+    fn create(&self, worker: &Rc<Worker>) -> Box<dyn NetworkFilter>;
+
+    /// Whether its filters look at bytes. One that only decides on `on_open` leaves the bytes to the kernel.
+    fn looks_at_bytes(&self) -> bool {
+        false
+    }
+}
+
+/// The last filter of a chain: it owns the connection.
+pub trait TerminalFilter {
+    /// Serves the connection until it is over. Dropping the future closes it at once.
+    fn serve(self: Box<Self>, connection: Connection) -> Pin<Box<dyn Future<Output = ()>>>;
+}
+
+/// Makes terminal filters. One per filter chain, shared by all workers; what a worker needs of its own it keeps in the
+/// worker's [`crate::Services`].
+pub trait TerminalFilterFactory: Send + Sync {
+    /// Serves `connection` until it is over. The future runs on the worker's thread; dropping it closes the connection.
+    fn serve(&self, connection: Connection) -> Pin<Box<dyn Future<Output = ()>>>;
+}
+
+/// An accepted connection whose filter chain was chosen.
+pub struct Connection {
+    /// The bytes.
+    pub transport: Transport,
+    /// Addresses, names and ids.
+    pub info: Arc<ConnectionInfo>,
+    /// The worker that the connection lives on.
+    pub worker: Rc<Worker>,
+    /// The draining state of its listener.
+    pub drain: Rc<Drain>,
+    /// Its place among the open connections.
+    pub registration: Registration,
+    /// Bytes that may be buffered for a peer that does not read (`per_connection_buffer_limit_bytes`).
+    pub buffer_limit: u32,
+    /// The listener's access logs, written when the connection ends.
+    pub access_logs: AccessLogs,
+}
+
+impl Connection {
+    /// A connection outside any listener: for tests.
+    pub fn detached(transport: Transport, info: Arc<ConnectionInfo>, worker: Rc<Worker>) -> Connection {
+        Connection {
+            transport,
+            info,
+            worker,
+            drain: Drain::new(),
+            registration: ConnectionRegistry::new().register(),
+            buffer_limit: 1024 * 1024,
+            access_logs: AccessLogs::from([]),
+        }
+    }
+}
+
+/// The store that a worker's stats live in; a service of every worker.
+pub struct StatsStore(pub Arc<Store>);

@@ -1,0 +1,116 @@
+//! One byte stream, whatever carries it.
+//!
+//! Owns: the dispatch between kernel sockets and other carriers (in-memory pipes in tests, TLS sessions). Does not own:
+//! buffering, framing or any policy.
+
+use bytes::BytesMut;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A carrier other than a kernel socket.
+pub trait TransportSocket: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> TransportSocket for T {}
+
+/// A connected byte stream. It belongs to the worker that accepted or made it.
+pub enum Transport {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A unix stream socket.
+    Unix(UnixStream),
+    /// Anything else: a TLS session, an in-memory pipe.
+    Other(Box<dyn TransportSocket>),
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Transport::Tcp(_) => "Tcp",
+            Transport::Unix(_) => "Unix",
+            Transport::Other(_) => "Other",
+        })
+    }
+}
+
+impl Transport {
+    /// Reads into the spare capacity of `into`, which must not be empty; 0 is the end of the stream. Never calls the
+    /// kernel before the socket is known to be readable. Cancel safe.
+    #[inline]
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
+        crate::buffer::poll_read_spare(into, |spare: &mut ReadBuf<'_>| match self {
+            Transport::Tcp(socket) => Pin::new(socket).poll_read(cx, spare),
+            Transport::Unix(socket) => Pin::new(socket).poll_read(cx, spare),
+            Transport::Other(socket) => Pin::new(socket.as_mut()).poll_read(cx, spare),
+        })
+    }
+
+    /// Writes from one slice.
+    #[inline]
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Tcp(socket) => Pin::new(socket).poll_write(cx, from),
+            Transport::Unix(socket) => Pin::new(socket).poll_write(cx, from),
+            Transport::Other(socket) => Pin::new(socket.as_mut()).poll_write(cx, from),
+        }
+    }
+
+    /// Writes from several slices.
+    #[inline]
+    pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, from: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, from),
+            Transport::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, from),
+            Transport::Other(socket) => Pin::new(socket.as_mut()).poll_write_vectored(cx, from),
+        }
+    }
+
+    /// Pushes what the carrier itself holds back (TLS records); kernel sockets hold nothing.
+    #[inline]
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(_) | Transport::Unix(_) => Poll::Ready(Ok(())),
+            Transport::Other(socket) => Pin::new(socket.as_mut()).poll_flush(cx),
+        }
+    }
+
+    /// Ends the writing half; the peer reads end of stream.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Transport::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Transport::Other(socket) => Pin::new(socket.as_mut()).poll_shutdown(cx),
+        }
+    }
+
+    /// Whether the kernel has reported nothing readable on an idle connection. A pooled connection that is not quiet was
+    /// closed by its peer, or received bytes that nobody asked for; either way it must not be used. Costs no system call.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        match self {
+            Transport::Tcp(socket) => socket.poll_read_ready(&mut cx).is_pending(),
+            Transport::Unix(socket) => socket.poll_read_ready(&mut cx).is_pending(),
+            Transport::Other(_) => true,
+        }
+    }
+
+    /// Waits, on behalf of an idle connection, until the peer sends bytes or closes. Consumes nothing.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Transport::Tcp(socket) => socket.poll_read_ready(cx).map(|_| ()),
+            Transport::Unix(socket) => socket.poll_read_ready(cx).map(|_| ()),
+            Transport::Other(_) => Poll::Pending,
+        }
+    }
+
+    /// The TCP socket, if the bytes go through one unchanged.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Transport::Tcp(socket) => Some(socket),
+            Transport::Unix(_) | Transport::Other(_) => None,
+        }
+    }
+}
