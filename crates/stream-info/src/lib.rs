@@ -1,1 +1,36 @@
-//! Per-stream facts, response flags and the access-log format compiler.
+//! What is known of one stream, and the language in which it is logged.
+//!
+//! Owns: the facts of a stream ([`StreamInfo`]) and of the connections and routes it uses, response flags and details,
+//! dynamic metadata, filter state, the format compiler of access logs, header values and local reply bodies
+//! ([`Format`]), and the access-log filters ([`LogFilter`]). Does not own: sinks, files, sockets, clocks or randomness;
+//! points in time and random numbers are passed in.
+//!
+//! *Invariant*: a reset [`StreamInfo`] owns no memory beyond buffers kept for reuse, and writing a compiled format
+//! allocates nothing unless the output buffer has to grow or a value has to be assembled (joined lists, typed values).
+
+mod address;
+mod connection;
+mod context;
+mod filter_state;
+mod flags;
+mod metadata;
+mod stream;
+mod timing;
+mod upstream;
+mod value;
+
+pub mod details;
+
+pub use address::Address;
+pub use connection::{CertificateNames, CloseType, ConnectionInfo, TlsInfo};
+pub use context::{AccessLogType, LogContext};
+pub use filter_state::{
+    ConnectionState, FieldValue, FilterState, FilterStateError, FilterStateObject, LifeSpan, Mutability, PlainString,
+    Sharing,
+};
+pub use flags::{ResponseFlags, UnknownFlag};
+pub use metadata::Metadata;
+pub use stream::{ByteCounts, Protocol, RouteInfo, StreamInfo, TraceInfo, VirtualHostInfo};
+pub use timing::{TimePoint, Timing};
+pub use upstream::{ClusterInfo, HostInfo, Locality, UpstreamInfo};
+pub use value::{Struct, Value, write_json_string};
