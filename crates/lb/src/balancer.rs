@@ -1,0 +1,206 @@
+//! One worker's state of a balancing algorithm.
+
+use crate::edf::Edf;
+use crate::hash::HashTable;
+use crate::host_set::{HostSet, Kind};
+use crate::schedule::{Schedule, Source};
+use crate::{Availability, CommonOptions, Endpoint, Policy, Priorities, PriorityLoad, PrioritySet};
+use std::sync::Arc;
+use std::time::Instant;
+
+#[cfg(test)]
+mod tests;
+
+/// What one choice depends on, and what it found out on the way.
+pub struct Choice<'a, H> {
+    /// The present moment.
+    pub now: Instant,
+    /// The worker's random numbers.
+    pub rng: &'a mut fastrand::Rng,
+    /// What ring hash and Maglev place the request by; at random if there is none.
+    pub hash: Option<u64>,
+    /// Shares that replace the cluster's (a retry priority plugin).
+    pub priority_load: Option<&'a PriorityLoad>,
+    /// True for a host that should not be used, as when an earlier attempt failed there.
+    pub should_skip: Option<&'a mut dyn FnMut(&H) -> bool>,
+    /// How often another host may be looked for when one is skipped (`host_selection_retry_max_attempts`). When none is
+    /// acceptable the last one is used.
+    pub retries: u32,
+    /// Set if the host's priority was in panic.
+    pub panic: bool,
+}
+
+impl<'a, H> Choice<'a, H> {
+    /// A choice without wishes.
+    pub fn new(now: Instant, rng: &'a mut fastrand::Rng) -> Self {
+        Choice { now, rng, hash: None, priority_load: None, should_skip: None, retries: 0, panic: false }
+    }
+}
+
+/// The balancer of one cluster on one worker.
+#[derive(Debug)]
+pub struct Balancer<H> {
+    policy: Arc<Policy>,
+    options: CommonOptions,
+    set: Arc<PrioritySet<H>>,
+    priorities: Priorities,
+    /// The only priority that takes load.
+    only: Option<(usize, Availability)>,
+    states: Vec<PriorityState>,
+}
+
+/// Schedules of one priority. Those that no choice came to are empty.
+#[derive(Debug, Default)]
+struct PriorityState {
+    all: Schedule,
+    healthy: Localities,
+    degraded: Localities,
+}
+
+#[derive(Debug, Default)]
+struct Localities {
+    /// Over the hosts of all localities.
+    together: Schedule,
+    /// Over the localities; `None` until the first choice.
+    scheduler: Option<Edf>,
+    /// Over the hosts of each.
+    each: Vec<Schedule>,
+}
+
+impl<H: Endpoint> Balancer<H> {
+    /// A balancer over these hosts.
+    pub fn new(policy: Arc<Policy>, options: CommonOptions, set: Arc<PrioritySet<H>>) -> Self {
+        let mut this = Balancer {
+            policy,
+            options,
+            set: Arc::new(PrioritySet::default()),
+            priorities: Priorities::default(),
+            only: None,
+            states: Vec::new(),
+        };
+        this.update(set);
+        this
+    }
+
+    /// Hosts, or their health or weights, changed. A round robin goes on where it was.
+    pub fn update(&mut self, set: Arc<PrioritySet<H>>) {
+        self.priorities = Priorities::new(&set, &self.options);
+        self.only = self.priorities.load.only();
+        self.states.resize_with(set.sets().len(), PriorityState::default);
+        for state in &mut self.states {
+            state.all.forget();
+            state.healthy.forget();
+            state.degraded.forget();
+        }
+        self.set = set;
+    }
+
+    /// The hosts that are chosen from.
+    pub fn hosts(&self) -> &Arc<PrioritySet<H>> {
+        &self.set
+    }
+
+    /// Health, load and panic of each priority.
+    pub fn priorities(&self) -> &Priorities {
+        &self.priorities
+    }
+
+    /// A host for one request; `None` if there is none that may be used.
+    #[inline]
+    pub fn choose(&mut self, choice: &mut Choice<'_, H>) -> Option<&H> {
+        let mut attempt = 0;
+        let (priority, position) = loop {
+            let (priority, position) = self.attempt(choice, attempt)?;
+            if attempt >= choice.retries {
+                break (priority, position);
+            }
+            let Some(skip) = &mut choice.should_skip else { break (priority, position) };
+            if !skip(self.set.sets().get(priority)?.hosts().get(position as usize)?) {
+                break (priority, position);
+            }
+            attempt += 1;
+        };
+        self.set.sets().get(priority)?.hosts().get(position as usize)
+    }
+
+    /// One look for a host: its priority, and its position there.
+    #[inline]
+    fn attempt(&mut self, choice: &mut Choice<'_, H>, attempt: u32) -> Option<(usize, u32)> {
+        if matches!(*self.policy, Policy::RingHash(_) | Policy::Maglev(_)) {
+            return self.by_hash(choice, attempt);
+        }
+        let (priority, availability) = match (choice.priority_load, self.only) {
+            (Some(load), _) => load.choose(choice.rng.u64(..)),
+            (None, Some(only)) => only,
+            (None, None) => self.priorities.load.choose(choice.rng.u64(..)),
+        };
+        let set = self.set.sets().get(priority)?;
+        let state = self.states.get_mut(priority)?;
+        let (schedule, candidates) = if self.priorities.panic.get(priority).copied().unwrap_or(false) {
+            choice.panic = true;
+            if self.options.fail_traffic_on_panic {
+                return None;
+            }
+            (&mut state.all, set.candidates(Kind::All))
+        } else {
+            let (localities, kind) = match availability {
+                Availability::Healthy => (&mut state.healthy, Kind::Healthy),
+                Availability::Degraded => (&mut state.degraded, Kind::Degraded),
+            };
+            match self.options.locality_weighted.then(|| localities.choose(set, kind, choice.rng)).flatten() {
+                Some(locality) => (localities.each.get_mut(locality)?, set.candidates_in(kind, locality)),
+                None => (&mut localities.together, set.candidates(kind)),
+            }
+        };
+        let source = Source { set: &**set, candidates, now: choice.now };
+        let position = match &*self.policy {
+            Policy::RoundRobin(options) => schedule.round_robin(&source, options.slow_start.as_ref(), choice.rng),
+            Policy::LeastRequest(options) => schedule.least_request(&source, options, choice.rng),
+            Policy::Random | Policy::RingHash(_) | Policy::Maglev(_) | Policy::ClusterProvided => {
+                let len = source.candidates.len();
+                (len > 0).then(|| source.candidates.at(choice.rng.u32(..len)))
+            }
+        };
+        Some((priority, position?))
+    }
+
+    fn by_hash(&mut self, choice: &mut Choice<'_, H>, attempt: u32) -> Option<(usize, u32)> {
+        let hash = choice.hash.unwrap_or_else(|| choice.rng.u64(..));
+        let load = choice.priority_load.unwrap_or(&self.priorities.load);
+        let (priority, _) = load.choose(hash);
+        if self.priorities.panic.get(priority).copied().unwrap_or(false) {
+            choice.panic = true;
+            if self.options.fail_traffic_on_panic {
+                return None;
+            }
+        }
+        let table = self.set.table.get_or_init(|| {
+            HashTable::new(&self.policy, self.set.sets(), &self.priorities.panic, self.options.locality_weighted)
+        });
+        Some((priority, table.find(priority, hash, attempt)?))
+    }
+}
+
+impl Localities {
+    fn forget(&mut self) {
+        self.together.forget();
+        self.scheduler = None;
+        self.each.iter_mut().for_each(Schedule::forget);
+    }
+
+    /// The locality of the next request, by weight; `None` if no locality has any weight.
+    fn choose<H>(&mut self, set: &HostSet<H>, kind: Kind, rng: &mut fastrand::Rng) -> Option<usize> {
+        let weight = |locality: u32| set.locality_weight(kind, locality as usize);
+        let scheduler = self.scheduler.get_or_insert_with(|| {
+            self.each.resize_with(set.localities(), Schedule::default);
+            let mut scheduler = Edf::default();
+            let weighing: Vec<u32> = (0..set.localities() as u32).filter(|locality| weight(*locality) > 0.0).collect();
+            weighing.iter().for_each(|locality| scheduler.add(*locality, weight(*locality)));
+            for _ in 0..rng.usize(..weighing.len().max(1)) {
+                scheduler.pick(weight);
+            }
+            scheduler
+        });
+        scheduler.pick(weight).map(|locality| locality as usize)
+    }
+}

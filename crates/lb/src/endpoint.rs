@@ -1,0 +1,65 @@
+//! What a balancer needs to know of a host.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The health of a host as a balancer sees it (Envoy's coarse health, and exclusion beside it).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// Takes load.
+    Healthy,
+    /// Takes what healthy hosts can't.
+    Degraded,
+    /// Takes load in panic only.
+    Unhealthy,
+    /// Unhealthy, and not counted when the health of its priority is worked out.
+    Excluded,
+}
+
+/// A host that can be balanced over.
+pub trait Endpoint {
+    /// `load_balancing_weight`, at least 1. Default 1.
+    fn weight(&self) -> u32 {
+        1
+    }
+
+    /// Its health now. Read once, when a [`HostSet`](crate::HostSet) is made.
+    fn health(&self) -> Health;
+
+    /// Requests in flight, over all workers. Read at each choice.
+    fn active_requests(&self) -> u32 {
+        0
+    }
+
+    /// Since when it may take load: when it was added, or last passed a health check after failing. `None`: always.
+    fn ready_since(&self) -> Option<Instant> {
+        None
+    }
+
+    /// What ring hash and Maglev place it by: its `hash_key` metadata, host name or address.
+    fn hash_key(&self) -> &str {
+        ""
+    }
+}
+
+impl<T: Endpoint + ?Sized> Endpoint for Arc<T> {
+    fn weight(&self) -> u32 {
+        (**self).weight()
+    }
+
+    fn health(&self) -> Health {
+        (**self).health()
+    }
+
+    fn active_requests(&self) -> u32 {
+        (**self).active_requests()
+    }
+
+    fn ready_since(&self) -> Option<Instant> {
+        (**self).ready_since()
+    }
+
+    fn hash_key(&self) -> &str {
+        (**self).hash_key()
+    }
+}
