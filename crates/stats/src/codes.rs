@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::block::{self, Line, Sum};
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::block::{self, Line};
+use crate::group::Value;
 use crate::scope::{Scope, ScopeInner};
 use crate::store::StoreInner;
 use crate::worker::worker;
@@ -109,7 +112,10 @@ impl CodeBlock {
 impl Codes {
     #[inline]
     fn charge(&self, status: u16) {
-        let state = self.state.get().unwrap_or_else(|| self.new_state());
+        let state = match self.state.get() {
+            Some(state) => state,
+            None => self.new_state(),
+        };
         let worker = worker() as usize;
         let (slot, owned) = match state.slots.get(worker) {
             Some(slot) => (slot, worker != 0),
@@ -133,7 +139,7 @@ impl Codes {
 
     #[cold]
     #[inline(never)]
-    fn new_state(&self) -> &Box<State> {
+    fn new_state(&self) -> &State {
         self.state.get_or_init(|| {
             Box::new(State {
                 cell_of: [const { AtomicU16::new(0) }; CODES],
@@ -155,7 +161,7 @@ impl Codes {
         let seen = state.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let codes = seen.into_iter().map(CodeStat::Code);
         let rest = (1..=5).map(CodeStat::Class).chain([CodeStat::Completed, CodeStat::Unknown]);
-        codes.chain(rest).filter(|&stat| self.sum(stat).used).map(|stat| (self.name_of(stat), stat)).collect()
+        codes.chain(rest).filter(|&stat| self.sum(stat) != 0).map(|stat| (self.name_of(stat), stat)).collect()
     }
 
     fn name_of(&self, stat: CodeStat) -> String {
@@ -168,8 +174,8 @@ impl Codes {
         }
     }
 
-    fn sum(&self, stat: CodeStat) -> Sum {
-        let mut sum = Sum::default();
+    fn sum(&self, stat: CodeStat) -> u64 {
+        let mut sum: u64 = 0;
         let Some(state) = self.state.get() else {
             return sum;
         };
@@ -183,24 +189,22 @@ impl Codes {
                 }
             };
             if let Some(cell) = cell {
-                sum.add_cell(cell);
+                sum = sum.wrapping_add(cell.load(Relaxed));
             }
         }
         sum
     }
 
     /// The value since the last reset.
-    pub(crate) fn value(&self, stat: CodeStat) -> Sum {
-        let mut sum = self.sum(stat);
+    pub(crate) fn value(&self, stat: CodeStat) -> Value {
+        let sum = self.sum(stat);
         let reset = self.reset.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&(_, at_reset)) = reset.iter().find(|(other, _)| *other == stat) {
-            sum.value = sum.value.wrapping_sub(at_reset);
-        }
-        sum
+        let at_reset = reset.iter().find(|(other, _)| *other == stat);
+        Value { value: sum.wrapping_sub(at_reset.map_or(0, |&(_, sum)| sum)), used: sum != 0 }
     }
 
     pub(crate) fn reset_counters(&self) {
-        let sums = self.stats().into_iter().map(|(_, stat)| (stat, self.sum(stat).value)).collect();
+        let sums = self.stats().into_iter().map(|(_, stat)| (stat, self.sum(stat))).collect();
         *self.reset.lock().unwrap_or_else(PoisonError::into_inner) = sums;
     }
 }

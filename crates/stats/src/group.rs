@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::block::{self, Block, Sum};
+use crate::block::{self, Block, Layout};
 use crate::histogram::{HistogramCells, Snapshot};
 use crate::scope::{ScopeInner, join};
-use crate::worker::worker;
+use crate::worker::{block_index, worker};
 
 /// What a stat is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,6 +86,13 @@ pub struct Group {
     entry: u32,
 }
 
+/// A counter or gauge, summed over the workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Value {
+    pub(crate) value: u64,
+    pub(crate) used: bool,
+}
+
 /// What most groups never need.
 #[derive(Default)]
 struct Rare {
@@ -110,22 +117,15 @@ impl Group {
         &self.scope
     }
 
+    /// The block of this worker, if this thread is one and has used the group.
     #[inline]
-    fn add(&self, index: u32, amount: u64) {
-        let worker = worker();
-        if worker != 0
-            && let Some(block) = self.slots.get().and_then(|slots| slots.get(worker as usize)?.get())
-            && let Some(cell) = block.cell(index as usize)
-        {
-            block::add_owned(cell, amount);
-        } else {
-            self.add_slow(index, amount);
-        }
+    pub(crate) fn own_block(&self) -> Option<&Block> {
+        self.slots.get()?.get(block_index())?.get()
     }
 
     #[cold]
     #[inline(never)]
-    fn add_slow(&self, index: u32, amount: u64) {
+    pub(crate) fn add_slow(&self, index: u32, amount: u64) {
         let (block, owned) = self.block(worker());
         match block.and_then(|block| block.cell(index as usize)) {
             Some(cell) if owned => block::add_owned(cell, amount),
@@ -134,28 +134,30 @@ impl Group {
         }
     }
 
-    fn set(&self, index: u32, value: u64) {
-        if let Some(cell) = self.block(0).0.and_then(|block| block.cell(index as usize)) {
-            block::set(cell, value);
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn move_gauge_slow(&self, cell: usize, amount: u64) {
+        let (block, owned) = self.block(worker());
+        match block.and_then(|block| block.cell(cell)) {
+            Some(cell) if owned => block::move_owned(cell, amount),
+            Some(cell) => block::move_shared(cell, amount),
+            None => {}
         }
     }
 
-    #[inline]
-    fn record(&self, index: u32, value: u64) {
-        let worker = worker();
-        if worker != 0
-            && let Some(block) = self.slots.get().and_then(|slots| slots.get(worker as usize)?.get())
-            && let Some(cells) = block.histograms.get(index as usize).and_then(OnceLock::get)
-        {
-            cells.record_owned(value);
-        } else {
-            self.record_slow(index, value);
+    pub(crate) fn set_gauge(&self, index: u32, value: u64) {
+        if let Some(block) = self.block(0).0 {
+            block.set_gauge(self.layout(), index, value);
         }
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        Layout { counters: self.descriptor.counters.len() as u32, gauges: self.descriptor.gauges.len() as u32 }
     }
 
     #[cold]
     #[inline(never)]
-    fn record_slow(&self, index: u32, value: u64) {
+    pub(crate) fn record_slow(&self, index: u32, value: u64) {
         let (block, owned) = self.block(worker());
         let Some(slot) = block.and_then(|block| block.histograms.get(index as usize)) else {
             return;
@@ -175,13 +177,10 @@ impl Group {
             Some(slot) => (Some(slot), worker != 0),
             None => (slots.first(), false),
         };
-        let descriptor = self.descriptor;
-        let block = slot.map(|slot| {
-            slot.get_or_init(|| {
-                let cells = descriptor.counters.len() + descriptor.gauges.len();
-                Block::new(cells, descriptor.histograms.len())
-            })
-        });
+        let histograms = self.descriptor.histograms.len();
+        let shared = !owned;
+        let new = || Block::new(self.layout(), histograms, shared);
+        let block = slot.map(|slot| slot.get_or_init(new));
         (block, owned)
     }
 
@@ -189,27 +188,34 @@ impl Group {
         self.slots.get().into_iter().flatten().filter_map(OnceLock::get)
     }
 
-    fn sum(&self, index: usize) -> Sum {
-        let mut sum = Sum::default();
-        self.blocks().filter_map(|block| block.cell(index)).for_each(|cell| sum.add_cell(cell));
-        sum
+    fn sum(&self, cell: usize) -> u64 {
+        self.blocks().fold(0, |sum, block| sum.wrapping_add(block.value(cell)))
     }
 
-    /// The value of a counter since it was last reset.
-    pub(crate) fn counter(&self, index: usize) -> Sum {
-        let mut sum = self.sum(index);
-        if let Some(rare) = self.rare.get() {
+    /// The value of a counter since it was last reset, and whether it was ever above zero.
+    pub(crate) fn counter(&self, index: usize) -> Value {
+        let sum = self.sum(index);
+        let at_reset = self.rare.get().map_or(0, |rare| {
             let reset = rare.reset.lock().unwrap_or_else(PoisonError::into_inner);
-            sum.value = sum.value.wrapping_sub(reset.get(index).copied().unwrap_or(0));
-        }
-        sum
+            reset.get(index).copied().unwrap_or(0)
+        });
+        Value { value: sum.wrapping_sub(at_reset), used: sum != 0 }
     }
 
-    /// The value of a gauge; below zero counts as zero.
-    pub(crate) fn gauge(&self, index: usize) -> Sum {
-        let mut sum = self.sum(self.descriptor.counters.len() + index);
-        sum.value = sum.value.cast_signed().max(0).cast_unsigned();
-        sum
+    /// The value of a gauge: what it was set to, and what was added. A sum below zero, which two workers can make
+    /// of a reading between their updates, is zero.
+    pub(crate) fn gauge(&self, index: usize) -> Value {
+        let (layout, index) = (self.layout(), index as u32);
+        let shared = self.slots.get().and_then(|slots| slots.first()?.get());
+        let set = shared.and_then(|block| block.set_value(layout, index));
+        let mut used = set.is_some();
+        let mut added: i64 = 0;
+        for block in self.blocks() {
+            let (amount, touched) = block.gauge(layout.gauge(index));
+            added = added.wrapping_add(amount);
+            used |= touched;
+        }
+        Value { value: set.unwrap_or(0).saturating_add_signed(added), used }
     }
 
     /// All that was recorded in a histogram.
@@ -243,7 +249,7 @@ impl Group {
         if self.descriptor.counters.is_empty() || self.slots.get().is_none() {
             return;
         }
-        let sums = (0..self.descriptor.counters.len()).map(|index| self.sum(index).value).collect();
+        let sums = (0..self.descriptor.counters.len()).map(|index| self.sum(index)).collect();
         *self.rare().reset.lock().unwrap_or_else(PoisonError::into_inner) = sums;
     }
 
@@ -267,7 +273,7 @@ impl Group {
         })
     }
 
-    fn set_text(&self, index: u32, value: &str) {
+    pub(crate) fn set_text(&self, index: u32, value: &str) {
         if let Some(slot) = self.rare().text.get(index as usize) {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.into());
         }
@@ -283,229 +289,5 @@ impl Drop for Group {
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group").field("group", &self.descriptor.group).field("prefix", &self.scope.prefix).finish()
-    }
-}
-
-/// Declares the borrowed and the owned handle of one kind, with what they share.
-macro_rules! handles {
-    ($(#[$meta:meta])* $owned:ident, $borrowed:ident) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $borrowed<'a> {
-            group: &'a Arc<Group>,
-            index: u32,
-        }
-
-        impl<'a> $borrowed<'a> {
-            /// Called by the accessors that `stat_group!` makes.
-            #[doc(hidden)]
-            #[inline]
-            pub fn new(group: &'a Arc<Group>, index: u32) -> Self {
-                Self { group, index }
-            }
-
-            /// A handle that keeps the group.
-            pub fn owned(self) -> $owned {
-                $owned { group: self.group.clone(), index: self.index }
-            }
-        }
-
-        /// The same, keeping its group.
-        #[derive(Clone, Debug)]
-        pub struct $owned {
-            group: Arc<Group>,
-            index: u32,
-        }
-
-        impl $owned {
-            #[allow(dead_code)]
-            pub(crate) fn new(group: Arc<Group>) -> Self {
-                Self { group, index: 0 }
-            }
-
-            /// The handle that does the work.
-            #[inline]
-            pub fn get(&self) -> $borrowed<'_> {
-                $borrowed { group: &self.group, index: self.index }
-            }
-        }
-    };
-}
-
-handles!(
-    /// A counter of a group.
-    Counter, CounterRef
-);
-handles!(
-    /// A gauge of a group.
-    Gauge, GaugeRef
-);
-handles!(
-    /// A histogram of a group.
-    Histogram, HistogramRef
-);
-handles!(
-    /// A text readout of a group.
-    TextReadout, TextRef
-);
-
-impl CounterRef<'_> {
-    /// Adds one.
-    #[inline]
-    pub fn inc(self) {
-        self.group.add(self.index, 1);
-    }
-
-    /// Adds `amount`, below 2^63.
-    #[inline]
-    pub fn add(self, amount: u64) {
-        self.group.add(self.index, amount);
-    }
-
-    /// The sum over all workers since the last reset. Not for the hot path.
-    pub fn value(self) -> u64 {
-        self.group.counter(self.index as usize).value
-    }
-}
-
-impl Counter {
-    /// Adds one.
-    #[inline]
-    pub fn inc(&self) {
-        self.get().inc();
-    }
-
-    /// Adds `amount`, below 2^63.
-    #[inline]
-    pub fn add(&self, amount: u64) {
-        self.get().add(amount);
-    }
-
-    /// The sum over all workers since the last reset. Not for the hot path.
-    pub fn value(&self) -> u64 {
-        self.get().value()
-    }
-}
-
-impl GaugeRef<'_> {
-    /// Adds one.
-    #[inline]
-    pub fn inc(self) {
-        self.group.add(self.index, 1);
-    }
-
-    /// Subtracts one.
-    #[inline]
-    pub fn dec(self) {
-        self.sub(1);
-    }
-
-    /// Adds `amount`, below 2^62.
-    #[inline]
-    pub fn add(self, amount: u64) {
-        self.group.add(self.index, amount);
-    }
-
-    /// Subtracts `amount`, below 2^62. It may be more than this worker ever added: the sum counts.
-    #[inline]
-    pub fn sub(self, amount: u64) {
-        self.group.add(self.index, amount.wrapping_neg());
-    }
-
-    /// Sets the cell that all threads share. For gauges that one place owns; don't mix with `add` on workers.
-    pub fn set(self, value: u64) {
-        self.group.set(self.index, value);
-    }
-
-    /// The sum over all workers; below zero reads as zero. Not for the hot path.
-    pub fn value(self) -> u64 {
-        let first = self.group.descriptor.counters.len();
-        self.group.gauge((self.index as usize).saturating_sub(first)).value
-    }
-}
-
-impl Gauge {
-    /// Adds one.
-    #[inline]
-    pub fn inc(&self) {
-        self.get().inc();
-    }
-
-    /// Subtracts one.
-    #[inline]
-    pub fn dec(&self) {
-        self.get().dec();
-    }
-
-    /// Adds `amount`, below 2^62.
-    #[inline]
-    pub fn add(&self, amount: u64) {
-        self.get().add(amount);
-    }
-
-    /// Subtracts `amount`, below 2^62.
-    #[inline]
-    pub fn sub(&self, amount: u64) {
-        self.get().sub(amount);
-    }
-
-    /// Sets the cell that all threads share.
-    pub fn set(&self, value: u64) {
-        self.get().set(value);
-    }
-
-    /// The sum over all workers; below zero reads as zero. Not for the hot path.
-    pub fn value(&self) -> u64 {
-        self.get().value()
-    }
-}
-
-impl HistogramRef<'_> {
-    /// Counts one value, in the unit of the histogram.
-    #[inline]
-    pub fn record(self, value: u64) {
-        self.group.record(self.index, value);
-    }
-
-    /// All that was recorded. Not for the hot path.
-    pub fn snapshot(self) -> Snapshot {
-        self.group.cumulative(self.index as usize)
-    }
-}
-
-impl Histogram {
-    /// Counts one value, in the unit of the histogram.
-    #[inline]
-    pub fn record(&self, value: u64) {
-        self.get().record(value);
-    }
-
-    /// All that was recorded. Not for the hot path.
-    pub fn snapshot(&self) -> Snapshot {
-        self.get().snapshot()
-    }
-}
-
-impl TextRef<'_> {
-    /// Replaces the text.
-    pub fn set(self, value: &str) {
-        self.group.set_text(self.index, value);
-    }
-
-    /// The text; empty when it was never set.
-    pub fn value(self) -> String {
-        self.group.text(self.index as usize).map(String::from).unwrap_or_default()
-    }
-}
-
-impl TextReadout {
-    /// Replaces the text.
-    pub fn set(&self, value: &str) {
-        self.get().set(value);
-    }
-
-    /// The text; empty when it was never set.
-    pub fn value(&self) -> String {
-        self.get().value()
     }
 }

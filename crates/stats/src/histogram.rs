@@ -54,7 +54,10 @@ impl HistogramCells {
         }
         let (decade, digits) = decade_of(value);
         let slot = self.decades.get(decade)?;
-        let bins = slot.get().unwrap_or_else(|| new_decade(slot));
+        let bins = match slot.get() {
+            Some(bins) => bins,
+            None => new_decade(slot),
+        };
         bins.0.get(digits.wrapping_sub(10))
     }
 
@@ -73,7 +76,7 @@ impl HistogramCells {
 
 #[cold]
 #[inline(never)]
-fn new_decade(slot: &OnceLock<Box<Decade>>) -> &Box<Decade> {
+fn new_decade(slot: &OnceLock<Box<Decade>>) -> &Decade {
     slot.get_or_init(|| Box::new(Decade([const { AtomicU64::new(0) }; DECADE_BINS])))
 }
 

@@ -14,6 +14,7 @@
 mod block;
 mod codes;
 mod group;
+mod handle;
 mod macros;
 mod options;
 mod scope;
@@ -26,9 +27,9 @@ pub mod render;
 pub mod tags;
 
 pub use codes::CodeCounters;
-pub use group::{
-    Counter, CounterRef, Descriptor, Gauge, GaugeRef, Group, Histogram, HistogramRef, Kind, StatName, TextReadout,
-    TextRef, Unit,
+pub use group::{Descriptor, Group, Kind, StatName, Unit};
+pub use handle::{
+    Counter, CounterRef, Gauge, GaugeRef, GroupHandle, Histogram, HistogramRef, Local, TextReadout, TextRef,
 };
 pub use options::{HistogramBuckets, Predicate, StatsOptions, TagRule, TagSpecifier};
 pub use scope::{Scope, sanitize};

@@ -39,8 +39,8 @@ macro_rules! stat_group {
     }) => {
         $(#[$meta])*
         #[derive(Clone, Debug)]
-        $vis struct $name {
-            group: ::std::sync::Arc<$crate::Group>,
+        $vis struct $name<H = ::std::sync::Arc<$crate::Group>> {
+            group: H,
         }
 
         const _: () = {
@@ -76,11 +76,20 @@ macro_rules! stat_group {
                     Self { group: scope.register(&DESCRIPTOR) }
                 }
 
+                /// The same stats with this worker's cells looked up: cheaper for several updates in a row.
+                #[inline]
+                pub fn local(&self) -> $name<$crate::Local<'_>> {
+                    $name { group: $crate::GroupHandle::local(&self.group) }
+                }
+            }
+
+            #[allow(dead_code)]
+            impl<H: $crate::GroupHandle> $name<H> {
                 $($(
                     $(#[$cm])*
                     #[inline]
                     pub fn $counter(&self) -> $crate::CounterRef<'_> {
-                        $crate::CounterRef::new(&self.group, CounterIndex::$counter as u32)
+                        $crate::CounterRef::new($crate::GroupHandle::local(&self.group), CounterIndex::$counter as u32)
                     }
                 )*)?
                 $($(
@@ -88,8 +97,9 @@ macro_rules! stat_group {
                     #[inline]
                     pub fn $gauge(&self) -> $crate::GaugeRef<'_> {
                         $crate::GaugeRef::new(
-                            &self.group,
-                            CounterIndex::End as u32 + GaugeIndex::$gauge as u32,
+                            $crate::GroupHandle::local(&self.group),
+                            CounterIndex::End as u32,
+                            GaugeIndex::$gauge as u32,
                         )
                     }
                 )*)?
@@ -97,13 +107,13 @@ macro_rules! stat_group {
                     $(#[$hm])*
                     #[inline]
                     pub fn $histogram(&self) -> $crate::HistogramRef<'_> {
-                        $crate::HistogramRef::new(&self.group, HistogramIndex::$histogram as u32)
+                        $crate::HistogramRef::new($crate::GroupHandle::local(&self.group), HistogramIndex::$histogram as u32)
                     }
                 )*)?
                 $($(
                     $(#[$tm])*
                     pub fn $text(&self) -> $crate::TextRef<'_> {
-                        $crate::TextRef::new(&self.group, TextIndex::$text as u32)
+                        $crate::TextRef::new($crate::GroupHandle::group(&self.group), TextIndex::$text as u32)
                     }
                 )*)?
             }

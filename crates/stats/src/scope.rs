@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::codes::CodeCounters;
-use crate::group::{Counter, Descriptor, Gauge, Group, Histogram, Kind, Unit};
+use crate::group::{Descriptor, Group, Kind, Unit};
+use crate::handle::{Counter, Gauge, Histogram, TextReadout};
 use crate::store::StoreInner;
 
 /// A prefix for names, `cluster.foo`, without a dot at the end. Clones share it.
@@ -26,6 +27,7 @@ type Dynamic = HashMap<(Kind, Box<str>), Arc<Group>>;
 
 static ONE_COUNTER: Descriptor = Descriptor { counters: &[""], ..Descriptor::EMPTY };
 static ONE_GAUGE: Descriptor = Descriptor { gauges: &[""], ..Descriptor::EMPTY };
+static ONE_TEXT: Descriptor = Descriptor { text: &[""], ..Descriptor::EMPTY };
 static ONE_HISTOGRAM: [Descriptor; 5] = [
     one_histogram(Unit::Unspecified),
     one_histogram(Unit::Milliseconds),
@@ -102,6 +104,11 @@ impl Scope {
     pub fn dynamic_histogram(&self, name: &str, unit: Unit) -> Histogram {
         let descriptor = &ONE_HISTOGRAM[unit as usize];
         Histogram::new(self.dynamic(Kind::Histogram, name, descriptor))
+    }
+
+    /// A text readout whose name is known only at run time; as [`Scope::dynamic_counter`].
+    pub fn dynamic_text(&self, name: &str) -> TextReadout {
+        TextReadout::new(self.dynamic(Kind::TextReadout, name, &ONE_TEXT))
     }
 
     fn dynamic(&self, kind: Kind, name: &str, descriptor: &'static Descriptor) -> Arc<Group> {

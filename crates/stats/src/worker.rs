@@ -2,8 +2,11 @@
 
 use std::cell::Cell;
 
+/// The number of a thread that is no worker: beyond the blocks of any store.
+const NONE: u32 = u32::MAX;
+
 thread_local! {
-    static WORKER: Cell<u32> = const { Cell::new(0) };
+    static WORKER: Cell<u32> = const { Cell::new(NONE) };
 }
 
 /// Says that this thread is worker `id`, from 1 to the number given to [`Store::new`](crate::Store::new).
@@ -13,11 +16,19 @@ thread_local! {
 /// read-modify-write instructions, so that any number of threads may share them. So does an id above the
 /// number of workers of a store.
 pub fn set_worker(id: u32) {
-    WORKER.set(id);
+    WORKER.set(if id == 0 { NONE } else { id });
 }
 
 /// The id given to [`set_worker`] on this thread; 0 if none was.
-#[inline]
 pub fn worker() -> u32 {
-    WORKER.get()
+    match WORKER.get() {
+        NONE => 0,
+        id => id,
+    }
+}
+
+/// The index of this worker's block; out of range on other threads.
+#[inline]
+pub(crate) fn block_index() -> usize {
+    WORKER.get() as usize
 }
