@@ -1,0 +1,127 @@
+use super::*;
+
+fn compile(pattern: &str) -> Result<Regex, String> {
+    Regex::new(&pattern.into()).map_err(|e| e.to_string())
+}
+
+/// Each input with whether the whole of it matches; the expectations are RE2's.
+#[test]
+fn whole_input_in_the_dialect_of_re2() {
+    let cases: &[(&str, &[&str], &[&str])] = &[
+        ("a|ab", &["a", "ab"], &["abc", "xa", ""]),
+        ("/b[io]t", &["/bit", "/bot"], &["/bite", "/bit/bot"]),
+        ("^foo$", &["foo"], &["foo\n", "xfoo"]),
+        (".*", &["", "abc", "ü"], &["a\nb"]),
+        ("(?s).*", &["a\nb"], &[]),
+        (r"\d+", &["123"], &["١٢٣", "12a"]),
+        (r"\w+", &["a_1"], &["é"]),
+        (r"\W", &["é", "-"], &["a"]),
+        (r"a\sb", &["a b", "a\tb"], &["a\u{b}b", "a\u{a0}b"]),
+        (r"[\d\-x]+", &["1-x"], &["y"]),
+        (r"[^\d]+", &["abc"], &["a1"]),
+        (r"[a&&b]+", &["a&b"], &["c"]),
+        (r"[a~~b]+", &["a~b"], &["c"]),
+        (r"[[a]+", &["[a"], &["b"]),
+        (r"[+--]+", &["+,-"], &["*"]),
+        (r"[a-]+", &["a-"], &["b"]),
+        (r"[-a]+", &["a-"], &["b"]),
+        (r"[]a]+", &["]a"], &["b"]),
+        (r"[^]a]+", &["bc"], &["]"]),
+        (r"[[:alpha:]_]+", &["ab_"], &["1"]),
+        (r"[[:^alpha:]]+", &["12"], &["a"]),
+        ("/v{id}", &["/v{id}"], &["/vid"]),
+        ("a{2}", &["aa"], &["a", "a{2}"]),
+        ("a{2,}", &["aaa"], &["a"]),
+        ("a{,2}", &["a{,2}"], &["aa"]),
+        ("a{2,3}", &["aaa"], &["aaaa"]),
+        ("x{", &["x{"], &["x"]),
+        ("x}]", &["x}]"], &["x"]),
+        (r"\/a\-b\ \_", &["/a-b _"], &[]),
+        (r"\Qa.b*\E+", &["a.b*"], &["axb"]),
+        (r"\141\x62\x{63}", &["abc"], &[]),
+        (r"\pL+", &["é"], &["1"]),
+        (r"\p{^Greek}", &["a"], &["α"]),
+        (r"(?i)abc", &["ABC", "abc"], &["abd"]),
+        (r"(?P<n>a)(?:b)", &["ab"], &[]),
+        (r"a\b.*", &["a b"], &["ab"]),
+        (r"[\Q]-\E]+", &["]-"], &["a"]),
+        (r"a#b c", &["a#b c"], &["a"]),
+    ];
+    for (pattern, yes, no) in cases {
+        let regex = compile(pattern).unwrap();
+        for input in *yes {
+            assert!(regex.matches(input.as_bytes()), "{pattern} should match {input:?}");
+        }
+        for input in *no {
+            assert!(!regex.matches(input.as_bytes()), "{pattern} should not match {input:?}");
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_not_utf_8_are_no_characters() {
+    assert!(!compile(".*").unwrap().matches(b"a\xff"));
+    assert!(compile(r"a\C").unwrap().matches(b"a\xff"));
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    for (pattern, expected) in [
+        ("", "must not be empty"),
+        ("a(", "unclosed group"),
+        ("a)(b", "unopened group"),
+        ("(?=a)", "no look-around"),
+        (r"(a)\1", "no back-references"),
+        ("a{1001}", "more than 1000"),
+        ("(?x)a", "no flag `x`"),
+        ("[a", "`[` without `]`"),
+        (r"\y", "no escape"),
+        (r"a\", "lone"),
+        ("((a{1000}){1000}){1000}", "when compiled"),
+        ("*", "repetition operator missing expression"),
+    ] {
+        let message = compile(pattern).unwrap_err();
+        assert!(message.contains(expected), "{pattern:?}: {message}");
+        assert!(message.starts_with("regex: "), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+}
+
+#[test]
+fn literal_prefixes() {
+    for (pattern, expected) in [
+        ("/api/v1/.*", "/api/v1/"),
+        ("^/users/[^/]+$", "/users/"),
+        (".*", ""),
+        ("/a|/ab", "/a"),
+        ("(?i)/abc", "/"),
+        ("/foo", "/foo"),
+        (r"/x\.y/\d+", "/x.y/"),
+        ("a|b", ""),
+        ("/a?", "/"),
+    ] {
+        let regex = compile(pattern).unwrap();
+        assert_eq!(String::from_utf8_lossy(regex.literal_prefix()), expected, "{pattern}");
+    }
+}
+
+#[test]
+fn substitution() {
+    let check = |pattern: &str, substitution: &str, input: &str, expected: &str| {
+        let spec = SubstitutionSpec { pattern: pattern.into(), substitution: substitution.to_owned() };
+        let compiled = Substitution::new(&spec).unwrap();
+        assert_eq!(String::from_utf8_lossy(&compiled.replace_all(input.as_bytes())), expected, "{pattern}");
+    };
+    check("^/service/([^/]+)(/.*)$", r"\2/instance/\1", "/service/foo/v1/api", "/v1/api/instance/foo");
+    check("one", "two", "/xxx/one/yyy/one/zzz", "/xxx/two/yyy/two/zzz");
+    check("^(.*?)one(.*)$", r"\1two\2", "/xxx/one/yyy/one/zzz", "/xxx/two/yyy/one/zzz");
+    check("(?i)/xxx/", "/yyy/", "/aaa/XxX/bbb", "/aaa/yyy/bbb");
+    check("a", r"[\0]\\", "banana", r"b[a]\n[a]\n[a]\");
+    check("(x)?a", r"<\1>", "ba", "b<>");
+    check("x*", "-", "abc", "-a-b-c-");
+    for (substitution, expected) in [(r"\2", "does not have"), (r"\q", "backslash"), (r"\", "backslash")] {
+        let spec = SubstitutionSpec { pattern: "(a)".into(), substitution: substitution.to_owned() };
+        let message = Substitution::new(&spec).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
