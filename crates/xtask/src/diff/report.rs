@@ -1,0 +1,139 @@
+//! Results of cases, and how they are printed.
+
+use std::collections::BTreeMap;
+
+use super::accepted::Accepted;
+use super::compare::{self, Difference};
+use super::record::Record;
+
+/// What came of a case.
+pub struct CaseResult {
+    /// The file, without its extension.
+    pub file: String,
+    /// The name of the case.
+    pub name: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl CaseResult {
+    /// Names the case in messages and in `accepted.yaml`.
+    pub fn id(&self) -> String {
+        format!("{}: {}", self.file, self.name)
+    }
+}
+
+/// The records of both sides and what follows from them.
+#[derive(Default)]
+pub struct Outcome {
+    envoy: Option<Record>,
+    nuncio: Option<Record>,
+    differences: Vec<Difference>,
+    /// Why a side could not run, and expectations that did not hold.
+    failures: Vec<String>,
+}
+
+type Side = Option<Result<Record, String>>;
+
+impl Outcome {
+    /// Compares the two sides; one may be missing.
+    pub fn of(envoy: Side, nuncio: Side) -> Self {
+        let mut outcome = Self::default();
+        let mut open = |side: Side, name: &str| match side {
+            None => None,
+            Some(Err(error)) => {
+                outcome.failures.push(format!("{name}: {error}"));
+                None
+            }
+            Some(Ok(record)) => {
+                outcome.failures.extend(record.failures.iter().map(|failure| format!("{name}: {failure}")));
+                Some(record)
+            }
+        };
+        let (envoy, nuncio) = (open(envoy, "envoy"), open(nuncio, "nuncio"));
+        if let (Some(envoy), Some(nuncio)) = (&envoy, &nuncio) {
+            outcome.differences = compare::compare(envoy, nuncio);
+        }
+        outcome.envoy = envoy;
+        outcome.nuncio = nuncio;
+        outcome
+    }
+
+    /// Whether nothing differs and nothing failed.
+    pub fn is_equal(&self) -> bool {
+        self.differences.is_empty() && self.failures.is_empty()
+    }
+}
+
+#[derive(Default)]
+struct Count {
+    cases: usize,
+    equal: usize,
+    accepted: usize,
+    different: usize,
+}
+
+/// Prints differences, a table by file, and the summary. `true` when no case differs.
+pub fn print(results: &[CaseResult], accepted: &Accepted, verbose: bool) -> bool {
+    let mut files: BTreeMap<&str, Count> = BTreeMap::new();
+    for result in results {
+        let count = files.entry(&result.file).or_default();
+        count.cases += 1;
+        if verbose {
+            print_records(result);
+        }
+        let (meant, left) = split(result, accepted);
+        match (meant.is_empty(), left.is_empty() && result.outcome.failures.is_empty()) {
+            (true, true) => count.equal += 1,
+            (false, true) => count.accepted += 1,
+            (_, false) => {
+                count.different += 1;
+                print_case(result, &left);
+            }
+        }
+    }
+    print_table(&files)
+}
+
+fn split<'a>(result: &'a CaseResult, accepted: &Accepted) -> (Vec<&'a Difference>, Vec<&'a Difference>) {
+    let id = result.id();
+    let is_meant = |found: &&Difference| accepted.case(&id, &found.field, &found.envoy, &found.nuncio).is_some();
+    result.outcome.differences.iter().partition(is_meant)
+}
+
+fn print_case(result: &CaseResult, differences: &[&Difference]) {
+    println!("\n--- {}", result.id());
+    for failure in &result.outcome.failures {
+        println!("  {}", failure.replace('\n', "\n    "));
+    }
+    for found in differences {
+        println!("  {}\n    envoy:  {}\n    nuncio: {}", found.field, found.envoy, found.nuncio);
+    }
+}
+
+fn print_records(result: &CaseResult) {
+    println!("\n=== {}", result.id());
+    for (side, record) in [("envoy", &result.outcome.envoy), ("nuncio", &result.outcome.nuncio)] {
+        for (name, value) in record.iter().flat_map(|record| &record.values) {
+            println!("  {side} {name} = {value}");
+        }
+    }
+}
+
+fn print_table(files: &BTreeMap<&str, Count>) -> bool {
+    let width = files.keys().map(|file| file.len()).max().unwrap_or(0).max(5);
+    println!("\n{:width$} | cases | equal | accepted | different", "file");
+    let mut sum = Count::default();
+    for (file, count) in files {
+        println!(
+            "{file:width$} | {:5} | {:5} | {:8} | {:9}",
+            count.cases, count.equal, count.accepted, count.different
+        );
+        sum.cases += count.cases;
+        sum.equal += count.equal;
+        sum.accepted += count.accepted;
+        sum.different += count.different;
+    }
+    println!("\n{} cases, {} equal, {} accepted, {} different", sum.cases, sum.equal, sum.accepted, sum.different);
+    sum.different == 0
+}
