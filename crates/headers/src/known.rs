@@ -44,9 +44,54 @@ impl Known {
         self.0
     }
 
+    /// The name of a bit of a presence map.
+    pub(crate) fn from_id(id: u8) -> Known {
+        Known(id.min(Ids::Count as u8 - 1))
+    }
+
     #[inline]
     pub(crate) fn bit(self) -> u128 {
         1u128 << self.0
+    }
+}
+
+/// A set of well-known names, made at compile time.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct KnownSet(u128);
+
+impl KnownSet {
+    /// The set of these names.
+    pub const fn of(names: &[Known]) -> KnownSet {
+        let mut bits = 0;
+        let mut at = 0;
+        while at < names.len() {
+            bits |= 1u128 << names[at].0;
+            at += 1;
+        }
+        KnownSet(bits)
+    }
+
+    /// The set with one more name.
+    #[inline]
+    pub const fn with(self, name: Known) -> KnownSet {
+        KnownSet(self.0 | 1u128 << name.0)
+    }
+
+    /// Whether the name is in the set.
+    #[inline]
+    pub const fn contains(self, name: Known) -> bool {
+        self.0 >> name.0 & 1 != 0
+    }
+
+    #[inline]
+    pub(crate) const fn bits(self) -> u128 {
+        self.0
+    }
+}
+
+impl std::fmt::Debug for KnownSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries((0..NAMES.len() as u8).map(Known).filter(|name| self.contains(*name))).finish()
     }
 }
 

@@ -1,17 +1,17 @@
 //! The map itself.
 
-use crate::{HeaderName, Known};
+use crate::{HeaderName, Known, KnownSet};
 use std::borrow::Cow;
 
-const OTHER: u8 = u8::MAX;
+pub(crate) const OTHER: u8 = u8::MAX;
 
 #[derive(Clone, Copy)]
-struct Entry {
-    name: u32,
-    value: u32,
-    value_len: u32,
-    name_len: u16,
-    id: u8,
+pub(crate) struct Entry {
+    pub(crate) name: u32,
+    pub(crate) value: u32,
+    pub(crate) value_len: u32,
+    pub(crate) name_len: u16,
+    pub(crate) id: u8,
 }
 
 /// An ordered multi-map of header names and values, pseudo-headers included.
@@ -20,9 +20,11 @@ struct Entry {
 /// test; others scan the entries, which is faster than hashing for the few dozen that a message has.
 #[derive(Clone, Default)]
 pub struct HeaderMap {
-    arena: Vec<u8>,
-    entries: Vec<Entry>,
+    pub(crate) arena: Vec<u8>,
+    pub(crate) entries: Vec<Entry>,
     present: u128,
+    /// Well-known names that were received more than once.
+    repeated: u128,
     /// Bytes of the head as received, kept only when the spelling of names must be reproduced.
     original: Vec<u8>,
 }
@@ -34,7 +36,7 @@ pub struct HeadersTooLarge;
 impl HeaderMap {
     /// An empty map that owns no memory.
     pub const fn new() -> Self {
-        HeaderMap { arena: Vec::new(), entries: Vec::new(), present: 0, original: Vec::new() }
+        HeaderMap { arena: Vec::new(), entries: Vec::new(), present: 0, repeated: 0, original: Vec::new() }
     }
 
     /// Number of entries; a name that occurs twice counts twice.
@@ -55,6 +57,7 @@ impl HeaderMap {
         self.entries.clear();
         self.original.clear();
         self.present = 0;
+        self.repeated = 0;
     }
 
     /// Gives memory back beyond `bytes` of text, so that one large message does not stay paid for.
@@ -83,14 +86,26 @@ impl HeaderMap {
     /// guarantees that the value holds no CR, LF or NUL. Offsets outside the head are refused.
     #[inline]
     pub fn push_parsed(&mut self, name: (usize, usize), value: (usize, usize)) -> Result<(), HeadersTooLarge> {
+        self.push_received(name, value).map(|_| ())
+    }
+
+    /// [`HeaderMap::push_parsed`] that also tells which well-known name it was.
+    #[inline]
+    pub fn push_received(
+        &mut self,
+        name: (usize, usize),
+        value: (usize, usize),
+    ) -> Result<Option<Known>, HeadersTooLarge> {
         let Ok(name_len) = u16::try_from(name.1) else { return Err(HeadersTooLarge) };
         if value.0.saturating_add(value.1) > self.arena.len() || value.0 > u32::MAX as usize {
             return Err(HeadersTooLarge);
         }
         let Some(text) = self.arena.get_mut(name.0..name.0.saturating_add(name.1)) else { return Err(HeadersTooLarge) };
         text.make_ascii_lowercase();
-        let id = match Known::from_lower(text) {
+        let known = Known::from_lower(text);
+        let id = match known {
             Some(known) => {
+                self.repeated |= self.present & known.bit();
                 self.present |= known.bit();
                 known.id()
             }
@@ -103,24 +118,66 @@ impl HeaderMap {
             name_len,
             id,
         });
-        Ok(())
+        Ok(known)
     }
 
     /// Adds an entry whose name is given and whose value is a part of the head given to [`HeaderMap::start`].
     #[inline]
     pub fn push_parsed_known(&mut self, name: Known, value: (usize, usize)) -> Result<(), HeadersTooLarge> {
-        if value.0.saturating_add(value.1) > self.arena.len() || value.0 > u32::MAX as usize {
+        self.push_parsed_as(name, 0, value)
+    }
+
+    /// [`HeaderMap::push_parsed_known`] for a header that was received under another name, at `spelled` in the head:
+    /// `Host`, which becomes `:authority`.
+    #[inline]
+    pub fn push_parsed_as(
+        &mut self,
+        name: Known,
+        spelled: usize,
+        value: (usize, usize),
+    ) -> Result<(), HeadersTooLarge> {
+        if spelled > self.arena.len()
+            || value.0.saturating_add(value.1) > self.arena.len()
+            || value.0 > u32::MAX as usize
+        {
             return Err(HeadersTooLarge);
         }
         self.present |= name.bit();
         self.entries.push(Entry {
-            name: 0,
+            name: spelled as u32,
             value: value.0 as u32,
             value_len: value.1 as u32,
             name_len: name.as_str().len() as u16,
             id: name.id(),
         });
         Ok(())
+    }
+
+    /// Whether a well-known name was received more than once, and may still have several values.
+    #[inline]
+    pub fn is_repeated(&self, name: Known) -> bool {
+        self.repeated & name.bit() != 0
+    }
+
+    /// Joins the values of each of these names that was received more than once into one, with `,` (RFC 9110 §5.3:
+    /// "a recipient MAY combine multiple field lines within a field section that have the same field name").
+    #[inline]
+    pub fn join_repeated(&mut self, names: KnownSet) {
+        if self.repeated & names.bits() != 0 {
+            self.join_each(self.repeated & names.bits());
+        }
+    }
+
+    #[cold]
+    fn join_each(&mut self, mut bits: u128) {
+        self.repeated &= !bits;
+        while bits != 0 {
+            let name = HeaderName::from(Known::from_id(bits.trailing_zeros() as u8));
+            bits &= bits - 1;
+            if let Some(Cow::Owned(value)) = self.joined(&name) {
+                self.set(&name, &value);
+            }
+        }
     }
 
     /// The first value of a well-known name.
@@ -285,12 +342,13 @@ impl HeaderMap {
     }
 
     /// The spelling in which the entry's name was received, if the map was started with `keep_spelling` and the entry
-    /// came from the head. `index` counts as in [`HeaderMap::iter`].
+    /// came from the head. `index` counts as in [`HeaderMap::iter`]. For `:authority` it is the spelling of `host`.
     pub fn original_name(&self, index: usize) -> Option<&[u8]> {
         let entry = self.entries.get(index)?;
+        let name = if entry.id == Known::AUTHORITY.id() { Known::HOST.as_str() } else { self.name(entry) };
         let start = entry.name as usize;
-        let text = self.original.get(start..start + entry.name_len as usize)?;
-        text.eq_ignore_ascii_case(self.name(entry).as_bytes()).then_some(text)
+        let text = self.original.get(start..start + name.len())?;
+        text.eq_ignore_ascii_case(name.as_bytes()).then_some(text)
     }
 
     fn push_known(&mut self, name: Known, start: usize) {

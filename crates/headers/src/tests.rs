@@ -1,4 +1,4 @@
-use crate::{HeaderMap, HeaderName, Known};
+use crate::{HeaderMap, HeaderName, Known, KnownSet};
 
 fn name(text: &str) -> HeaderName {
     HeaderName::new(text).unwrap()
@@ -66,4 +66,59 @@ fn retain_updates_presence() {
     map.retain(|n, _| n != "host");
     assert!(!map.has(Known::HOST));
     assert_eq!(dump(&map), "k=v");
+}
+
+/// A map of a head as a parser fills it.
+fn received(head: &[u8]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    map.start(head, false);
+    let mut at = 0;
+    for line in head.split_inclusive(|b| *b == b'\n') {
+        let colon = line.iter().position(|b| *b == b':').unwrap();
+        let space = line[colon + 1..].iter().take_while(|b| **b == b' ').count();
+        let value = colon + 1 + space;
+        let len = line[value..].trim_ascii_end().len();
+        map.push_parsed((at, colon), (at + value, len)).unwrap();
+        at += line.len();
+    }
+    map
+}
+
+#[test]
+fn lines_are_written_as_if_one_by_one() {
+    let check = |map: &HeaderMap, skip: &[Known], expected: &str| {
+        let mut out = Vec::new();
+        map.write_lines(&mut out, KnownSet::of(skip));
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    };
+    let mut map = received(b"Host: a\r\nX-Foo: 1\r\nAccept:2\r\nVia:  3\r\nX-Bar: 4 \r\nX-Baz: 5\r\nAge: \r\n");
+    let all = "host: a\r\nx-foo: 1\r\naccept: 2\r\nvia: 3\r\nx-bar: 4\r\nx-baz: 5\r\nage: \r\n";
+    check(&map, &[], all);
+    check(&map, &[Known::HOST, Known::VIA], "x-foo: 1\r\naccept: 2\r\nx-bar: 4\r\nx-baz: 5\r\nage: \r\n");
+    map.append(&name("x-new"), b"6");
+    map.set(&name("x-foo"), b"changed");
+    map.remove(&name("x-baz"));
+    check(&map, &[Known::VIA, Known::AGE], "host: a\r\nx-foo: changed\r\naccept: 2\r\nx-bar: 4\r\nx-new: 6\r\n");
+    check(&HeaderMap::new(), &[], "");
+    let known: Vec<_> = map.lines().filter_map(|line| line.known).collect();
+    assert_eq!(known, [Known::HOST, Known::ACCEPT, Known::VIA, Known::AGE]);
+}
+
+#[test]
+fn repeated_names_are_joined_when_asked() {
+    let mut map = received(b"Via: 1\r\nCookie: a\r\nVia: 2\r\nX: 1\r\nCookie: b\r\nX: 2\r\n");
+    assert!(map.is_repeated(Known::VIA) && map.is_repeated(Known::COOKIE) && !map.is_repeated(Known::HOST));
+    map.join_repeated(KnownSet::of(&[Known::VIA, Known::HOST]));
+    assert_eq!(dump(&map), "via=1,2|cookie=a|x=1|cookie=b|x=2");
+    assert!(!map.is_repeated(Known::VIA));
+}
+
+#[test]
+fn authority_remembers_how_host_was_spelled() {
+    let mut map = HeaderMap::new();
+    map.start(b"HOST: a\r\n", true);
+    map.push_parsed_as(Known::AUTHORITY, 0, (6, 1)).unwrap();
+    assert_eq!(map.original_name(0), Some(&b"HOST"[..]));
+    assert_eq!(map.get(Known::AUTHORITY), Some(&b"a"[..]));
+    assert!(map.push_parsed_as(Known::AUTHORITY, 100, (6, 1)).is_err());
 }
