@@ -276,7 +276,7 @@ pub struct Stat {
 }
 
 /// What has to hold of a response.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
     /// The status; 0 for no response.
@@ -289,4 +289,11 @@ pub struct Expect {
     pub lacks: Vec<String>,
     /// Whether the connection was closed afterwards.
     pub closed: Option<bool>,
+}
+
+impl Expect {
+    /// Whether nothing is asserted.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }

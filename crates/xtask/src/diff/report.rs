@@ -31,6 +31,8 @@ pub struct Outcome {
     differences: Vec<Difference>,
     /// Why a side could not run, and expectations that did not hold.
     failures: Vec<String>,
+    /// The same of Nuncio alone, which an accepted difference explains.
+    missed: Vec<String>,
 }
 
 type Side = Option<Result<Record, String>>;
@@ -39,18 +41,14 @@ impl Outcome {
     /// Compares the two sides; one may be missing.
     pub fn of(envoy: Side, nuncio: Side) -> Self {
         let mut outcome = Self::default();
-        let mut open = |side: Side, name: &str| match side {
-            None => None,
-            Some(Err(error)) => {
-                outcome.failures.push(format!("{name}: {error}"));
-                None
-            }
-            Some(Ok(record)) => {
-                outcome.failures.extend(record.failures.iter().map(|failure| format!("{name}: {failure}")));
-                Some(record)
-            }
-        };
-        let (envoy, nuncio) = (open(envoy, "envoy"), open(nuncio, "nuncio"));
+        let envoy = open(envoy, "envoy", &mut outcome.failures).map(|record| {
+            outcome.failures.extend(record.failures.iter().map(|failure| format!("envoy: {failure}")));
+            record
+        });
+        let nuncio = open(nuncio, "nuncio", &mut outcome.failures).map(|record| {
+            outcome.missed.extend(record.failures.iter().map(|failure| format!("nuncio: {failure}")));
+            record
+        });
         if let (Some(envoy), Some(nuncio)) = (&envoy, &nuncio) {
             outcome.differences = compare::compare(envoy, nuncio);
         }
@@ -61,7 +59,17 @@ impl Outcome {
 
     /// Whether nothing differs and nothing failed.
     pub fn is_equal(&self) -> bool {
-        self.differences.is_empty() && self.failures.is_empty()
+        self.differences.is_empty() && self.failures.is_empty() && self.missed.is_empty()
+    }
+}
+
+fn open(side: Side, name: &str, failures: &mut Vec<String>) -> Option<Record> {
+    match side? {
+        Ok(record) => Some(record),
+        Err(error) => {
+            failures.push(format!("{name}: {error}"));
+            None
+        }
     }
 }
 
@@ -83,7 +91,8 @@ pub fn print(results: &[CaseResult], accepted: &Accepted, verbose: bool) -> bool
             print_records(result);
         }
         let (meant, left) = split(result, accepted);
-        match (meant.is_empty(), left.is_empty() && result.outcome.failures.is_empty()) {
+        let fails = !result.outcome.failures.is_empty() || (meant.is_empty() && !result.outcome.missed.is_empty());
+        match (meant.is_empty(), left.is_empty() && !fails) {
             (true, true) => count.equal += 1,
             (false, true) => count.accepted += 1,
             (_, false) => {
@@ -103,7 +112,7 @@ fn split<'a>(result: &'a CaseResult, accepted: &Accepted) -> (Vec<&'a Difference
 
 fn print_case(result: &CaseResult, differences: &[&Difference]) {
     println!("\n--- {}", result.id());
-    for failure in &result.outcome.failures {
+    for failure in result.outcome.failures.iter().chain(&result.outcome.missed) {
         println!("  {}", failure.replace('\n', "\n    "));
     }
     for found in differences {

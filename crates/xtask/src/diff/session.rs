@@ -15,7 +15,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::case::{Case, Group, OriginSpec, Part, Validate};
+use super::case::{Case, Group, OriginSpec, Part, Step, Validate};
 use super::expand;
 use super::record::{Normaliser, Record};
 use super::steps::Player;
@@ -64,8 +64,8 @@ pub fn parse(document: Value) -> Result<Group, String> {
         serde_json::from_value(document).map_err(|error| format!("in the group of case '{name}': {error}"))?;
     for case in &group.cases {
         let steps = case.steps.iter().map(super::case::StepSpec::full);
-        let asserts =
-            !case.expect.is_empty() || steps.into_iter().any(|step| step.expect.is_some() || step.stat.is_some());
+        let expects = |step: Step| step.stat.is_some() || step.expect.is_some_and(|expect| !expect.is_empty());
+        let asserts = !case.expect.is_empty() || steps.into_iter().any(expects);
         if case.validate.is_none() && !asserts {
             return Err(format!("case '{}' expects nothing: it could pass by doing nothing", case.name));
         }
