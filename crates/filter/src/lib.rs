@@ -36,7 +36,7 @@ pub use drain::{ConnectionRegistry, Drain, Registration};
 pub use http::{Chunk, DataStep, End, FilterSlot, HttpFilter, HttpFilterFactory, Interest, Step};
 pub use listener::{ListenerFilter, ListenerFilterFactory, PeekStep, Peeked};
 pub use network::{
-    Connection, NetworkFilter, NetworkFilterFactory, NetworkStep, OpenStep, TerminalFilter, TerminalFilterFactory,
+    Connection, NetworkFilter, NetworkFilterFactory, NetworkStep, OpenStep, StatsStore, TerminalFilterFactory,
 };
 pub use reply::{LocalReply, ReplyEdit};
 pub use runtime::Runtime;

@@ -70,13 +70,7 @@ pub trait NetworkFilterFactory: Send + Sync {
     }
 }
 
-/// The last filter of a chain: it owns the connection.
-pub trait TerminalFilter {
-    /// Serves the connection until it is over. Dropping the future closes it at once.
-    fn serve(self: Box<Self>, connection: Connection) -> Pin<Box<dyn Future<Output = ()>>>;
-}
-
-/// Makes terminal filters. One per filter chain, shared by all workers; what a worker needs of its own it keeps in the
+/// The last filter of a chain: it owns the connection. One per filter chain, shared by all workers; what a worker needs of its own it keeps in the
 /// worker's [`crate::Services`].
 pub trait TerminalFilterFactory: Send + Sync {
     /// Serves `connection` until it is over. The future runs on the worker's thread; dropping it closes the connection.

@@ -1,0 +1,331 @@
+//! The contract between the compiler and extensions.
+//!
+//! An extension is a type that implements one of the traits here, named in one list (the [`Registry`]). It is found by
+//! the type URL of its configuration, never by name. Compiling can't do I/O: it gets messages, a statistics scope and
+//! the means to report findings, and returns a factory.
+
+use crate::{Diagnostic, Diagnostics, FieldPath, Positions, Severity};
+use nuncio_api::wkt::Any;
+use nuncio_filter::{
+    AccessLog, HttpFilterFactory, ListenerFilterFactory, NetworkFilterFactory, Runtime, TerminalFilterFactory,
+};
+use nuncio_io::log_file::LogFiles;
+use nuncio_stats::{Scope, Store};
+use prost::{Message, Name};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The configuration is not usable; what is wrong stands in the diagnostics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invalid;
+
+/// What the references of a configuration point to, collected while compiling and checked at its end.
+#[derive(Debug, Default)]
+pub struct References {
+    /// Clusters, each with the field that names it.
+    pub clusters: Vec<(String, FieldPath)>,
+}
+
+/// Where compiling stands, and what it may use. Hands out a statistics scope, takes findings, records references.
+pub struct Compile<'a> {
+    /// Findings.
+    pub diagnostics: &'a mut Diagnostics,
+    /// Places of fields, if the configuration came from text.
+    pub positions: Option<&'a Positions>,
+    /// The path of the message that is compiled.
+    pub path: FieldPath,
+    /// The extensions.
+    pub registry: &'a Registry,
+    /// References to other resources.
+    pub references: &'a mut References,
+    /// The extensions' and fields' paths that are accepted and not acted on.
+    pub unsupported: &'a mut BTreeSet<String>,
+    /// The statistics of the process.
+    pub store: &'a Arc<Store>,
+    /// The scope of what is compiled: the listener's, or the connection manager's for its filters.
+    pub scope: Scope,
+    /// Access-log files; opened when compiled, so that a path that can't be opened is an error at its line.
+    pub files: &'a Arc<LogFiles>,
+    /// Runtime values at start.
+    pub runtime: &'a Arc<Runtime>,
+    /// Facts that several extensions want.
+    pub facts: &'a Facts,
+}
+
+/// Facts about the process and the place in the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// `node.id`.
+    pub node_id: Arc<str>,
+    /// `node.cluster`.
+    pub node_cluster: Arc<str>,
+    /// The listener's statistics prefix: `listener.<address>`.
+    pub listener_stat_prefix: String,
+    /// `per_connection_buffer_limit_bytes` of the listener.
+    pub listener_buffer_limit: u32,
+}
+
+impl<'a> Compile<'a> {
+    /// The same, one field further down; findings made through it name that field.
+    pub fn field(&mut self, name: &'static str) -> Compile<'_> {
+        let mut path = self.path.clone();
+        path.push_field(name);
+        self.with_path(path)
+    }
+
+    /// The same, at an element of a repeated field.
+    pub fn element(&mut self, name: &'static str, index: usize) -> Compile<'_> {
+        let mut path = self.path.clone();
+        path.push_field(name);
+        path.push_index(index);
+        self.with_path(path)
+    }
+
+    /// The same, at an entry of a map field.
+    pub fn entry(&mut self, name: &'static str, key: &str) -> Compile<'_> {
+        let mut path = self.path.clone();
+        path.push_field(name);
+        path.push_key(key);
+        self.with_path(path)
+    }
+
+    /// The same with another statistics scope.
+    pub fn scoped(&mut self, scope: Scope) -> Compile<'_> {
+        let path = self.path.clone();
+        let mut inner = self.with_path(path);
+        inner.scope = scope;
+        inner
+    }
+
+    fn with_path(&mut self, path: FieldPath) -> Compile<'_> {
+        Compile {
+            diagnostics: self.diagnostics,
+            positions: self.positions,
+            path,
+            registry: self.registry,
+            references: self.references,
+            unsupported: self.unsupported,
+            store: self.store,
+            scope: self.scope.clone(),
+            files: self.files,
+            runtime: self.runtime,
+            facts: self.facts,
+        }
+    }
+
+    /// Reports an error at the present path.
+    pub fn error(&mut self, message: impl Into<String>) -> Invalid {
+        self.report(Severity::Error, message.into(), None)
+    }
+
+    /// Reports an error with a hint at the present path.
+    pub fn error_hint(&mut self, message: impl Into<String>, hint: impl Into<String>) -> Invalid {
+        self.report(Severity::Error, message.into(), Some(hint.into()))
+    }
+
+    /// Reports a warning at the present path.
+    pub fn warn(&mut self, message: impl Into<String>) {
+        self.report(Severity::Warning, message.into(), None);
+    }
+
+    /// A field that is set and not acted on: a warning, and a line in `/config_dump` and the support matrix.
+    pub fn unsupported(&mut self, field: &'static str) {
+        let mut at = self.field(field);
+        let path = at.path.to_string();
+        at.unsupported.insert(path);
+        at.warn("is not supported yet: it is accepted and has no effect");
+    }
+
+    /// The same, if it is set.
+    pub fn unsupported_if(&mut self, set: bool, field: &'static str) {
+        if set {
+            self.unsupported(field);
+        }
+    }
+
+    /// A field whose being ignored would weaken security: an error.
+    pub fn refuse(&mut self, field: &'static str, why: &str) -> Invalid {
+        self.field(field).error(format!("is not supported yet, and ignoring it would not be safe: {why}"))
+    }
+
+    /// Records that a cluster is referred to at the present path.
+    pub fn cluster(&mut self, name: &str) {
+        self.references.clusters.push((name.to_owned(), self.path.clone()));
+    }
+
+    fn report(&mut self, severity: Severity, message: String, hint: Option<String>) -> Invalid {
+        let location = self.positions.and_then(|positions| positions.locate(&self.path));
+        let mut finding = Diagnostic::new(severity, self.path.to_string(), message).at(location);
+        finding.hint = hint;
+        self.diagnostics.push(finding);
+        Invalid
+    }
+
+    /// Decodes the message inside an `Any`.
+    pub fn decode<M: Message + Default>(&mut self, any: &Any) -> Result<M, Invalid> {
+        M::decode(&any.value[..]).map_err(|error| self.error(format!("can't be decoded: {error}")))
+    }
+}
+
+/// What `typed_per_filter_config` compiles to.
+pub type RouteConfig = Arc<dyn std::any::Any + Send + Sync>;
+
+/// An HTTP filter extension.
+pub trait HttpExtension: Send + Sync + 'static {
+    /// Its configuration message.
+    type Config: Message + Name + Default;
+    /// The message of `typed_per_filter_config`; the same as `Config` for filters that have no other.
+    type PerRoute: Message + Name + Default;
+    /// Its well-known name, e.g. `envoy.filters.http.cors`.
+    const NAME: &'static str;
+
+    /// Compiles a configuration.
+    fn compile(config: Self::Config, cx: &mut Compile<'_>) -> Result<Arc<dyn HttpFilterFactory>, Invalid>;
+
+    /// Compiles the configuration of a route. The filter finds it with `Stream::per_route`.
+    fn compile_route(config: Self::PerRoute, cx: &mut Compile<'_>) -> Result<RouteConfig, Invalid>;
+}
+
+/// A network filter extension.
+pub trait NetworkExtension: Send + Sync + 'static {
+    /// Its configuration message.
+    type Config: Message + Name + Default;
+    /// Its well-known name.
+    const NAME: &'static str;
+
+    /// Compiles a configuration.
+    fn compile(config: Self::Config, cx: &mut Compile<'_>) -> Result<NetworkFactory, Invalid>;
+}
+
+/// A network filter, by its place in the chain.
+pub enum NetworkFactory {
+    /// Stands before others.
+    Filter(Arc<dyn NetworkFilterFactory>),
+    /// Stands last.
+    Terminal(Arc<dyn TerminalFilterFactory>),
+}
+
+/// A listener filter extension.
+pub trait ListenerExtension: Send + Sync + 'static {
+    /// Its configuration message.
+    type Config: Message + Name + Default;
+    /// Its well-known name.
+    const NAME: &'static str;
+
+    /// Compiles a configuration. `filter_disabled` of the listener filter is evaluated by the caller.
+    fn compile(config: Self::Config, cx: &mut Compile<'_>) -> Result<Arc<dyn ListenerFilterFactory>, Invalid>;
+}
+
+/// An access logger extension. The log's filter is wrapped around it by the caller.
+pub trait AccessLogExtension: Send + Sync + 'static {
+    /// Its configuration message.
+    type Config: Message + Name + Default;
+    /// Its well-known name.
+    const NAME: &'static str;
+
+    /// Compiles a configuration.
+    fn compile(config: Self::Config, cx: &mut Compile<'_>) -> Result<Arc<dyn AccessLog>, Invalid>;
+}
+
+type Compiler<T> = fn(&Any, &mut Compile<'_>) -> Result<T, Invalid>;
+
+/// An HTTP filter in the registry.
+pub struct HttpEntry {
+    /// Well-known name.
+    pub name: &'static str,
+    /// Message of the configuration.
+    pub config: String,
+    /// Message of the route configuration.
+    pub per_route: String,
+    /// Compiles.
+    pub compile: Compiler<Arc<dyn HttpFilterFactory>>,
+    /// Compiles the route configuration.
+    pub compile_route: Compiler<RouteConfig>,
+}
+
+/// Another extension in the registry.
+pub struct Entry<T> {
+    /// Well-known name.
+    pub name: &'static str,
+    /// Message of the configuration.
+    pub config: String,
+    /// Compiles.
+    pub compile: Compiler<T>,
+}
+
+/// All extensions of the program. Admin listings, documentation and the support matrix come from it.
+#[derive(Default)]
+pub struct Registry {
+    /// HTTP filters.
+    pub http: Vec<HttpEntry>,
+    /// Network filters.
+    pub network: Vec<Entry<NetworkFactory>>,
+    /// Listener filters.
+    pub listener: Vec<Entry<Arc<dyn ListenerFilterFactory>>>,
+    /// Access loggers.
+    pub access_log: Vec<Entry<Arc<dyn AccessLog>>>,
+}
+
+impl Registry {
+    /// Adds an HTTP filter.
+    pub fn http<E: HttpExtension>(mut self) -> Self {
+        self.http.push(HttpEntry {
+            name: E::NAME,
+            config: E::Config::full_name(),
+            per_route: E::PerRoute::full_name(),
+            compile: |any, cx| {
+                let config = cx.decode(any)?;
+                E::compile(config, cx)
+            },
+            compile_route: |any, cx| {
+                let config = cx.decode(any)?;
+                E::compile_route(config, cx)
+            },
+        });
+        self
+    }
+
+    /// Adds a network filter.
+    pub fn network<E: NetworkExtension>(mut self) -> Self {
+        self.network.push(Entry {
+            name: E::NAME,
+            config: E::Config::full_name(),
+            compile: |any, cx| {
+                let config = cx.decode(any)?;
+                E::compile(config, cx)
+            },
+        });
+        self
+    }
+
+    /// Adds a listener filter.
+    pub fn listener<E: ListenerExtension>(mut self) -> Self {
+        self.listener.push(Entry {
+            name: E::NAME,
+            config: E::Config::full_name(),
+            compile: |any, cx| {
+                let config = cx.decode(any)?;
+                E::compile(config, cx)
+            },
+        });
+        self
+    }
+
+    /// Adds an access logger.
+    pub fn access_log<E: AccessLogExtension>(mut self) -> Self {
+        self.access_log.push(Entry {
+            name: E::NAME,
+            config: E::Config::full_name(),
+            compile: |any, cx| {
+                let config = cx.decode(any)?;
+                E::compile(config, cx)
+            },
+        });
+        self
+    }
+}
+
+/// The message name in a type URL.
+pub fn message_of(any: &Any) -> &str {
+    any.type_url.rsplit('/').next().unwrap_or_default()
+}

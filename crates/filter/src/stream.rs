@@ -1,0 +1,196 @@
+//! The view of a stream that HTTP filter hooks are given.
+
+use crate::{Work, Worker};
+use bytes::{Bytes, BytesMut};
+use nuncio_headers::HeaderMap;
+use nuncio_route::{Outcome, Route, RouteTable, VirtualHost};
+use nuncio_stream_info::StreamInfo;
+use std::any::Any;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The route of a stream, as far as it is known.
+#[derive(Clone, Default)]
+pub enum RouteSlot {
+    /// Not looked up, or cleared by a filter that changed what the match depends on.
+    #[default]
+    Unresolved,
+    /// Nothing matched; the virtual host is that of the authority, if there is one.
+    NoRoute(Option<Arc<VirtualHost>>),
+    /// The virtual host wants TLS (`require_tls`), which the request did not use.
+    TlsRequired(Arc<VirtualHost>),
+    /// Matched.
+    Found(Arc<Route>, Arc<VirtualHost>),
+}
+
+/// What the driver keeps for the hooks of one stream. Filters see it through [`Stream`].
+#[derive(Default)]
+pub struct StreamState {
+    /// The route.
+    pub route: RouteSlot,
+    /// The table that the stream's routes come from.
+    pub routes: Option<Arc<RouteTable>>,
+    /// The random number that all choices of the stream share, so that they are stable.
+    pub random: u64,
+    /// The names under which the filters of the chain find their route configuration, by place.
+    pub names: Vec<Arc<str>>,
+    /// The place of the filter whose hook runs.
+    pub current: usize,
+    /// The part of the request body that a filter holds back.
+    pub request_body: BytesMut,
+    /// The part of the response body that a filter holds back.
+    pub response_body: BytesMut,
+    /// Limit of each of the two, in bytes.
+    pub buffer_limit: usize,
+    /// Bytes to send on behind the request headers of the current filter.
+    pub added_request_body: Option<Bytes>,
+    /// Bytes to send on behind the response headers of the current filter.
+    pub added_response_body: Option<Bytes>,
+    /// Work that was started without pausing the stream.
+    pub started: Vec<Background>,
+    /// The current filter lets its held request headers go.
+    pub continue_request: bool,
+    /// The current filter lets its held response headers go.
+    pub continue_response: bool,
+}
+
+impl StreamState {
+    /// Forgets the stream, keeps the memory of lists.
+    pub fn reset(&mut self) {
+        let mut names = std::mem::take(&mut self.names);
+        let mut started = std::mem::take(&mut self.started);
+        names.clear();
+        started.clear();
+        *self = StreamState { names, started, ..StreamState::default() };
+    }
+}
+
+/// Work that runs beside the stream.
+#[derive(Debug)]
+pub struct Background {
+    /// The place of the filter that started it.
+    pub filter: usize,
+    /// The work.
+    pub work: Work,
+}
+
+/// A stream as a hook sees it.
+pub struct Stream<'a> {
+    /// Request headers, as far as they came; complete from `request_headers` on.
+    pub request: &'a mut HeaderMap,
+    /// Request trailers.
+    pub request_trailers: &'a mut HeaderMap,
+    /// Response headers; empty until there is a response.
+    pub response: &'a mut HeaderMap,
+    /// Response trailers.
+    pub response_trailers: &'a mut HeaderMap,
+    /// Facts, flags, metadata, filter state.
+    pub info: &'a mut StreamInfo,
+    /// The worker.
+    pub worker: &'a Rc<Worker>,
+    /// What the driver keeps.
+    pub state: &'a mut StreamState,
+}
+
+impl Stream<'_> {
+    /// The route, looked up if it is not known.
+    pub fn route(&mut self) -> Option<&Arc<Route>> {
+        self.resolve();
+        match &self.state.route {
+            RouteSlot::Found(route, _) => Some(route),
+            _ => None,
+        }
+    }
+
+    /// The virtual host of the route, or of the authority if no route matched.
+    pub fn virtual_host(&mut self) -> Option<&Arc<VirtualHost>> {
+        self.resolve();
+        match &self.state.route {
+            RouteSlot::Found(_, host) | RouteSlot::TlsRequired(host) => Some(host),
+            RouteSlot::NoRoute(host) => host.as_ref(),
+            RouteSlot::Unresolved => None,
+        }
+    }
+
+    /// Forgets the route: the next that asks looks it up with the headers as they are then (`clearRouteCache`).
+    pub fn clear_route(&mut self) {
+        self.state.route = RouteSlot::Unresolved;
+    }
+
+    /// Looks the route up if it is not known.
+    pub fn resolve(&mut self) {
+        if !matches!(self.state.route, RouteSlot::Unresolved) {
+            return;
+        }
+        let Some(table) = &self.state.routes else { return };
+        let random = self.state.random;
+        let outcome = self.worker.with_runtime(|runtime| {
+            table.find(&crate::runtime::query(self.request, random, runtime, self.info))
+        });
+        self.info.route_resolution_count += 1;
+        self.state.route = match outcome {
+            Outcome::Route(route, host) => {
+                self.info.route = Some(Arc::clone(&route.info));
+                RouteSlot::Found(route, host)
+            }
+            Outcome::NoRoute(host) => RouteSlot::NoRoute(host),
+            Outcome::TlsRequired(host) => RouteSlot::TlsRequired(host),
+        };
+    }
+
+    /// The most specific `typed_per_filter_config` that the route holds for the current filter, if it is a `T`.
+    pub fn per_route<T: Any>(&mut self) -> Option<&T> {
+        self.resolve();
+        let name = self.state.names.get(self.state.current)?;
+        let RouteSlot::Found(route, _) = &self.state.route else { return None };
+        route.per_filter.most_specific(name)?.downcast_ref()
+    }
+
+    /// All configurations that the route holds for the current filter, from the least to the most specific level.
+    pub fn per_route_all<T: Any>(&mut self, mut each: impl FnMut(&T)) {
+        self.resolve();
+        let Some(name) = self.state.names.get(self.state.current) else { return };
+        let RouteSlot::Found(route, _) = &self.state.route else { return };
+        for config in route.per_filter.all(name) {
+            if let Some(config) = config.downcast_ref() {
+                each(config);
+            }
+        }
+    }
+
+    /// The part of the request body that is held back.
+    pub fn request_body(&mut self) -> &mut BytesMut {
+        &mut self.state.request_body
+    }
+
+    /// The part of the response body that is held back.
+    pub fn response_body(&mut self) -> &mut BytesMut {
+        &mut self.state.response_body
+    }
+
+    /// Gives a request without a body one, or puts bytes before its body. Only in `request_headers`.
+    pub fn add_request_body(&mut self, bytes: Bytes) {
+        self.state.added_request_body = Some(bytes);
+    }
+
+    /// Gives a response without a body one, or puts bytes before its body. Only in `response_headers`.
+    pub fn add_response_body(&mut self, bytes: Bytes) {
+        self.state.added_response_body = Some(bytes);
+    }
+
+    /// Starts work that does not pause the stream; its output comes to the filter's `resume`.
+    pub fn background(&mut self, work: Work) {
+        let filter = self.state.current;
+        self.state.started.push(Background { filter, work });
+    }
+
+    /// Lets request headers go that this filter holds: from `resume` after background work.
+    pub fn continue_request(&mut self) {
+        self.state.continue_request = true;
+    }
+
+    /// Lets response headers go that this filter holds: from `resume` after background work.
+    pub fn continue_response(&mut self) {
+        self.state.continue_response = true;
+    }
+}
