@@ -29,7 +29,9 @@ pub struct ConnectionInfo {
     pub filter_chain_name: Option<Arc<str>>,
     /// Metadata of the filter chain.
     pub filter_chain_metadata: Option<Arc<Metadata>>,
-    /// When the TLS handshake was complete.
+    /// When the TLS client hello was received (`DS_HS_BEG`).
+    pub handshake_begin: Option<Instant>,
+    /// When the TLS handshake was complete (`DS_HS_END`).
     pub handshake_end: Option<Instant>,
     /// Facts of the TLS session; `None` for cleartext.
     pub tls: Option<Arc<TlsInfo>>,
@@ -54,6 +56,7 @@ impl ConnectionInfo {
             listener_metadata: None,
             filter_chain_name: None,
             filter_chain_metadata: None,
+            handshake_begin: None,
             handshake_end: None,
             tls: None,
             ja3: None,

@@ -106,9 +106,9 @@ pub struct StreamInfo {
     pub bytes_received: u64,
     /// Body bytes sent downstream.
     pub bytes_sent: u64,
-    /// TCP packets and bytes sent again; only UDP-like transports know them.
+    /// Bytes sent again; only QUIC knows.
     pub bytes_retransmitted: u64,
-    /// Packets sent again.
+    /// Packets sent again; only QUIC knows.
     pub packets_retransmitted: u64,
     /// Bytes of the downstream side.
     pub downstream_bytes: ByteCounts,
@@ -130,6 +130,8 @@ pub struct StreamInfo {
     pub upstream: UpstreamInfo,
     /// The route taken.
     pub route: Option<Arc<RouteInfo>>,
+    /// The virtual host, where no route of it was taken.
+    pub virtual_host: Option<Arc<VirtualHostInfo>>,
     /// Name of the virtual cluster that the request fell into.
     pub virtual_cluster_name: Option<Arc<str>>,
     /// Id of a stream that has no `x-request-id` header (TCP).
@@ -145,7 +147,7 @@ pub struct StreamInfo {
     /// Time spent resolving the route.
     pub route_resolution_time: Option<Duration>,
     /// Words that filters leave for `%CUSTOM_FLAGS%`.
-    pub custom_flags: Vec<Arc<str>>,
+    pub custom_flags: Vec<Cow<'static, str>>,
     /// What filters said of the stream.
     dynamic_metadata: Option<Box<Metadata>>,
     /// Objects that filters share.
@@ -179,6 +181,7 @@ impl StreamInfo {
             downstream_close_type: CloseType::Normal,
             upstream: UpstreamInfo::default(),
             route: None,
+            virtual_host: None,
             virtual_cluster_name: None,
             stream_id: None,
             trace: TraceInfo::default(),

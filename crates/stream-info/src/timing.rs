@@ -17,8 +17,6 @@ pub enum TimePoint {
     UpstreamConnectEnd,
     /// End of the upstream TLS handshake (`US_HS_END`).
     UpstreamHandshakeEnd,
-    /// A connection of the pool was given to the request.
-    UpstreamPoolReady,
     /// First byte sent upstream (`US_TX_BEG`).
     UpstreamTxBegin,
     /// Last byte sent upstream (`US_TX_END`).
@@ -35,9 +33,11 @@ pub enum TimePoint {
     DownstreamTxEnd,
     /// End of the downstream connection (`DS_CX_END`).
     DownstreamConnectionEnd,
+    /// The client acknowledged the last byte of the response; only QUIC tells.
+    DownstreamAckReceived,
 }
 
-const POINTS: usize = TimePoint::DownstreamConnectionEnd as usize + 1;
+const POINTS: usize = TimePoint::DownstreamAckReceived as usize + 1;
 const UNSET: i64 = i64::MIN;
 
 /// When a stream passed which point: nanoseconds from its start, which is `DS_RX_BEG`.

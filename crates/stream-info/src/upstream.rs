@@ -2,6 +2,7 @@
 
 use crate::{Address, CloseType, FilterState, Metadata, Protocol, TlsInfo};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The names and metadata of a cluster that streams refer to.
 #[derive(Debug, Clone, Default)]
@@ -43,30 +44,30 @@ pub struct HostInfo {
 pub struct UpstreamInfo {
     /// The cluster that the route chose.
     pub cluster: Option<Arc<ClusterInfo>>,
-    /// The host of the last attempt.
-    pub host: Option<Arc<HostInfo>>,
-    /// Hosts of the attempts before the last one, oldest first.
+    host: Option<Arc<HostInfo>>,
+    /// Whether `host` counts as attempted.
+    attempted: bool,
+    /// Hosts attempted before `host`, oldest first, each once.
     earlier_hosts: Vec<Arc<HostInfo>>,
+    connection_id: Option<u64>,
+    /// Connections used before `connection_id`, oldest first, each once.
+    earlier_connections: Vec<u64>,
     /// Own address of the upstream connection.
     pub local_address: Option<Address>,
-    /// Peer of the upstream connection; the host's address if a proxy or happy eyeballs did not change it.
+    /// Peer of the upstream connection, once there is one.
     pub remote_address: Option<Address>,
-    /// Number of the upstream connection, unique in the process.
-    pub connection_id: Option<u64>,
-    /// Numbers of the upstream connections of the attempts before the last one.
-    earlier_connections: Vec<u64>,
     /// Attempts made, the first included; 0 before the first.
     pub attempts: u32,
     /// Protocol of the upstream connection.
     pub protocol: Option<Protocol>,
+    /// How long the last attempt waited for the pool to give it a connection, or to fail.
+    pub pool_ready: Option<Duration>,
     /// Why the transport failed: TLS or connect error text.
     pub transport_failure_reason: Option<Arc<str>>,
     /// How the end of the upstream connection was noticed.
     pub close_type: CloseType,
     /// Why this side closed the upstream connection.
     pub local_close_reason: Option<Arc<str>>,
-    /// Requests that the upstream connection had carried before.
-    pub connection_requests: u64,
     /// Facts of the upstream TLS session.
     pub tls: Option<Arc<TlsInfo>>,
     /// Filter state of the upstream filter chain.
@@ -86,31 +87,63 @@ impl UpstreamInfo {
         *self = UpstreamInfo { earlier_hosts, earlier_connections, ..UpstreamInfo::default() };
     }
 
-    /// An attempt starts with this host; the host of the attempt before is remembered (64 at most).
-    pub fn attempt_host(&mut self, host: Arc<HostInfo>) {
-        if let Some(before) = self.host.replace(host)
+    /// The host of the last attempt.
+    pub fn host(&self) -> Option<&Arc<HostInfo>> {
+        self.host.as_ref()
+    }
+
+    /// Sets the host of the attempt that starts. It counts as attempted only after [`UpstreamInfo::mark_attempted`]:
+    /// HTTP counts hosts that a connection was had to, TCP counts all.
+    pub fn set_host(&mut self, host: Arc<HostInfo>) {
+        let before = self.host.replace(host);
+        if let Some(before) = before
+            && std::mem::take(&mut self.attempted)
             && self.earlier_hosts.len() < MAX_REMEMBERED
+            && !is_among(&self.earlier_hosts, &before)
         {
             self.earlier_hosts.push(before);
         }
     }
 
-    /// An attempt got this connection.
-    pub fn attempt_connection(&mut self, id: u64) {
+    /// The host of the attempt counts as attempted.
+    pub fn mark_attempted(&mut self) {
+        self.attempted = true;
+    }
+
+    /// The connection of the last attempt that had one: a number unique in the process.
+    pub fn connection_id(&self) -> Option<u64> {
+        self.connection_id
+    }
+
+    /// Sets the connection of the attempt.
+    pub fn set_connection(&mut self, id: u64) {
         if let Some(before) = self.connection_id.replace(id)
+            && before != id
             && self.earlier_connections.len() < MAX_REMEMBERED
+            && !self.earlier_connections.contains(&before)
         {
             self.earlier_connections.push(before);
         }
     }
 
-    /// Hosts of all attempts, oldest first.
-    pub fn hosts_attempted(&self) -> impl Iterator<Item = &HostInfo> {
-        self.earlier_hosts.iter().chain(&self.host).map(|host| &**host)
+    /// Whether any attempt was made.
+    pub fn is_used(&self) -> bool {
+        self.attempts > 0 || self.host.is_some()
     }
 
-    /// Connections of all attempts, oldest first.
-    pub fn connections_attempted(&self) -> impl Iterator<Item = u64> {
-        self.earlier_connections.iter().copied().chain(self.connection_id)
+    /// Hosts attempted, in the order of their first attempt, each once.
+    pub fn hosts_attempted(&self) -> impl Iterator<Item = &HostInfo> {
+        let last = self.host.as_ref().filter(|host| self.attempted && !is_among(&self.earlier_hosts, host));
+        self.earlier_hosts.iter().chain(last).map(|host| &**host)
     }
+
+    /// Connections used, in the order of their first use, each once.
+    pub fn connections_attempted(&self) -> impl Iterator<Item = u64> {
+        let last = self.connection_id.filter(|id| !self.earlier_connections.contains(id));
+        self.earlier_connections.iter().copied().chain(last)
+    }
+}
+
+fn is_among(hosts: &[Arc<HostInfo>], host: &Arc<HostInfo>) -> bool {
+    hosts.iter().any(|known| Arc::ptr_eq(known, host) || known.address == host.address)
 }

@@ -79,6 +79,10 @@ impl Struct {
 
     /// Appends the struct as compact JSON.
     pub fn write_json(&self, out: &mut Vec<u8>) {
+        self.write_at(0, out);
+    }
+
+    fn write_at(&self, depth: usize, out: &mut Vec<u8>) {
         out.push(b'{');
         for (at, (name, value)) in self.fields.iter().enumerate() {
             if at > 0 {
@@ -86,7 +90,7 @@ impl Struct {
             }
             write_json_string(name.as_bytes(), out);
             out.push(b':');
-            value.write_json(out);
+            value.write_at(depth + 1, out);
         }
         out.push(b'}');
     }
@@ -116,25 +120,31 @@ impl<N: Into<Arc<str>>, V: Into<Value>> FromIterator<(N, V)> for Struct {
 }
 
 impl Value {
-    /// Appends the value as compact JSON. Numbers that JSON can't express become `null`.
+    /// Appends the value as compact JSON. Numbers that JSON can't express, and what lies deeper than 100 levels,
+    /// become `null`.
     pub fn write_json(&self, out: &mut Vec<u8>) {
+        self.write_at(0, out);
+    }
+
+    fn write_at(&self, depth: usize, out: &mut Vec<u8>) {
         match self {
             Value::Null => out.extend_from_slice(b"null"),
             Value::Bool(true) => out.extend_from_slice(b"true"),
             Value::Bool(false) => out.extend_from_slice(b"false"),
             Value::Number(number) => write_number(*number, out),
             Value::String(text) => write_json_string(text.as_bytes(), out),
+            Value::List(_) | Value::Struct(_) if depth >= MAX_DEPTH => out.extend_from_slice(b"null"),
             Value::List(values) => {
                 out.push(b'[');
                 for (at, value) in values.iter().enumerate() {
                     if at > 0 {
                         out.push(b',');
                     }
-                    value.write_json(out);
+                    value.write_at(depth + 1, out);
                 }
                 out.push(b']');
             }
-            Value::Struct(fields) => fields.write_json(out),
+            Value::Struct(fields) => fields.write_at(depth, out),
         }
     }
 
@@ -183,60 +193,70 @@ impl From<Struct> for Value {
     }
 }
 
-/// Largest magnitude up to which every integer is a double of its own: 2^53.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+/// How deep values are written; what lies deeper is written as `null`.
+const MAX_DEPTH: usize = 100;
 
-/// Appends a double as the shortest JSON that reads back the same; whole numbers without a fraction.
+/// Appends a double as `std::to_chars` prints it: the shortest digits that read back the same, in the shorter of
+/// fixed and scientific notation. What JSON can't express becomes `null`.
 pub(crate) fn write_number(number: f64, out: &mut Vec<u8>) {
-    use std::io::Write;
     if !number.is_finite() {
         return out.extend_from_slice(b"null");
     }
-    if number.fract() == 0.0 && number.abs() <= EXACT {
-        return out.extend_from_slice(itoa::Buffer::new().format(number as i64).as_bytes());
+    // Every whole number below 100000 is shorter in fixed notation.
+    if number.fract() == 0.0 && number.abs() < 1e5 && !(number == 0.0 && number.is_sign_negative()) {
+        return out.extend_from_slice(itoa::Buffer::new().format(number as i32).as_bytes());
     }
-    // Writing into a Vec can't fail.
-    let _ = if (1e-5..1e17).contains(&number.abs()) { write!(out, "{number}") } else { write!(out, "{number:e}") };
+    let shortest = format!("{number:e}");
+    let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let sign = if exponent < 0 { '-' } else { '+' };
+    let scientific = format!("{digits}e{sign}{:02}", exponent.unsigned_abs());
+    let fixed = if number.fract() == 0.0 { format!("{number:.0}") } else { format!("{number}") };
+    let text = if fixed.len() <= scientific.len() { fixed } else { scientific };
+    out.extend_from_slice(text.as_bytes());
 }
 
-/// Appends bytes as a JSON string. Quotes, backslashes and control characters are escaped and invalid UTF-8 becomes
-/// U+FFFD, so that no value can end its string or its line.
+/// Appends bytes as a JSON string. Quotes, backslashes and control characters are escaped, so that no value can end
+/// its string or its line. Text that is not UTF-8 has each of its high bytes escaped as `\u00XX`, as Envoy does.
 pub fn write_json_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    write_json_escaped(text, out);
+    let start = out.len();
+    out.extend_from_slice(text);
+    escape_from(out, start);
     out.push(b'"');
 }
 
-/// [`write_json_string`] without the quotes around.
-pub(crate) fn write_json_escaped(text: &[u8], out: &mut Vec<u8>) {
-    if text.iter().all(|byte| (0x20..0x7f).contains(byte) && *byte != b'"' && *byte != b'\\') {
-        return out.extend_from_slice(text);
+/// Escapes what was appended to `out` since `start` for use inside a JSON string. Allocates only if something has to
+/// be escaped.
+pub(crate) fn escape_from(out: &mut Vec<u8>, start: usize) {
+    let Some(tail) = out.get(start..) else { return };
+    let is_plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
+    if tail.iter().all(|byte| is_plain(byte) && byte.is_ascii()) {
+        return;
     }
-    for chunk in text.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            write_escaped_char(character, out);
-        }
-        if !chunk.invalid().is_empty() {
-            out.extend_from_slice("\u{fffd}".as_bytes());
+    let is_utf8 = std::str::from_utf8(tail).is_ok();
+    if is_utf8 && tail.iter().all(is_plain) {
+        return;
+    }
+    let raw = out.split_off(start);
+    for byte in raw {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            0..0x20 => escape_byte(byte, out),
+            0x80.. if !is_utf8 => escape_byte(byte, out),
+            _ => out.push(byte),
         }
     }
 }
 
-fn write_escaped_char(character: char, out: &mut Vec<u8>) {
+fn escape_byte(byte: u8, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    match character {
-        '"' => out.extend_from_slice(b"\\\""),
-        '\\' => out.extend_from_slice(b"\\\\"),
-        '\n' => out.extend_from_slice(b"\\n"),
-        '\r' => out.extend_from_slice(b"\\r"),
-        '\t' => out.extend_from_slice(b"\\t"),
-        '\u{8}' => out.extend_from_slice(b"\\b"),
-        '\u{c}' => out.extend_from_slice(b"\\f"),
-        '\0'..='\u{1f}' | '\u{7f}' => {
-            let code = character as usize;
-            out.extend_from_slice(b"\\u00");
-            out.extend_from_slice(&[HEX[code >> 4 & 15], HEX[code & 15]]);
-        }
-        other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
-    }
+    out.extend_from_slice(b"\\u00");
+    out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
 }
