@@ -30,10 +30,9 @@ pub struct CodeCounters {
 
 pub(crate) struct Codes {
     scope: Arc<ScopeInner>,
-    /// `upstream_rq`, without `_`.
-    name: Box<str>,
+    /// `upstream_rq`
+    name: &'static str,
     state: OnceLock<Box<State>>,
-    reset: Mutex<Vec<(CodeStat, u64)>>,
     entry: u32,
 }
 
@@ -42,6 +41,8 @@ struct State {
     cell_of: [AtomicU16; CODES],
     seen: Mutex<Vec<u16>>,
     slots: Box<[OnceLock<Box<CodeBlock>>]>,
+    /// Sums when the counters were last reset.
+    reset: Mutex<Vec<(CodeStat, u64)>>,
 }
 
 /// The cells of one worker: classes, the first eight codes, and the rest.
@@ -63,13 +64,12 @@ pub(crate) enum CodeStat {
 
 impl CodeCounters {
     /// Counters `<scope>.<name>_<code>`; `name` is `upstream_rq` in Envoy.
-    pub(crate) fn register(scope: &Scope, name: &str) -> Self {
+    pub(crate) fn register(scope: &Scope, name: &'static str) -> Self {
         let scope = scope.inner.clone();
         let codes = StoreInner::register_codes(&scope.store, |entry| Codes {
             scope: scope.clone(),
-            name: name.trim_end_matches('_').into(),
+            name,
             state: OnceLock::new(),
-            reset: Mutex::default(),
             entry,
         });
         Self { codes }
@@ -145,6 +145,7 @@ impl Codes {
                 cell_of: [const { AtomicU16::new(0) }; CODES],
                 seen: Mutex::default(),
                 slots: (0..self.scope.store.slots()).map(|_| OnceLock::new()).collect(),
+                reset: Mutex::default(),
             })
         })
     }
@@ -198,14 +199,19 @@ impl Codes {
     /// The value since the last reset.
     pub(crate) fn value(&self, stat: CodeStat) -> Value {
         let sum = self.sum(stat);
-        let reset = self.reset.lock().unwrap_or_else(PoisonError::into_inner);
-        let at_reset = reset.iter().find(|(other, _)| *other == stat);
-        Value { value: sum.wrapping_sub(at_reset.map_or(0, |&(_, sum)| sum)), used: sum != 0 }
+        let at_reset = self.state.get().map_or(0, |state| {
+            let reset = state.reset.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = reset.iter().find(|(other, _)| *other == stat);
+            known.map_or(0, |&(_, sum)| sum)
+        });
+        Value { value: sum.wrapping_sub(at_reset), used: sum != 0 }
     }
 
     pub(crate) fn reset_counters(&self) {
-        let sums = self.stats().into_iter().map(|(_, stat)| (stat, self.sum(stat))).collect();
-        *self.reset.lock().unwrap_or_else(PoisonError::into_inner) = sums;
+        let Some(state) = self.state.get() else { return };
+        let stats = self.stats().into_iter();
+        let sums = stats.map(|(_, stat)| (stat, self.sum(stat))).collect();
+        *state.reset.lock().unwrap_or_else(PoisonError::into_inner) = sums;
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::block::{self, Block, Layout};
 use crate::histogram::{HistogramCells, Snapshot};
+use crate::options::Predicate;
 use crate::scope::{ScopeInner, join};
 use crate::worker::{block_index, worker};
 
@@ -101,6 +102,8 @@ struct Rare {
     reset: Mutex<Box<[u64]>>,
     /// Per histogram: cumulative counts at the last flush, and those of the interval that it closed.
     flushed: Mutex<Vec<(Snapshot, Snapshot)>>,
+    /// What the stats matcher says to each stat.
+    accepted: OnceLock<Box<[bool]>>,
 }
 
 impl Group {
@@ -241,8 +244,18 @@ impl Group {
         slot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn full_name(&self, name: &str) -> String {
-        join(&self.scope.prefix, name)
+    /// Whether anything was recorded in a histogram.
+    pub(crate) fn is_recorded(&self, index: usize) -> bool {
+        self.blocks().any(|block| block.histograms.get(index).is_some_and(|cells| cells.get().is_some()))
+    }
+
+    /// Whether the configuration keeps a stat, given its place in [`Descriptor::stats`]. Asked once for all of them.
+    pub(crate) fn is_accepted(&self, position: usize, accept: &Predicate) -> bool {
+        let accepted = self.rare().accepted.get_or_init(|| {
+            let stats = self.descriptor.stats();
+            stats.map(|(name, _)| accept(&join(&self.scope.prefix, name))).collect()
+        });
+        accepted.get(position).copied().unwrap_or(false)
     }
 
     pub(crate) fn reset_counters(&self) {

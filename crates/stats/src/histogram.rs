@@ -121,8 +121,13 @@ impl Bin {
         Self { lower, width, count }
     }
 
-    fn upper(self) -> f64 {
-        self.lower + self.width
+    /// The middle of the bin as Envoy sees it, nearer to its lower end.
+    fn middle(self) -> f64 {
+        if self.width == 0.0 {
+            return self.lower;
+        }
+        let upper = self.lower + self.width;
+        self.lower + self.width * (self.lower / (self.lower + upper))
     }
 }
 
@@ -193,6 +198,38 @@ impl Snapshot {
     /// How many values were recorded.
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|&(_, count)| count).sum()
+    }
+
+    /// The sum of the values, as far as bins tell.
+    pub fn sum(&self) -> f64 {
+        self.bins().map(|bin| bin.middle() * bin.count as f64).sum()
+    }
+
+    /// How many values were in bins that start at `bound` or below.
+    pub fn count_up_to(&self, bound: f64) -> u64 {
+        self.bins().take_while(|bin| bin.lower <= bound).map(|bin| bin.count).sum()
+    }
+
+    /// The values at [`QUANTILES`]; `None` when nothing was recorded. The values of a bin are taken to be spread evenly
+    /// between its ends.
+    pub fn quantiles(&self) -> Option<[f64; QUANTILES.len()]> {
+        let total = self.count();
+        if total == 0 {
+            return None;
+        }
+        let mut bins = self.bins();
+        let mut bin = bins.next()?;
+        let mut below = 0;
+        Some(QUANTILES.map(|quantile| {
+            let rank = ((quantile * total as f64).ceil() as u64).max(1);
+            while rank > below + bin.count {
+                let Some(next) = bins.next() else { break };
+                below += bin.count;
+                bin = next;
+            }
+            let share = (rank - below) as f64 / (bin.count as f64 + 1.0);
+            bin.lower + bin.width * share
+        }))
     }
 
     /// True when nothing was recorded.

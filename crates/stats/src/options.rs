@@ -13,27 +13,42 @@ pub struct StatsOptions {
     pub use_all_default_tags: bool,
     /// `stats_config.stats_tags`, in order.
     pub stats_tags: Vec<TagSpecifier>,
+    /// `--stats-tag name:value`, on every stat.
+    pub cli_tags: Vec<(String, String)>,
     /// `stats_config.stats_matcher`: true for a name that is kept; `None` keeps all.
     ///
-    /// `reject_all`, `inclusion_list` and `exclusion_list` all come down to this.
+    /// `reject_all`, `inclusion_list` and `exclusion_list` all come down to this. It is asked once for each stat of a
+    /// group, when the group is first shown.
     pub accept: Option<Predicate>,
     /// `stats_config.histogram_bucket_settings`: the first one that matches a name decides.
     pub histogram_bucket_settings: Vec<HistogramBuckets>,
+    /// First segments of names that are shown to Prometheus without themselves and without `envoy_`.
+    pub custom_namespaces: Vec<String>,
 }
 
 impl Default for StatsOptions {
     fn default() -> Self {
-        Self { use_all_default_tags: true, stats_tags: Vec::new(), accept: None, histogram_bucket_settings: Vec::new() }
+        Self {
+            use_all_default_tags: true,
+            stats_tags: Vec::new(),
+            cli_tags: Vec::new(),
+            accept: None,
+            histogram_bucket_settings: Vec::new(),
+            custom_namespaces: vec!["istiocustom".to_owned(), "wasmcustom".to_owned()],
+        }
     }
 }
 
 impl fmt::Debug for StatsOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let buckets = self.histogram_bucket_settings.len();
         f.debug_struct("StatsOptions")
             .field("use_all_default_tags", &self.use_all_default_tags)
             .field("stats_tags", &self.stats_tags)
+            .field("cli_tags", &self.cli_tags)
             .field("accept", &self.accept.is_some())
-            .field("histogram_bucket_settings", &self.histogram_bucket_settings.len())
+            .field("histogram_bucket_settings", &buckets)
+            .field("custom_namespaces", &self.custom_namespaces)
             .finish()
     }
 }

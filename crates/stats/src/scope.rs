@@ -18,9 +18,16 @@ pub struct Scope {
 pub(crate) struct ScopeInner {
     pub(crate) store: Arc<StoreInner>,
     pub(crate) prefix: Box<str>,
-    /// Tags given by the maker; each value is a segment of `prefix`.
-    pub(crate) tags: Box<[(Box<str>, Box<str>)]>,
+    /// Given by the maker instead of found in the name.
+    pub(crate) explicit: Option<Box<ExplicitTags>>,
     dynamic: Mutex<Option<Box<Dynamic>>>,
+}
+
+/// Tags that the maker of a scope knows.
+pub(crate) struct ExplicitTags {
+    /// The prefix without the values of the tags.
+    pub(crate) extracted: Box<str>,
+    pub(crate) tags: Vec<(Box<str>, Box<str>)>,
 }
 
 type Dynamic = HashMap<(Kind, Box<str>), Arc<Group>>;
@@ -49,13 +56,28 @@ const fn one_histogram(unit: Unit) -> Descriptor {
 
 impl ScopeInner {
     pub(crate) fn new(store: Arc<StoreInner>, prefix: &str, tags: &[(&str, &str)]) -> Self {
-        Self {
-            store,
-            prefix: prefix.trim_end_matches('.').into(),
-            tags: tags.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
-            dynamic: Mutex::new(None),
-        }
+        let prefix = prefix.trim_matches('.');
+        let explicit = (!tags.is_empty())
+            .then(|| ExplicitTags { extracted: without_values(prefix, tags).into(), tags: owned(tags) });
+        Self::with_explicit(store, prefix, explicit)
     }
+
+    fn with_explicit(store: Arc<StoreInner>, prefix: &str, explicit: Option<ExplicitTags>) -> Self {
+        Self { store, prefix: prefix.into(), explicit: explicit.map(Box::new), dynamic: Mutex::new(None) }
+    }
+}
+
+fn owned(tags: &[(&str, &str)]) -> Vec<(Box<str>, Box<str>)> {
+    tags.iter().map(|&(name, value)| (name.into(), value.into())).collect()
+}
+
+/// A prefix without the segments that are the values of these tags.
+fn without_values(prefix: &str, tags: &[(&str, &str)]) -> String {
+    let mut dotted = format!(".{prefix}.");
+    for (_, value) in tags {
+        dotted = dotted.replacen(&format!(".{}.", sanitize(value)), ".", 1);
+    }
+    dotted.trim_matches('.').to_owned()
 }
 
 impl Scope {
@@ -64,18 +86,41 @@ impl Scope {
         &self.inner.prefix
     }
 
-    /// A scope below this one: `prefix.name`. It keeps the tags of this one.
+    /// A scope below this one: `prefix.name`. It keeps the tags given for this one.
     pub fn child(&self, name: &str) -> Scope {
         self.child_with_tags(name, &[])
     }
 
-    /// A scope below this one with more tags; each value should be a segment of `name`.
+    /// A scope below this one with more tags; each value should be one or more whole segments of `name`.
     pub fn child_with_tags(&self, name: &str, tags: &[(&str, &str)]) -> Scope {
+        self.below(name, &without_values(name, tags), tags)
+    }
+
+    /// A scope below this one whose tags are no part of its name as such: they are put behind it, as Envoy does with
+    /// the tags of Istio's metrics (`istio_requests_total.reporter.source`).
+    pub fn tagged(&self, name: &str, tags: &[(&str, &str)]) -> Scope {
+        let mut full = name.to_owned();
+        for (tag, value) in tags {
+            full.push('.');
+            full.push_str(tag);
+            full.push('.');
+            full.push_str(value);
+        }
+        self.below(&full, name, tags)
+    }
+
+    fn below(&self, name: &str, extracted: &str, tags: &[(&str, &str)]) -> Scope {
         let inner = &self.inner;
-        let prefix = join(&inner.prefix, name);
-        let all: Vec<(&str, &str)> =
-            inner.tags.iter().map(|(name, value)| (&**name, &**value)).chain(tags.iter().copied()).collect();
-        Scope { inner: Arc::new(ScopeInner::new(inner.store.clone(), &prefix, &all)) }
+        let explicit = match &inner.explicit {
+            None if tags.is_empty() => None,
+            None => Some(ExplicitTags { extracted: join(&inner.prefix, extracted).into(), tags: owned(tags) }),
+            Some(explicit) => Some(ExplicitTags {
+                extracted: join(&explicit.extracted, extracted).into(),
+                tags: [explicit.tags.clone(), owned(tags)].concat(),
+            }),
+        };
+        let prefix = join(&inner.prefix, name.trim_matches('.'));
+        Scope { inner: Arc::new(ScopeInner::with_explicit(inner.store.clone(), &prefix, explicit)) }
     }
 
     /// Adds a group under this prefix. The generated `register` of a group calls it.
@@ -84,7 +129,7 @@ impl Scope {
     }
 
     /// Counters by response code: `upstream_rq_503`, `upstream_rq_5xx`, `upstream_rq_completed`.
-    pub fn code_counters(&self, name: &str) -> CodeCounters {
+    pub fn code_counters(&self, name: &'static str) -> CodeCounters {
         CodeCounters::register(self, name)
     }
 

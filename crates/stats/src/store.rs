@@ -8,6 +8,7 @@ use crate::group::{Descriptor, Group};
 use crate::histogram::Snapshot;
 use crate::options::StatsOptions;
 use crate::scope::{Scope, ScopeInner, join};
+use crate::tags::{TagError, TagProducer};
 
 /// All stats of a process. Clones share it.
 #[derive(Clone)]
@@ -18,6 +19,7 @@ pub struct Store {
 pub(crate) struct StoreInner {
     slots: usize,
     options: StatsOptions,
+    tags: TagProducer,
     registry: Mutex<Registry>,
 }
 
@@ -43,20 +45,32 @@ pub(crate) enum Source {
 impl Store {
     /// A store for worker ids 1 to `workers`, with Envoy's default options.
     pub fn new(workers: usize) -> Self {
-        Self::with_options(workers, StatsOptions::default())
+        let options = StatsOptions::default();
+        Self::build(workers, options, TagProducer::default())
     }
 
-    /// A store for worker ids 1 to `workers`.
-    pub fn with_options(workers: usize, options: StatsOptions) -> Self {
-        Self { inner: Arc::new(StoreInner { slots: workers.saturating_add(1), options, registry: Mutex::default() }) }
+    /// A store for worker ids 1 to `workers`. The error names the tag rule that can't be used.
+    pub fn with_options(workers: usize, options: StatsOptions) -> Result<Self, TagError> {
+        let tags = TagProducer::new(&options)?;
+        Ok(Self::build(workers, options, tags))
+    }
+
+    fn build(workers: usize, options: StatsOptions, tags: TagProducer) -> Self {
+        Self {
+            inner: Arc::new(StoreInner { slots: workers.saturating_add(1), options, tags, registry: Mutex::default() }),
+        }
     }
 
     /// A scope with this name prefix (`cluster.foo`).
     ///
-    /// Leave `tags` empty to have the tags found in the name, as Envoy does it. A tag given here (its value must be a
-    /// segment, or several, of the prefix) wins over that: use it where the value itself has dots.
+    /// Leave `tags` empty to have the tags found in the name, as Envoy does it nearly everywhere. Tags given here
+    /// are all there are (beside the fixed ones); each value should be one or more whole segments of the prefix.
     pub fn scope(&self, prefix: &str, tags: &[(&str, &str)]) -> Scope {
         Scope { inner: Arc::new(ScopeInner::new(self.inner.clone(), prefix, tags)) }
+    }
+
+    pub(crate) fn tags(&self) -> &TagProducer {
+        &self.inner.tags
     }
 
     /// The options this store was made with.
@@ -138,6 +152,13 @@ impl fmt::Debug for Store {
 }
 
 impl Source {
+    pub(crate) fn scope(&self) -> &ScopeInner {
+        match self {
+            Source::Group(group) => group.scope(),
+            Source::Codes(codes) => codes.scope(),
+        }
+    }
+
     fn value(&self, name: &str) -> Option<u64> {
         match self {
             Source::Group(group) => {
