@@ -23,7 +23,7 @@ pub struct HeaderMap {
     pub(crate) arena: Vec<u8>,
     pub(crate) entries: Vec<Entry>,
     present: u128,
-    /// Well-known names that were received more than once.
+    /// Well-known names that were added while they were present.
     repeated: u128,
     /// Bytes of the head as received, kept only when the spelling of names must be reproduced.
     original: Vec<u8>,
@@ -142,6 +142,7 @@ impl HeaderMap {
         {
             return Err(HeadersTooLarge);
         }
+        self.repeated |= self.present & name.bit();
         self.present |= name.bit();
         self.entries.push(Entry {
             name: spelled as u32,
@@ -153,7 +154,7 @@ impl HeaderMap {
         Ok(())
     }
 
-    /// Whether a well-known name was received more than once, and may still have several values.
+    /// Whether a well-known name was added more than once, and so may have several values.
     #[inline]
     pub fn is_repeated(&self, name: Known) -> bool {
         self.repeated & name.bit() != 0
@@ -326,6 +327,15 @@ impl HeaderMap {
         before - self.entries.len()
     }
 
+    /// Removes all entries of each of these names.
+    #[inline]
+    pub fn remove_all(&mut self, names: KnownSet) {
+        if self.present & names.bits() != 0 {
+            self.present &= !names.bits();
+            self.entries.retain(|e| e.id == OTHER || names.bits() >> e.id & 1 == 0);
+        }
+    }
+
     /// Removes every entry that the predicate, given name and value, does not want.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &[u8]) -> bool) {
         let mut entries = std::mem::take(&mut self.entries);
@@ -352,6 +362,7 @@ impl HeaderMap {
     }
 
     fn push_known(&mut self, name: Known, start: usize) {
+        self.repeated |= self.present & name.bit();
         self.present |= name.bit();
         self.entries.push(Entry {
             name: u32::MAX,

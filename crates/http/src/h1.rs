@@ -5,6 +5,8 @@
 //! *Invariant*: no function reads past the slice it is given, keeps a reference to it, or allocates per message.
 
 mod body;
+mod chunk;
+mod connection;
 mod error;
 mod fields;
 mod framing;
@@ -12,17 +14,20 @@ mod options;
 mod request;
 mod response;
 mod scan;
+mod spelling;
+mod target;
 mod write;
 
 pub use body::{BodyDecoder, BodyEvent, TrailerOptions};
 pub use error::{CodecError, CodecErrorKind, CodecStat};
 pub use framing::{request_framing, response_framing};
-pub use options::{RequestOptions, ResponseOptions, Underscores};
+pub use options::{IgnoreUpgrade, RequestOptions, ResponseOptions, Underscores};
 pub use request::{RequestHead, parse_request};
 pub use response::{ResponseHead, parse_response};
 pub use scan::HeadScanner;
+pub use spelling::Spelling;
 pub use write::{
-    ResponseWrite, Spelling, TargetForm, write_chunk_end, write_chunk_head, write_last_chunk, write_request_head,
+    ResponseWrite, TargetForm, write_chunk_end, write_chunk_head, write_last_chunk, write_request_head,
     write_response_head,
 };
 
@@ -34,3 +39,6 @@ pub enum Parsed<T> {
     /// The head, and how many bytes it took. What follows them is body, or the next message.
     Complete(T, usize),
 }
+
+#[cfg(test)]
+mod tests;

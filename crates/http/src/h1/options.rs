@@ -14,6 +14,30 @@ pub enum Underscores {
     Drop,
 }
 
+/// Which values of `upgrade` are ignored: the configured matchers, compiled into one test.
+#[derive(Clone)]
+pub struct IgnoreUpgrade(Arc<UpgradeTest>);
+
+type UpgradeTest = dyn Fn(&[u8]) -> bool + Send + Sync;
+
+impl IgnoreUpgrade {
+    /// Ignores the values for which `test` holds.
+    pub fn new(test: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Self {
+        IgnoreUpgrade(Arc::new(test))
+    }
+
+    /// Whether the value is ignored.
+    pub fn matches(&self, protocol: &[u8]) -> bool {
+        (self.0)(protocol)
+    }
+}
+
+impl std::fmt::Debug for IgnoreUpgrade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IgnoreUpgrade")
+    }
+}
+
 /// How requests are read (Envoy's `Http1ProtocolOptions` and the limits of the HTTP connection manager).
 #[derive(Debug, Clone)]
 pub struct RequestOptions {
@@ -34,8 +58,10 @@ pub struct RequestOptions {
     pub underscores: Underscores,
     /// Whether the spelling of names is kept for [`Spelling::Preserve`](super::Spelling::Preserve). Default no.
     pub keep_spelling: bool,
-    /// Whether the connection is encrypted: a request for `https://…` on one that is not is refused. Default no.
-    pub encrypted: bool,
+    /// Whether methods that Envoy does not list are served. Default no (`allow_custom_methods`).
+    pub allow_custom_methods: bool,
+    /// Upgrades that are not seen as such; the request is served without (`ignore_http_11_upgrade`).
+    pub ignore_upgrade: Option<IgnoreUpgrade>,
 }
 
 impl Default for RequestOptions {
@@ -49,7 +75,8 @@ impl Default for RequestOptions {
             allow_chunked_length: false,
             underscores: Underscores::Allow,
             keep_spelling: false,
-            encrypted: false,
+            allow_custom_methods: false,
+            ignore_upgrade: None,
         }
     }
 }
