@@ -2,3 +2,6 @@
 
 pub mod buffer;
 pub mod transport;
+
+pub mod splice;
+mod sys;
