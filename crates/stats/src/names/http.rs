@@ -133,3 +133,48 @@ stat_group! {
         }
     }
 }
+
+stat_group! {
+    /// `http2.*` and `cluster.<name>.http2.*`: the codec.
+    pub group Http2CodecStats {
+        counters {
+            cookies_total_bytes_too_large,
+            dropped_headers_with_underscores,
+            goaway_sent,
+            header_list_size_too_large,
+            header_overflow,
+            headers_cb_no_stream,
+            inbound_empty_frames_flood,
+            inbound_priority_frames_flood,
+            inbound_window_update_frames_flood,
+            keepalive_timeout,
+            metadata_empty_frames,
+            nghttp2_downstream_connections,
+            nghttp2_upstream_connections,
+            oghttp2_downstream_connections,
+            oghttp2_upstream_connections,
+            outbound_control_flood,
+            outbound_flood,
+            requests_rejected_with_underscores_in_headers,
+            rx_messaging_error,
+            rx_reset,
+            stream_refused_errors,
+            trailers,
+            tx_flush_timeout,
+            tx_reset,
+        }
+        gauges {
+            deferred_stream_close,
+            outbound_control_frames_active,
+            outbound_frames_active,
+            pending_send_bytes,
+            streams_active,
+        }
+        histograms {
+            cookie_count(none),
+            cookie_size(bytes),
+            header_count(none),
+            header_list_size(bytes),
+        }
+    }
+}

@@ -135,3 +135,26 @@ stat_group! {
         }
     }
 }
+
+stat_group! {
+    /// `overload.<action>.*`
+    pub group OverloadActionStateStats {
+        gauges {
+            active,
+            scale_percent,
+        }
+    }
+}
+
+stat_group! {
+    /// `overload.<resource monitor>.*`
+    pub group ResourceMonitorStats {
+        counters {
+            failed_updates,
+            skipped_updates,
+        }
+        gauges {
+            pressure,
+        }
+    }
+}

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::{BACKTRACK_LIMIT, Found, Rule};
 
-/// Matches a whole name against segments: `*` is any one, `**` any number (none, too), `$` the one that is the
-/// value. With the value goes the dot behind it, or the one before if it is the last.
+/// Matches a whole name against segments: `*` is any one, `**` any number (at the end of a pattern at least one), `$`
+/// the one that is the value. With the value goes the dot behind it, or the one before if it is the last.
 pub(super) fn match_segments(pattern: &str, name: &str) -> Option<Found> {
     let value = match_from(pattern, name, 0, None)??;
     let cut =
@@ -21,7 +21,7 @@ fn match_from(pattern: &str, name: &str, at: usize, value: Option<Range<usize>>)
     }
     let (segment, rest) = pattern.split_once('.').unwrap_or((pattern, ""));
     if segment == "**" && rest.is_empty() {
-        return Some(value);
+        return (at <= name.len()).then_some(value);
     }
     let end = || name.get(at..).map(|tail| at + tail.find('.').unwrap_or(tail.len()));
     if segment == "**" {

@@ -1,0 +1,72 @@
+//! Discovery services.
+
+use crate::stat_group;
+
+stat_group! {
+    /// `cluster_manager.cds.*`, `listener_manager.lds.*`, `http.<stat_prefix>.rds.<route configuration>.*`, `sds.<secret>.*`
+    pub group SubscriptionStats {
+        counters {
+            init_fetch_timeout,
+            update_attempt,
+            update_failure,
+            update_rejected,
+            update_success,
+        }
+        gauges {
+            update_time,
+            version,
+        }
+        histograms {
+            update_duration(ms),
+        }
+        text {
+            version_text,
+        }
+    }
+}
+
+stat_group! {
+    /// `cluster_manager.cds.*` and `http.<stat_prefix>.rds.<route configuration>.*`: applied configurations.
+    pub group ConfigReloadStats {
+        counters {
+            config_reload,
+        }
+        gauges {
+            config_reload_time_ms,
+        }
+    }
+}
+
+stat_group! {
+    /// `http.<stat_prefix>.rds.<route configuration>.*`
+    pub group RouteSubscriptionStats {
+        counters {
+            update_empty,
+        }
+    }
+}
+
+stat_group! {
+    /// `sds.<secret>.*`
+    pub group SecretSubscriptionStats {
+        counters {
+            key_rotation_failed,
+        }
+    }
+}
+
+stat_group! {
+    /// `control_plane.*`
+    pub group ControlPlaneStats {
+        counters {
+            rate_limit_enforced,
+        }
+        gauges {
+            connected_state,
+            pending_requests,
+        }
+        text {
+            identifier,
+        }
+    }
+}
