@@ -13,13 +13,18 @@ mod connection;
 mod context;
 mod filter_state;
 mod flags;
+mod format;
+mod log_filter;
 mod metadata;
 mod stream;
+pub mod time;
 mod timing;
 mod upstream;
 mod value;
 
 pub mod details;
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use address::Address;
 pub use connection::{CertificateNames, CloseType, ConnectionInfo, TlsInfo};
@@ -29,6 +34,10 @@ pub use filter_state::{
     Sharing,
 };
 pub use flags::{ResponseFlags, UnknownFlag};
+pub use format::{DEFAULT_FORMAT, DEFAULT_TCP_FORMAT, Format, FormatError, FormatOptions};
+pub use log_filter::{
+    Comparison, ContextPredicate, HeaderPredicate, LogFilter, RuntimeLookup, RuntimeValue, ValuePredicate,
+};
 pub use metadata::Metadata;
 pub use stream::{ByteCounts, Protocol, RouteInfo, StreamInfo, TraceInfo, VirtualHostInfo};
 pub use timing::{TimePoint, Timing};

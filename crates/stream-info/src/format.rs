@@ -1,0 +1,155 @@
+//! The format language of access logs, header values and local reply bodies: compiled once, written per request.
+//!
+//! Owns: the grammar (`%COMMAND(parameters):length%`), all operators, the JSON templates, and errors with columns.
+//! Does not own: where the output goes, or where configuration comes from.
+//!
+//! The grammar and every operator's syntax were compared with Envoy 1.40; see `format/tests.rs`.
+
+mod coalesce;
+mod data;
+mod error;
+mod hint;
+mod json;
+mod json_input;
+mod messages;
+mod op;
+mod operators;
+mod parse;
+mod texts;
+mod tls;
+
+pub use error::FormatError;
+pub(crate) use messages::grpc_status;
+
+use crate::time::TimeZone;
+use crate::{LogContext, Struct};
+use op::Op;
+use std::sync::Arc;
+
+/// The format of HTTP and TCP access logs that have none of their own.
+pub const DEFAULT_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
+     %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
+     %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \
+     \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
+
+/// The TCP proxy's default format: the same, as in Envoy.
+pub const DEFAULT_TCP_FORMAT: &str = DEFAULT_FORMAT;
+
+/// What a format is compiled with.
+#[derive(Clone)]
+pub struct FormatOptions<'a> {
+    /// `omit_empty_values`: unset text is left out instead of `-`, unset JSON fields instead of `null`. Header values
+    /// are always compiled so.
+    pub omit_empty_values: bool,
+    /// The format is a header value: the old JSON form of `%UPSTREAM_METADATA(["a","b"])%` is refused.
+    pub header_value: bool,
+    /// `formatters` lists `envoy.formatter.req_without_query`.
+    pub req_without_query: bool,
+    /// For `%HOSTNAME%`.
+    pub hostname: Option<Arc<str>>,
+    /// For `%ENVIRONMENT(X)%`, looked up when compiling.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// For `%START_TIME_LOCAL%` and `%EMIT_TIME_LOCAL%`.
+    pub time_zone: Arc<TimeZone>,
+}
+
+impl Default for FormatOptions<'_> {
+    fn default() -> Self {
+        FormatOptions {
+            omit_empty_values: false,
+            header_value: false,
+            req_without_query: false,
+            hostname: None,
+            environment: &|_| None,
+            time_zone: Arc::default(),
+        }
+    }
+}
+
+impl FormatOptions<'_> {
+    /// Options for header values: unset is empty.
+    pub fn for_header_value() -> Self {
+        FormatOptions { omit_empty_values: true, header_value: true, ..FormatOptions::default() }
+    }
+}
+
+/// A compiled format.
+#[derive(Debug)]
+pub struct Format(Compiled);
+
+#[derive(Debug)]
+enum Compiled {
+    Text(Template),
+    Json(json::JsonTemplate),
+}
+
+/// A piece of text: a constant, or a value.
+#[derive(Debug)]
+enum Segment {
+    Literal(Box<str>),
+    Value(Op),
+}
+
+/// Text with values in it.
+#[derive(Debug)]
+struct Template {
+    segments: Vec<Segment>,
+    /// Written for an unset value.
+    unset: &'static str,
+}
+
+impl Template {
+    fn new(format: &str, options: &FormatOptions<'_>) -> Result<Template, FormatError> {
+        let unset = if options.omit_empty_values { "" } else { "-" };
+        Ok(Template { segments: parse::parse(format, options)?, unset })
+    }
+
+    #[inline]
+    fn write(&self, cx: &LogContext<'_>, out: &mut Vec<u8>) {
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Segment::Value(op) => {
+                    if !op.write(cx, out) {
+                        out.extend_from_slice(self.unset.as_bytes());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Format {
+    /// Compiles a text format (`text_format`, `text_format_source`, a header value). Ends with a newline only if the
+    /// text does.
+    pub fn text(format: &str, options: &FormatOptions<'_>) -> Result<Format, FormatError> {
+        Ok(Format(Compiled::Text(Template::new(format, options)?)))
+    }
+
+    /// Compiles a `json_format`. Fields are written in the order of their names, whatever `sort_properties` says, as
+    /// Envoy does; the output is one line and ends with a newline.
+    pub fn json(template: &Struct, options: &FormatOptions<'_>) -> Result<Format, FormatError> {
+        Ok(Format(Compiled::Json(json::JsonTemplate::new(template, options)?)))
+    }
+
+    /// Appends the format's output for a stream.
+    pub fn write(&self, cx: &LogContext<'_>, out: &mut Vec<u8>) {
+        match &self.0 {
+            Compiled::Text(template) => template.write(cx, out),
+            Compiled::Json(template) => template.write(cx, out),
+        }
+    }
+
+    /// The output, if it is the same for every stream.
+    pub fn constant(&self) -> Option<&str> {
+        let Compiled::Text(template) = &self.0 else { return None };
+        match template.segments.as_slice() {
+            [] => Some(""),
+            [Segment::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
