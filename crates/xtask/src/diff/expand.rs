@@ -20,7 +20,7 @@
 //!
 //! A route without `match` takes `prefix`, `path`, `safe_regex` (text), `headers`, ... into its match (`prefix: /` by default),
 //! `cluster: a` as its route action, and `status: 200, body: text` as its direct response. In every text `{{port:main}}`,
-//! `{{origin:a}}` and `{{tmp}}` are replaced.
+//! `{{origin:a}}`, `{{tmp}}`, `{{big:N}}` (N times `x`) and `{{lines:N}}` (N header lines) are replaced.
 
 use serde_json::{Map, Value, json};
 

@@ -93,6 +93,11 @@ impl Bench {
         match name.split_once(':') {
             Some(("port", port)) => Some(self.ports.get(port)?.number().to_string()),
             Some(("origin", origin)) => Some(self.origins.get(origin)?.address().port().to_string()),
+            Some(("big", size)) => Some("x".repeat(size.parse().ok()?)),
+            Some(("lines", count)) => {
+                let count: usize = count.parse().ok()?;
+                Some((1..=count).map(|number| format!("x-{number}: {number}\r\n")).collect())
+            }
             _ => (name == "tmp").then(|| self.scratch.path().display().to_string()),
         }
     }
