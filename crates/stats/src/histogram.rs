@@ -237,3 +237,6 @@ impl Snapshot {
         self.counts.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

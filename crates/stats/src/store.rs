@@ -235,3 +235,6 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
