@@ -5,6 +5,7 @@
 
 mod any;
 mod binary;
+pub mod grouped;
 mod number;
 mod scalar;
 mod structs;

@@ -28,7 +28,7 @@ impl Transcoder<'_> {
             let written = wire::put_nested(out, |out| {
                 wire::put_bytes(out, ENTRY_KEY, key.spelling().as_bytes());
                 wire::put_tag(out, ENTRY_VALUE, wire::LENGTH);
-                wire::put_nested(out, |out| self.nested_value(value, out))
+                wire::put_nested(out, |out| self.nested_value(value, 3, out))
             });
             if written.is_err() {
                 out.truncate(start);
@@ -38,15 +38,15 @@ impl Transcoder<'_> {
         Ok(())
     }
 
-    /// A value inside a `Struct` or a list, one wire level deeper for each of entry, value and container.
-    fn nested_value(&mut self, node: NodeRef<'_>, out: &mut Vec<u8>) -> Written {
-        if self.depth + 3 > super::MAX_WIRE_DEPTH {
+    /// A value inside a `Struct` or a list: deeper by the value, the container, and in a `Struct` by the entry.
+    fn nested_value(&mut self, node: NodeRef<'_>, levels: usize, out: &mut Vec<u8>) -> Written {
+        if self.depth + levels > super::MAX_WIRE_DEPTH {
             let limit = super::MAX_WIRE_DEPTH;
             return Err(self.report(node, format!("messages are nested deeper than {limit} levels")));
         }
-        self.depth += 3;
+        self.depth += levels;
         let written = self.value(node, out);
-        self.depth -= 3;
+        self.depth -= levels;
         written
     }
 
@@ -96,7 +96,7 @@ impl Transcoder<'_> {
             self.path.push_index(index);
             let start = out.len();
             wire::put_tag(out, LIST_VALUES, wire::LENGTH);
-            if wire::put_nested(out, |out| self.nested_value(item, out)).is_err() {
+            if wire::put_nested(out, |out| self.nested_value(item, 2, out)).is_err() {
                 out.truncate(start);
             }
             self.path.pop();
