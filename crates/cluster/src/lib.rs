@@ -1,1 +1,40 @@
-//! Cluster manager: membership, discovery, health checks, outliers, breakers, pools.
+//! Clusters: which hosts there are, which of them are healthy, which one gets the next request, and how much of a
+//! cluster may be in use at once.
+//!
+//! - [`config`]: a cluster's configuration as plain data.
+//! - [`ClusterManager`]: on the main thread; owns membership, DNS, active health checks and outlier detection, and tells
+//!   the workers of every change.
+//! - [`WorkerClusters`]: on each worker; chooses hosts without locks.
+//! - [`ClusterInfo`], [`Host`]: what all threads share; every part that changes is atomic.
+//!
+//! Does not own: protobuf (the `config` crate lowers it to [`config::ClusterConfig`]), routes, requests or retries.
+//!
+//! *Invariant*: a request takes no lock and allocates nothing here.
+
+mod breaker;
+mod cells;
+mod connect;
+mod dns;
+mod event;
+mod event_log;
+mod health;
+mod health_check;
+mod host;
+mod info;
+mod manager;
+mod membership;
+mod original_dst;
+mod outlier;
+mod worker;
+
+pub mod config;
+pub mod pool;
+
+pub use breaker::{Breaker, Resource, RoutingPriority};
+pub use config::ClusterConfig;
+pub use health::HealthFlags;
+pub use host::{Destination, Host, HostCounter};
+pub use info::{ClusterInfo, ClusterStats};
+pub use manager::{ClusterManager, ClusterManagerOptions};
+pub use outlier::{LocalOrigin, Monitor};
+pub use worker::{HostObserver, Hosts, LbContext, WorkerCluster, WorkerClusters, WorkerSeed};

@@ -175,13 +175,8 @@ fn maglev<H: Endpoint>(set: &HostSet<H>, weights: &[(u32, f64)], options: &Magle
     table.into_boxed_slice()
 }
 
-const PRIMES: [u64; 5] = [
-    0x9e37_79b1_85eb_ca87,
-    0xc2b2_ae3d_27d4_eb4f,
-    0x1656_67b1_9e37_79f9,
-    0x85eb_ca77_c2b2_ae63,
-    0x27d4_eb2f_1656_67c5,
-];
+const PRIMES: [u64; 5] =
+    [0x9e37_79b1_85eb_ca87, 0xc2b2_ae3d_27d4_eb4f, 0x1656_67b1_9e37_79f9, 0x85eb_ca77_c2b2_ae63, 0x27d4_eb2f_1656_67c5];
 
 fn read<const N: usize>(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
@@ -200,8 +195,7 @@ pub fn hash_bytes(bytes: &[u8], seed: u64) -> u64 {
     let [p1, p2, p3, p4, p5] = PRIMES;
     let mut at = 0;
     let mut hash = if bytes.len() >= 32 {
-        let mut lanes =
-            [seed.wrapping_add(p1).wrapping_add(p2), seed.wrapping_add(p2), seed, seed.wrapping_sub(p1)];
+        let mut lanes = [seed.wrapping_add(p1).wrapping_add(p2), seed.wrapping_add(p2), seed, seed.wrapping_sub(p1)];
         while at + 32 <= bytes.len() {
             for (index, lane) in lanes.iter_mut().enumerate() {
                 *lane = xx_round(*lane, read::<8>(bytes, at + index * 8));

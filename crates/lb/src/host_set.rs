@@ -163,6 +163,23 @@ impl Counts {
     }
 }
 
+impl<H: Endpoint + Clone> HostSet<H> {
+    /// The same hosts, their health read again.
+    pub fn refreshed(&self) -> Self {
+        HostSet::new(self.grouped(), self.options)
+    }
+
+    /// What the set was made from.
+    pub fn grouped(&self) -> Vec<LocalityHosts<H>> {
+        let hosts = |range: &Range<u32>| self.hosts.get(range.start as usize..range.end as usize);
+        let localities = self.localities.iter().map(|locality| LocalityHosts {
+            weight: locality.weight,
+            hosts: hosts(&locality.hosts).unwrap_or_default().to_vec(),
+        });
+        localities.collect()
+    }
+}
+
 impl<H> HostSet<H> {
     /// All hosts, grouped by locality.
     pub fn hosts(&self) -> &[H] {

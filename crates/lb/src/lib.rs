@@ -26,4 +26,4 @@ pub use host_set::{HostSet, HostSetOptions, LocalityHosts, PrioritySet};
 pub use policy::{
     CommonOptions, HashFunction, LeastRequest, Maglev, Policy, RingHash, RoundRobin, SelectionMethod, SlowStart,
 };
-pub use priority::{Availability, PriorityLoad, Priorities};
+pub use priority::{Availability, Priorities, PriorityLoad};

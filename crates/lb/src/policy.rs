@@ -91,11 +91,7 @@ pub struct RingHash {
 
 impl Default for RingHash {
     fn default() -> Self {
-        RingHash {
-            minimum_ring_size: 1024,
-            maximum_ring_size: 8 * 1024 * 1024,
-            hash_function: HashFunction::XxHash,
-        }
+        RingHash { minimum_ring_size: 1024, maximum_ring_size: 8 * 1024 * 1024, hash_function: HashFunction::XxHash }
     }
 }
 

@@ -24,8 +24,7 @@ impl PriorityLoad {
     /// The priority that a random number falls to.
     pub fn choose(&self, random: u64) -> (usize, Availability) {
         let mut left = (random % 100) as u32;
-        for (loads, availability) in
-            [(&self.healthy, Availability::Healthy), (&self.degraded, Availability::Degraded)]
+        for (loads, availability) in [(&self.healthy, Availability::Healthy), (&self.degraded, Availability::Degraded)]
         {
             for (priority, load) in loads.iter().enumerate() {
                 if left < *load {

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 #[test]
 fn xx_hash_has_the_published_values() {
-    let check = |text: &str, seed: u64, expected: u64| assert_eq!(hash_bytes(text.as_bytes(), seed), expected, "{text}");
+    let check =
+        |text: &str, seed: u64, expected: u64| assert_eq!(hash_bytes(text.as_bytes(), seed), expected, "{text}");
     check("", 0, 0xef46_db37_51d8_e999);
     check("a", 0, 0xd24e_c4f1_a98c_6e5b);
     check("abc", 0, 0x44bc_2cf5_ad77_0999);
@@ -13,7 +14,8 @@ fn xx_hash_has_the_published_values() {
 
 #[test]
 fn murmur_hash_is_std_hash() {
-    let check = |text: &str, expected: u64| assert_eq!(murmur_hash2(text.as_bytes(), STD_HASH_SEED), expected, "{text}");
+    let check =
+        |text: &str, expected: u64| assert_eq!(murmur_hash2(text.as_bytes(), STD_HASH_SEED), expected, "{text}");
     // Values of libstdc++'s std::hash<std::string>.
     check("foo", 9_631_199_822_919_835_226);
     check("bar", 11_474_628_671_133_349_555);

@@ -1,0 +1,9 @@
+//! DNS discovery: keeps the hosts of `STRICT_DNS` and `LOGICAL_DNS` clusters equal to what their names resolve to.
+
+mod resolver;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use resolver::Resolvers;
+pub(crate) use target::discover;

@@ -1,0 +1,226 @@
+//! What all threads share of a cluster: configuration, stats and circuit breakers. Membership is elsewhere.
+
+use crate::Host;
+use crate::breaker::{Breaker, RoutingPriority};
+use crate::config::ClusterConfig;
+use crate::event::{Event, Events};
+use crate::outlier::Watch;
+use crate::worker::SharedHosts;
+use nuncio_stats::names::{
+    CircuitBreakerStats, ClusterRequestTimeStats, ClusterStats as TrafficStats, ClusterUpdateStats, Http1CodecStats,
+};
+use nuncio_stats::{CodeCounters, Scope, Store};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+/// A cluster as its users see it.
+pub struct ClusterInfo {
+    /// The configuration.
+    pub config: Arc<ClusterConfig>,
+    /// `cluster.<name>.*`. A cluster that replaces another one goes on with its stats.
+    pub stats: ClusterStats,
+    breakers: [Breaker; 2],
+    stream: OnceLock<Arc<nuncio_stream_info::ClusterInfo>>,
+    pub(crate) events: Events,
+    /// What outlier monitors of the hosts share; `None` without outlier detection.
+    pub(crate) watch: Option<Arc<Watch>>,
+    /// Worker ids are 1 to this.
+    pub(crate) workers: u32,
+    /// Hosts of an `ORIGINAL_DST` cluster.
+    pub(crate) original_dst: SharedHosts,
+}
+
+impl ClusterInfo {
+    pub(crate) fn new(config: Arc<ClusterConfig>, stats: ClusterStats, events: Events, workers: u32) -> Self {
+        let watch = config
+            .outlier_detection
+            .as_deref()
+            .map(|outlier| Arc::new(Watch { config: outlier.clone(), events: events.clone(), workers }));
+        let limits = &config.circuit_breakers;
+        let breakers = [
+            Breaker::new(&limits.default, stats.inner.breakers[0].clone(), || breaker_scope(stats.scope(), "default")),
+            Breaker::new(&limits.high, stats.inner.breakers[1].clone(), || breaker_scope(stats.scope(), "high")),
+        ];
+        ClusterInfo {
+            config,
+            stats,
+            breakers,
+            stream: OnceLock::new(),
+            events,
+            watch,
+            workers,
+            original_dst: SharedHosts::default(),
+        }
+    }
+
+    /// The name.
+    #[inline]
+    pub fn name(&self) -> &Arc<str> {
+        &self.config.name
+    }
+
+    /// The circuit breakers of a routing priority.
+    #[inline]
+    pub fn breaker(&self, priority: RoutingPriority) -> &Breaker {
+        match priority {
+            RoutingPriority::Default => &self.breakers[0],
+            RoutingPriority::High => &self.breakers[1],
+        }
+    }
+
+    /// What streams refer to the cluster by. Made on first use.
+    pub fn stream_info(&self) -> &Arc<nuncio_stream_info::ClusterInfo> {
+        self.stream.get_or_init(|| {
+            Arc::new(nuncio_stream_info::ClusterInfo {
+                name: self.config.name.clone(),
+                observability_name: self.config.observability_name().clone(),
+                metadata: self.config.metadata.clone(),
+            })
+        })
+    }
+
+    /// A response from the host said `x-envoy-immediate-health-check-fail`: it is taken out of balancing until a health
+    /// check passes. Does nothing in a cluster without active health checks.
+    pub fn immediate_health_check_fail(&self, host: &Arc<Host>) {
+        if self.config.health_check.is_some() {
+            self.events.send(Event::ImmediateHealthCheckFail(host.clone()));
+        }
+    }
+}
+
+impl fmt::Debug for ClusterInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClusterInfo").field(&self.config.name).finish()
+    }
+}
+
+/// The stats of a cluster; those of its traffic are reached directly. Clones share them.
+#[derive(Clone)]
+pub struct ClusterStats {
+    inner: Arc<Stats>,
+}
+
+struct Stats {
+    scope: Scope,
+    traffic: TrafficStats,
+    update: ClusterUpdateStats,
+    breakers: [CircuitBreakerStats; 2],
+    http1: OnceLock<Http1CodecStats>,
+    responses: OnceLock<Box<Responses>>,
+}
+
+/// Stats that appear with the first response.
+struct Responses {
+    all: ResponseStats,
+    internal: OnceLock<ResponseStats>,
+    external: OnceLock<ResponseStats>,
+    canary: OnceLock<ResponseStats>,
+}
+
+/// `upstream_rq_<code>` and so on, and `upstream_rq_time`.
+struct ResponseStats {
+    codes: CodeCounters,
+    time: ClusterRequestTimeStats,
+}
+
+impl ResponseStats {
+    fn new(scope: &Scope) -> Self {
+        ResponseStats { codes: scope.code_counters("upstream_rq"), time: ClusterRequestTimeStats::register(scope) }
+    }
+}
+
+fn breaker_scope(scope: &Scope, priority: &str) -> Scope {
+    scope.child(&format!("circuit_breakers.{priority}"))
+}
+
+impl ClusterStats {
+    /// Registers the stats of a cluster.
+    pub(crate) fn new(store: &Store, observability_name: &str) -> Self {
+        let scope = store.scope(&format!("cluster.{}", nuncio_stats::sanitize(observability_name)), &[]);
+        let breaker = |priority| CircuitBreakerStats::register(&breaker_scope(&scope, priority));
+        let inner = Stats {
+            traffic: TrafficStats::register(&scope),
+            update: ClusterUpdateStats::register(&scope),
+            breakers: [breaker("default"), breaker("high")],
+            http1: OnceLock::new(),
+            responses: OnceLock::new(),
+            scope,
+        };
+        ClusterStats { inner: Arc::new(inner) }
+    }
+
+    /// `cluster.<name>`, for stats of features that the cluster may have.
+    pub fn scope(&self) -> &Scope {
+        &self.inner.scope
+    }
+
+    /// Membership and updates.
+    pub fn update(&self) -> &ClusterUpdateStats {
+        &self.inner.update
+    }
+
+    /// `http1.*` of connections to hosts; appears on first use.
+    pub fn http1(&self) -> &Http1CodecStats {
+        self.inner.http1.get_or_init(|| Http1CodecStats::register(&self.inner.scope.child("http1")))
+    }
+
+    /// Counts a response: `upstream_rq_<code>`, `upstream_rq_<class>xx`, `upstream_rq_completed`, and the same below
+    /// `internal` or `external`, and below `canary` for a canary host (`x-envoy-upstream-canary`).
+    pub fn charge_response(&self, status: u16, internal: bool, canary: bool) {
+        let responses = self.responses();
+        responses.all.codes.charge(status);
+        responses.origin(&self.inner.scope, internal).codes.charge(status);
+        if canary {
+            responses.canary(&self.inner.scope).codes.charge(status);
+        }
+    }
+
+    /// Records how long a request took, in milliseconds: `upstream_rq_time`, in the places of
+    /// [`ClusterStats::charge_response`].
+    pub fn record_time(&self, ms: u64, internal: bool, canary: bool) {
+        let responses = self.responses();
+        responses.all.time.upstream_rq_time().record(ms);
+        responses.origin(&self.inner.scope, internal).time.upstream_rq_time().record(ms);
+        if canary {
+            responses.canary(&self.inner.scope).time.upstream_rq_time().record(ms);
+        }
+    }
+
+    fn responses(&self) -> &Responses {
+        self.inner.responses.get_or_init(|| {
+            Box::new(Responses {
+                all: ResponseStats::new(&self.inner.scope),
+                internal: OnceLock::new(),
+                external: OnceLock::new(),
+                canary: OnceLock::new(),
+            })
+        })
+    }
+}
+
+impl Responses {
+    fn origin(&self, scope: &Scope, internal: bool) -> &ResponseStats {
+        let (cell, name) = if internal { (&self.internal, "internal") } else { (&self.external, "external") };
+        cell.get_or_init(|| ResponseStats::new(&scope.child(name)))
+    }
+
+    fn canary(&self, scope: &Scope) -> &ResponseStats {
+        self.canary.get_or_init(|| ResponseStats::new(&scope.child("canary")))
+    }
+}
+
+impl Deref for ClusterStats {
+    type Target = TrafficStats;
+
+    #[inline]
+    fn deref(&self) -> &TrafficStats {
+        &self.inner.traffic
+    }
+}
+
+impl fmt::Debug for ClusterStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClusterStats").field(&self.inner.scope).finish()
+    }
+}

@@ -1,0 +1,9 @@
+//! Outlier detection: what workers count of each host, and the detector that ejects on the main thread.
+
+mod detector;
+mod log;
+mod monitor;
+
+pub(crate) use detector::Detector;
+pub(crate) use monitor::Watch;
+pub use monitor::{EjectionType, LocalOrigin, Monitor};

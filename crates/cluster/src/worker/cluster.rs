@@ -1,0 +1,162 @@
+//! One cluster on one worker: which host the next request goes to.
+
+use super::original_dst::OriginalDstHosts;
+use super::{ClusterState, Hosts, HostsUpdate};
+use crate::host::Host;
+use crate::info::ClusterInfo;
+use nuncio_headers::HeaderMap;
+use nuncio_lb::{Balancer, Choice, Priorities, PriorityLoad};
+use std::cell::{OnceCell, RefCell};
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What the choice of a host depends on.
+pub struct LbContext<'a> {
+    /// The present moment.
+    pub now: Instant,
+    /// The worker's random numbers.
+    pub rng: &'a mut fastrand::Rng,
+    /// What the route's hash policy made of the request; at random if there is none.
+    pub hash: Option<u64>,
+    /// The shares of the priorities, in place of the cluster's (`retry_priority`).
+    pub priority_load: Option<&'a PriorityLoad>,
+    /// True for a host that should not be used (`retry_host_predicate`).
+    pub should_skip: Option<&'a mut dyn FnMut(&Host) -> bool>,
+    /// How often another host is looked for when one is skipped (`host_selection_retry_max_attempts`).
+    pub retries: u32,
+    /// Where the client wanted to go, for `ORIGINAL_DST`.
+    pub original_dst: Option<SocketAddr>,
+    /// Request headers, for `ORIGINAL_DST` with `use_http_header`.
+    pub headers: Option<&'a HeaderMap>,
+    /// The address that dynamic metadata names, for `ORIGINAL_DST` with `metadata_key`.
+    pub metadata_dst: Option<&'a str>,
+}
+
+impl<'a> LbContext<'a> {
+    /// A context without wishes.
+    pub fn new(now: Instant, rng: &'a mut fastrand::Rng) -> Self {
+        LbContext {
+            now,
+            rng,
+            hash: None,
+            priority_load: None,
+            should_skip: None,
+            retries: 0,
+            original_dst: None,
+            headers: None,
+            metadata_dst: None,
+        }
+    }
+}
+
+/// Told of what becomes of hosts, so that connections to them can be closed.
+pub trait HostObserver {
+    /// Hosts left the cluster: connections drain.
+    fn hosts_removed(&self, hosts: &[Arc<Host>]);
+    /// Hosts failed and their connections are to be closed at once.
+    fn hosts_failed(&self, hosts: &[Arc<Host>]);
+    /// The host set changed and `close_connections_on_host_set_change` is set: all connections drain.
+    fn host_set_changed(&self);
+    /// The cluster was removed or replaced: all connections drain.
+    fn cluster_retired(&self);
+}
+
+/// A cluster, on one worker.
+pub struct WorkerCluster {
+    /// What all workers share.
+    pub info: Arc<ClusterInfo>,
+    balancer: RefCell<Balancer<Arc<Host>>>,
+    /// Hosts made for original destinations; `None` for any other cluster.
+    original_dst: Option<OriginalDstHosts>,
+    observer: OnceCell<Rc<dyn HostObserver>>,
+    /// The worker's connections to the cluster's hosts.
+    pub pools: Rc<crate::pool::ClusterPools>,
+}
+
+impl WorkerCluster {
+    pub(crate) fn new(state: ClusterState) -> Self {
+        let config = &state.info.config;
+        let balancer = Balancer::new(config.lb_policy.clone(), config.common_lb.options.clone(), state.hosts.clone());
+        let original_dst = OriginalDstHosts::new(&state.info);
+        let pools = Rc::new(crate::pool::ClusterPools::new(&state.info));
+        let observer: Rc<dyn HostObserver> = pools.clone();
+        WorkerCluster {
+            info: state.info,
+            balancer: RefCell::new(balancer),
+            original_dst,
+            observer: OnceCell::from(observer),
+            pools,
+        }
+    }
+
+    /// Says who wants to know of hosts that leave. The first call counts.
+    pub fn observe(&self, observer: Rc<dyn HostObserver>) {
+        let _ = self.observer.set(observer);
+    }
+
+    /// The host for the next request; `None` if there is none that may be used (503 `UH`).
+    #[inline]
+    pub fn choose_host(&self, cx: &mut LbContext<'_>) -> Option<Arc<Host>> {
+        if let Some(hosts) = &self.original_dst {
+            return hosts.choose(&self.info, cx);
+        }
+        let mut balancer = self.balancer.borrow_mut();
+        let mut choice = Choice::new(cx.now, cx.rng);
+        choice.hash = cx.hash;
+        choice.priority_load = cx.priority_load;
+        let (host, panic) = match &mut cx.should_skip {
+            None => (balancer.choose(&mut choice).cloned(), choice.panic),
+            Some(skip) => {
+                let mut skip = |host: &Arc<Host>| skip(host);
+                let mut choice = Choice { should_skip: Some(&mut skip), retries: cx.retries, ..choice };
+                (balancer.choose(&mut choice).cloned(), choice.panic)
+            }
+        };
+        if panic {
+            self.info.stats.lb_healthy_panic().inc();
+        }
+        host
+    }
+
+    /// The hosts that are chosen from.
+    pub fn hosts(&self) -> Hosts {
+        self.balancer.borrow().hosts().clone()
+    }
+
+    /// Looks at the health and load of the priorities, as a retry priority plugin does.
+    pub fn with_priorities<T>(&self, look: impl FnOnce(&Priorities) -> T) -> T {
+        look(self.balancer.borrow().priorities())
+    }
+
+    pub(super) fn apply(&self, update: &HostsUpdate) {
+        self.balancer.borrow_mut().update(update.hosts.clone());
+        if let Some(hosts) = &self.original_dst {
+            hosts.forget(&update.removed);
+        }
+        let Some(observer) = self.observer.get() else { return };
+        if !update.failed.is_empty() {
+            observer.hosts_failed(&update.failed);
+        }
+        if !update.removed.is_empty() {
+            observer.hosts_removed(&update.removed);
+        }
+        if self.info.config.common_lb.close_connections_on_host_set_change {
+            observer.host_set_changed();
+        }
+    }
+
+    pub(super) fn retire(&self) {
+        if let Some(observer) = self.observer.get() {
+            observer.cluster_retired();
+        }
+    }
+}
+
+impl fmt::Debug for WorkerCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WorkerCluster").field(self.info.name()).finish()
+    }
+}
