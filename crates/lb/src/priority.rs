@@ -2,6 +2,9 @@
 
 use crate::{CommonOptions, HostSet, PrioritySet};
 
+#[cfg(test)]
+mod tests;
+
 /// Which of a priority's hosts the load is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
