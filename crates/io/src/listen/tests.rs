@@ -1,0 +1,130 @@
+//! Binds real sockets, all on port 0.
+
+use std::collections::HashSet;
+use std::net::TcpStream;
+
+use super::*;
+use crate::socket_option::SocketOptionValue;
+
+fn ip(address: &str) -> ListenSpec {
+    ListenSpec::new(Address::Ip(address.parse().unwrap()))
+}
+
+fn pipe(path: &std::path::Path) -> ListenSpec {
+    ListenSpec::new(Address::pipe(path.to_str().unwrap()))
+}
+
+fn error(spec: &ListenSpec) -> String {
+    bind(spec, 1).and_then(Bound::listen).map(drop).unwrap_err().to_string()
+}
+
+#[test]
+fn workers_share_the_chosen_port() {
+    for reuse_port in [true, false] {
+        let spec = ListenSpec { reuse_port, ..ip("127.0.0.1:0") };
+        let bound = bind(&spec, 3).unwrap();
+        let address = bound.address().ip().unwrap();
+        assert_ne!(address.port(), 0);
+        let listeners = bound.listen().unwrap();
+        assert_eq!(listeners.len(), 3);
+        let ports: HashSet<_> =
+            listeners.iter().map(|l| l.socket.local_addr().unwrap().as_socket().unwrap().port()).collect();
+        assert_eq!(ports, HashSet::from([address.port()]));
+        assert_eq!(listeners[2].address().to_string(), address.to_string());
+        let cookies: HashSet<_> = listeners.iter().map(|l| l.socket.cookie().unwrap()).collect();
+        assert_eq!(cookies.len(), if reuse_port { 3 } else { 1 });
+        TcpStream::connect(address).unwrap();
+    }
+}
+
+#[test]
+fn port_in_use_names_the_holder() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    let expected = format!(
+        "cannot bind '{address}': Address already in use (the port is in use by another listener of this process; \
+         stop that process or change `port_value`)"
+    );
+    assert_eq!(error(&ip(&address.to_string())), expected);
+}
+
+#[test]
+fn hints() {
+    let check = |spec: &ListenSpec, start: &str, hint: &str| {
+        let text = error(spec);
+        assert!(text.starts_with(start) && text.contains(hint), "{text}");
+    };
+    let absent = ip("198.51.100.1:0");
+    check(&absent, "cannot bind '198.51.100.1:0': Cannot assign requested address", "`freebind: true`");
+    let device = ListenSpec { device: Some("nosuchdevice0".into()), ..ip("127.0.0.1:0") };
+    check(&device, "cannot bind '127.0.0.1:0': SO_BINDTODEVICE: ", "");
+    let directory = tempfile::tempdir().unwrap();
+    check(&pipe(&directory.path().join("no/such")), "cannot bind '", "the directory of the path does not exist");
+    let file = directory.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    check(&pipe(&file), "cannot bind '", "not a socket");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    check(&ListenSpec::new(Address::pipe(&"x".repeat(200))), "cannot bind 'xxx", "");
+    let mode = ListenSpec { mode: 0o600, ..ListenSpec::new(Address::pipe("@nuncio-mode")) };
+    check(&mode, "cannot bind '@nuncio-mode': set the mode: ", "no permissions");
+}
+
+#[test]
+fn stale_unix_socket_is_replaced_and_a_live_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let spec = ListenSpec { mode: 0o640, ..pipe(&path) };
+    let listeners = bind(&spec, 2).unwrap().listen().unwrap();
+    assert_eq!(listeners.len(), 2);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    UnixStream::connect(&path).unwrap();
+    let text = error(&spec);
+    assert!(text.contains("in use by another listener of this process; stop that process or change `path`"), "{text}");
+}
+
+#[test]
+fn ipv4_compat_decides_about_ipv4_clients() {
+    if bind(&ip("[::1]:0"), 1).is_err() {
+        eprintln!("no IPv6 here");
+        return;
+    }
+    for compat in [true, false] {
+        let bound = bind(&ListenSpec { ipv4_compat: compat, ..ip("[::]:0") }, 1).unwrap();
+        let port = bound.address().ip().unwrap().port();
+        let _listeners = bound.listen().unwrap();
+        assert_eq!(TcpStream::connect(("127.0.0.1", port)).is_ok(), compat);
+        TcpStream::connect(("::1", port)).unwrap();
+    }
+}
+
+#[test]
+fn options_are_set() {
+    let option = |level, name, value, state| SocketOption { description: "test".into(), level, name, value, state };
+    let spec = ListenSpec {
+        tcp_fast_open: Some(7),
+        freebind: Some(true),
+        backlog: Some(17),
+        options: vec![
+            option(libc::SOL_SOCKET, libc::SO_PRIORITY, SocketOptionValue::Int(2), SocketState::Prebind),
+            option(libc::IPPROTO_TCP, libc::TCP_MAXSEG, SocketOptionValue::Int(1000), SocketState::Bound),
+            option(
+                libc::IPPROTO_TCP,
+                libc::TCP_DEFER_ACCEPT,
+                SocketOptionValue::Bytes(1i32.to_ne_bytes().into()),
+                SocketState::Listening,
+            ),
+        ],
+        ..ip("198.51.100.1:0")
+    };
+    let listeners = bind(&spec, 1).unwrap().listen().unwrap();
+    let get = |level, name| sys::socket_option(listeners[0].as_fd(), level, name).unwrap();
+    assert_eq!(get(libc::SOL_SOCKET, libc::SO_PRIORITY), 2);
+    assert_eq!(get(libc::IPPROTO_TCP, libc::TCP_MAXSEG), 1000);
+    assert_eq!(get(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT), 1);
+    assert_eq!(get(libc::IPPROTO_TCP, libc::TCP_FASTOPEN), 7);
+    assert_eq!(get(libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
+    let wrong = option(libc::SOL_SOCKET, 9999, SocketOptionValue::Int(1), SocketState::Bound);
+    let text = error(&ListenSpec { options: vec![wrong], ..ip("127.0.0.1:0") });
+    assert!(text.contains("socket option test (level 1 name 9999): Protocol not available"), "{text}");
+}
