@@ -1,1 +1,38 @@
 //! Compiled route tables: virtual host, match, rewrite, weighted choice, redirect.
+//!
+//! Owns: what a `RouteConfiguration` says about a request ([`RouteTable::find`]), and what a route does to headers
+//! ([`Route`]). Does not own: protobuf (lowering fills [`spec`]), clusters, retries themselves, replies, clocks, randomness.
+//!
+//! The life of a request here: [`RouteTable::find`], [`Forward::choose_cluster`], filters with [`Route::per_filter`],
+//! [`Route::mutate_request`], [`Route::rewrite`]; then on the response [`Route::mutate_response`].
+//!
+//! *Invariant*: everything is immutable once built, and nothing here fails or panics on a request.
+
+mod build;
+mod condition;
+mod forward;
+mod host;
+mod index;
+mod mutate;
+mod per_filter;
+mod policy;
+mod redirect;
+mod retry;
+mod rewrite;
+mod route;
+pub mod spec;
+mod table;
+mod template;
+mod trie;
+
+pub use build::BuildError;
+pub use condition::is_grpc;
+pub use forward::{ClusterChoice, DEFAULT_TIMEOUT, Forward, GrpcTimeout, LegacyFilters};
+pub use per_filter::{PerFilter, PerFilterLevels};
+pub use policy::{HashCookie, HashInput, HashPolicy, InternalRedirectPolicy, MirrorCluster, MirrorPolicy, Upgrade};
+pub use redirect::{Redirect, tls_redirect_location};
+pub use retry::{BackOff, RateLimitedBackOff, RetryOn, RetryPolicy};
+pub use rewrite::{HostUpdate, set_host};
+pub use route::{Action, DirectResponse, Route, RouteConfig, VirtualHost};
+pub use spec::RouteConfigSpec;
+pub use table::{Outcome, PeerCertificate, RouteQuery, RouteTable};
