@@ -240,3 +240,6 @@ fn put(entries: &mut Vec<Entry>, entry: Entry) -> Result<(), FilterStateError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

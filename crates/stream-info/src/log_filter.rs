@@ -199,3 +199,6 @@ fn request_id_number(cx: &LogContext<'_>) -> Option<u64> {
     let digits = std::str::from_utf8(id.get(..8)?).ok()?;
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok())?
 }
+
+#[cfg(test)]
+mod tests;

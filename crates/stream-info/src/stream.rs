@@ -264,3 +264,6 @@ impl StreamInfo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,3 +8,6 @@ mod zone;
 
 pub use pattern::{TimeFormat, TimeFormatError};
 pub use zone::TimeZone;
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,7 @@ fn misspelt_case(rest: &str) -> Option<String> {
     let len = rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
     let upper = rest[..len].to_ascii_uppercase();
     let ends = matches!(rest.as_bytes().get(len), Some(b'%' | b'(' | b':'));
-    (len > 2 && ends && operators::is_known(&upper)).then_some(upper)
+    (ends && upper != rest[..len] && operators::is_known(&upper)).then_some(upper)
 }
 
 /// The strftime pattern that a text starting with `%` looks like: up to the bracket or quote that ends it, or to its
