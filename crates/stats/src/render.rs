@@ -25,10 +25,13 @@ use crate::store::Store;
 pub use query::{BadQuery, BucketMode, Endpoint, Format, Kinds, Query};
 
 use prometheus::PrometheusScrape;
-use walk::Walk;
+use walk::{Step, Walk};
 
 /// How much [`Scrape::write_to`] hands over at a time, in bytes.
 const CHUNK: usize = 64 * 1024;
+
+/// How many stats one call of [`Scrape::fill`] looks at, so that a filter that finds nothing does not hold up the caller.
+const STEPS: usize = 4096;
 
 /// A stat on its way out.
 #[derive(Debug)]
@@ -84,8 +87,9 @@ impl Scrape {
         Self { store: store.clone(), state }
     }
 
-    /// Appends output until `out` holds at least `limit` bytes; false when there is no more. One stat, at most a
-    /// few KiB, may go over the limit.
+    /// Appends output until `out` holds at least `limit` bytes, or for a few thousand stats, whichever comes first; false
+    /// when there is no more. It may append nothing although there is more. One stat, at most a few KiB, may go
+    /// over the limit.
     pub fn fill(&mut self, out: &mut Vec<u8>, limit: usize) -> bool {
         let more = match &mut self.state {
             State::Listing { walk, format, query, begun } => {
@@ -93,17 +97,20 @@ impl Scrape {
                     format.begin(out, query);
                     *begun = true;
                 }
-                let mut more = true;
-                while more && out.len() < limit {
-                    match walk.next(&self.store, query) {
-                        Some(item) => format.item(out, &item, &self.store, query),
-                        None => {
+                let mut steps = 0..STEPS;
+                loop {
+                    if out.len() >= limit || steps.next().is_none() {
+                        break true;
+                    }
+                    match walk.step(&self.store, query) {
+                        Step::Item(item) => format.item(out, &item, &self.store, query),
+                        Step::Skipped => {}
+                        Step::End => {
                             format.end(out, query);
-                            more = false;
+                            break false;
                         }
                     }
                 }
-                more
             }
             State::Prometheus(scrape) => scrape.fill(&self.store, out, limit),
             State::Done => false,

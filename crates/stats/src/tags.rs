@@ -34,8 +34,7 @@ struct Extractor {
 }
 
 enum Rule {
-    /// Segments: `*` is any one, `**` any number, `$` the one that is the value.
-    Segments(&'static str),
+    Segments(pattern::Segments),
     /// Code, for the default rules that segments can't say.
     Find(Find),
     Regex(regex::Regex),
@@ -138,7 +137,7 @@ impl TagProducer {
         for &(tag, segments) in defaults::SEGMENTS {
             if wanted(tag) {
                 let first = segments.split('.').next().filter(|&first| first != "$");
-                self.add(tag.into(), Rule::Segments(segments), first);
+                self.add(tag.into(), Rule::Segments(pattern::Segments::new(segments)), first);
                 any = true;
             }
         }
@@ -168,11 +167,12 @@ impl TagProducer {
 
     /// Finds the tags of a full name. The first rule that gives a tag a value wins.
     pub fn produce<'a>(&'a self, name: &'a str) -> Extracted<'a> {
-        let mut tags: Vec<(&str, &str)> = Vec::new();
+        let mut tags: Vec<(&str, &str)> = Vec::with_capacity(4);
         for (tag, value) in &self.fixed {
             tags.push((tag, value));
         }
         let mut cuts: Vec<Range<usize>> = Vec::new();
+        let segments = pattern::segments_of(name);
         let of_segment = name.split_once('.').and_then(|(first, _)| self.by_first_segment.get(first));
         for Extractor { tag, rule } in self.anywhere.iter().chain(of_segment.into_iter().flatten()) {
             if tags.iter().any(|&(known, _)| known == tag) {
@@ -180,7 +180,7 @@ impl TagProducer {
             }
             if let Rule::Fixed(value) = rule {
                 tags.push((tag, value));
-            } else if let Some(found) = rule.find(name) {
+            } else if let Some(found) = rule.find(name, &segments) {
                 tags.push((tag, name.get(found.value).unwrap_or_default()));
                 cuts.push(found.cut);
             }
@@ -190,9 +190,9 @@ impl TagProducer {
 }
 
 impl Rule {
-    fn find(&self, name: &str) -> Option<Found> {
+    fn find(&self, name: &str, segments: &[Range<usize>]) -> Option<Found> {
         match self {
-            Rule::Segments(segments) => pattern::match_segments(segments, name),
+            Rule::Segments(pattern) => pattern.find(name, segments),
             Rule::Find(find) => find(name),
             Rule::Fixed(_) => None,
             Rule::Regex(regex) => {
@@ -221,7 +221,7 @@ impl Rule {
 impl fmt::Debug for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Rule::Segments(segments) => f.write_str(segments),
+            Rule::Segments(pattern) => f.write_str(pattern.as_str()),
             Rule::Find(_) => f.write_str("code"),
             Rule::Regex(regex) => f.write_str(regex.as_str()),
             Rule::Backtracking(regex) => f.write_str(regex.as_str()),

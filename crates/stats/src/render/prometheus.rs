@@ -1,13 +1,15 @@
 //! Prometheus text exposition: all series of a metric stand together, so stats are sorted by the name that is
 //! left when tags are taken out. Owns that order, the escaping, and histograms as buckets or summaries.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::vec;
 
 use super::number::exact;
-use super::walk::{Listings, Name, StatId, is_accepted, is_shown, read};
-use super::{BucketMode, HistogramValue, ItemValue, Query, quantiles};
+use super::walk::{Listings, Stat, StatId, is_accepted, is_shown, read};
+use super::{BucketMode, HistogramValue, ItemValue, Query, STEPS, quantiles};
 use crate::group::Kind;
 use crate::histogram::QUANTILES;
 use crate::scope::join;
@@ -19,158 +21,197 @@ const KINDS: [Kind; 4] = [Kind::Counter, Kind::Gauge, Kind::TextReadout, Kind::H
 
 pub(super) struct PrometheusScrape {
     query: Query,
-    sources: Vec<Source>,
-    listings: Listings,
+    /// Sorted by prefix, each with its stats.
+    sources: Vec<(Source, Arc<[Stat]>)>,
     kinds: vec::IntoIter<Kind>,
     kind: Kind,
-    /// Names of the metrics of this pass, as they are shown.
-    metrics: Vec<String>,
-    series: std::iter::Peekable<vec::IntoIter<Series>>,
-    last_metric: Option<u32>,
+    stage: Stage,
 }
 
-/// One stat, in the order in which it is shown.
-#[derive(Clone, Debug)]
+/// What is done for a kind.
+enum Stage {
+    /// Stats are sorted into metrics.
+    Collect(Collection),
+    /// Metrics are written, the next one last.
+    Write { metrics: Vec<Metric>, current: Option<Current> },
+}
+
+/// Metrics of one kind, by their extracted names.
+#[derive(Default)]
+struct Collection {
+    next_source: usize,
+    numbers: HashMap<String, usize>,
+    series: Vec<Vec<Series>>,
+}
+
+/// A metric and its series, in order.
+struct Metric {
+    name: String,
+    series: Vec<Series>,
+}
+
+/// The metric that is being written.
+struct Current {
+    name: String,
+    series: std::iter::Peekable<vec::IntoIter<Series>>,
+}
+
+/// A stat: which source, and which of its stats.
+#[derive(Clone, Copy, Debug)]
 struct Series {
-    metric: u32,
     source: u32,
-    name: Name,
-    id: StatId,
+    stat: u16,
 }
 
 /// The name of a metric and the tags of one series of it, `a="b",c="d"`.
-struct Labelled {
-    metric: String,
+struct Labelled<'a> {
+    metric: &'a str,
     labels: String,
 }
 
 impl PrometheusScrape {
     pub(super) fn new(store: &Store, query: Query) -> Self {
-        let mut sources = store.sources();
-        sources.sort_by(|a, b| segments(&a.scope().prefix).cmp(segments(&b.scope().prefix)));
-        let kinds: Vec<Kind> =
-            KINDS.into_iter().filter(|&kind| kind != Kind::TextReadout || query.text_readouts).collect();
-        Self {
-            query,
-            sources,
-            listings: Listings::default(),
-            kinds: kinds.into_iter(),
-            kind: Kind::Counter,
-            metrics: Vec::new(),
-            series: Vec::new().into_iter().peekable(),
-            last_metric: None,
-        }
+        let mut listings = Listings::default();
+        let sources = store.sources().into_iter();
+        let mut sources: Vec<(Source, Arc<[Stat]>)> = sources
+            .map(|source| {
+                let stats = listings.of(&source);
+                (source, stats)
+            })
+            .collect();
+        sources.sort_by(|(a, _), (b, _)| compare(&a.scope().prefix, &b.scope().prefix));
+        let wanted = |&kind: &Kind| kind != Kind::TextReadout || query.text_readouts;
+        let kinds: Vec<Kind> = KINDS.into_iter().filter(wanted).collect();
+        let stage = Stage::Write { metrics: Vec::new(), current: None };
+        Self { query, sources, kinds: kinds.into_iter(), kind: Kind::Counter, stage }
     }
 
     pub(super) fn fill(&mut self, store: &Store, out: &mut Vec<u8>, limit: usize) -> bool {
-        while out.len() < limit {
-            match self.series.next() {
-                Some(series) => self.write(store, out, series),
-                None => match self.kinds.next() {
-                    Some(kind) => self.begin(store, kind),
-                    None => return false,
+        let mut steps = 0;
+        while out.len() < limit && steps < STEPS {
+            steps += 1;
+            match &mut self.stage {
+                Stage::Collect(collection) => {
+                    let source = self.sources.get(collection.next_source);
+                    let Some((source, stats)) = source else {
+                        let metrics = std::mem::take(collection).finish(store);
+                        self.stage = Stage::Write { metrics, current: None };
+                        continue;
+                    };
+                    steps += stats.len();
+                    collection.add(store, &self.query, self.kind, source, stats);
+                }
+                Stage::Write { current: Some(current), .. } if current.series.len() > 0 => {
+                    if let Some(text) = next_series(&self.sources, current, store, &self.query) {
+                        out.extend_from_slice(text.as_bytes());
+                    }
+                }
+                Stage::Write { metrics, current } => match metrics.pop() {
+                    Some(Metric { name, series }) => {
+                        let kind = type_name(self.kind, &self.query);
+                        out.extend_from_slice(format!("# TYPE {name} {kind}\n").as_bytes());
+                        *current = Some(Current { name, series: series.into_iter().peekable() });
+                    }
+                    None => match self.kinds.next() {
+                        Some(kind) => {
+                            self.kind = kind;
+                            self.stage = Stage::Collect(Collection::default());
+                        }
+                        None => return false,
+                    },
                 },
             }
         }
         true
     }
+}
 
-    /// Lists and sorts what is to be shown of a kind.
-    fn begin(&mut self, store: &Store, kind: Kind) {
-        let mut numbers: HashMap<String, u32> = HashMap::new();
-        let mut all = Vec::new();
-        for (source, index) in self.sources.iter().zip(0u32..) {
-            for stat in self.listings.of(source).iter().filter(|stat| stat.id.kind() == kind) {
-                let name = join(&source.scope().prefix, stat.name.as_str());
-                let shown = is_shown(source, stat.id, &self.query)
-                    && self.query.wants(&name)
-                    && is_accepted(source, stat.id, store, &name);
-                if !shown {
-                    continue;
-                }
-                let extracted = extracted_name(store.tags(), source, stat.name.as_str(), &name);
-                let next = numbers.len() as u32;
-                let metric = *numbers.entry(extracted).or_insert(next);
-                all.push(Series { metric, source: index, name: stat.name.clone(), id: stat.id });
+impl Collection {
+    /// Sorts the stats of the next source into metrics.
+    fn add(&mut self, store: &Store, query: &Query, kind: Kind, source: &Source, stats: &[Stat]) {
+        let number = self.next_source as u32;
+        self.next_source += 1;
+        for (stat, index) in stats.iter().zip(0u16..).filter(|(stat, _)| stat.id.kind() == kind) {
+            if !is_shown(source, stat.id, query) {
+                continue;
+            }
+            let name = join(&source.scope().prefix, stat.name.as_str());
+            if !query.wants(&name) || !is_accepted(source, stat.id, store, &name) {
+                continue;
+            }
+            let extracted = extracted_name(store.tags(), source, stat.name.as_str(), &name);
+            let next = self.series.len();
+            let metric = *self.numbers.entry(extracted).or_insert(next);
+            if metric == next {
+                self.series.push(Vec::new());
+            }
+            if let Some(series) = self.series.get_mut(metric) {
+                series.push(Series { source: number, stat: index });
             }
         }
-        self.kind = kind;
-        self.last_metric = None;
-        self.number(store, numbers, &mut all);
-        // Stable, so that the stats of one group stay in the order of their names.
-        all.sort_by_key(|series| (series.metric, series.source));
-        self.series = all.into_iter().peekable();
     }
 
-    /// Gives metrics their places in the order of names, and their names as shown.
-    fn number(&mut self, store: &Store, numbers: HashMap<String, u32>, all: &mut Vec<Series>) {
-        let mut names: Vec<(String, u32)> = numbers.into_iter().collect();
-        names.sort_by(|(a, _), (b, _)| segments(a).cmp(segments(b)));
-        let mut places = vec![None; names.len()];
-        self.metrics.clear();
-        for (name, number) in names {
-            if let Some(shown) = metric_name(&name, &store.options().custom_namespaces) {
-                if let Some(place) = places.get_mut(number as usize) {
-                    *place = Some(self.metrics.len() as u32);
-                }
-                self.metrics.push(shown);
-            }
-        }
-        all.retain_mut(|series| {
-            let place = places.get(series.metric as usize).copied().flatten();
-            series.metric = place.unwrap_or(series.metric);
-            place.is_some()
+    /// The metrics with their names as shown, the first one last.
+    fn finish(mut self, store: &Store) -> Vec<Metric> {
+        let mut numbers: Vec<(String, usize)> = self.numbers.into_iter().collect();
+        numbers.sort_by(|(a, _), (b, _)| compare(b, a));
+        let metrics = numbers.into_iter().filter_map(|(name, number)| {
+            let name = metric_name(&name, &store.options().custom_namespaces)?;
+            let series = std::mem::take(self.series.get_mut(number)?);
+            Some(Metric { name, series })
         });
-    }
-
-    fn write(&mut self, store: &Store, out: &mut Vec<u8>, series: Series) {
-        let Some(source) = self.sources.get(series.source as usize) else { return };
-        let name = join(&source.scope().prefix, series.name.as_str());
-        let mut value = read(source, series.id);
-        let same = |other: &Series| {
-            let prefix = self.sources.get(other.source as usize).map(|other| &other.scope().prefix);
-            other.metric == series.metric && prefix.is_some_and(|prefix| join(prefix, other.name.as_str()) == name)
-        };
-        while let Some(other) = self.series.next_if(same) {
-            if let Some(source) = self.sources.get(other.source as usize) {
-                value.merge(read(source, other.id));
-            }
-        }
-        let metric = self.metrics.get(series.metric as usize).map_or("", |metric| metric);
-        let mut text = String::with_capacity(256);
-        if self.last_metric != Some(series.metric) {
-            self.last_metric = Some(series.metric);
-            let kind = self.type_name();
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "# TYPE {metric} {kind}");
-        }
-        let labels = labels(store.tags(), source, series.name.as_str(), &name, series.id);
-        let series = Labelled { metric: metric.to_owned(), labels };
-        match &value {
-            ItemValue::Number(value) => series.line(&mut text, "", "", value),
-            ItemValue::Text(value) => {
-                let label = format!("text_value=\"{}\"", escape(value));
-                series.line(&mut text, "", &label, 0);
-            }
-            ItemValue::Histogram(histogram) if self.query.histogram_buckets == BucketMode::Summary => {
-                series.summary(&mut text, histogram);
-            }
-            ItemValue::Histogram(histogram) => series.buckets(&mut text, histogram, store.buckets(&name)),
-        }
-        out.extend_from_slice(text.as_bytes());
-    }
-
-    fn type_name(&self) -> &'static str {
-        match self.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge | Kind::TextReadout => "gauge",
-            Kind::Histogram if self.query.histogram_buckets == BucketMode::Summary => "summary",
-            Kind::Histogram => "histogram",
-        }
+        metrics.collect()
     }
 }
 
-impl Labelled {
+/// The lines of the next series of a metric, merged with others of the same full name.
+fn next_series(
+    sources: &[(Source, Arc<[Stat]>)],
+    current: &mut Current,
+    store: &Store,
+    query: &Query,
+) -> Option<String> {
+    let find = |series: &Series| {
+        let (source, stats) = sources.get(series.source as usize)?;
+        Some((source, stats.get(usize::from(series.stat))?))
+    };
+    let (source, stat) = find(&current.series.next()?)?;
+    let prefix = &source.scope().prefix;
+    let mut value = read(source, stat.id);
+    let name = join(prefix, stat.name.as_str());
+    let same = |other: &Series| {
+        find(other).is_some_and(|(source, other)| join(&source.scope().prefix, other.name.as_str()) == name)
+    };
+    while let Some((source, stat)) = current.series.next_if(same).as_ref().and_then(find) {
+        value.merge(read(source, stat.id));
+    }
+    let labels = labels(store.tags(), source, stat.name.as_str(), &name, stat.id);
+    let series = Labelled { metric: &current.name, labels };
+    let mut text = String::with_capacity(256);
+    match &value {
+        ItemValue::Number(value) => series.line(&mut text, "", "", value),
+        ItemValue::Text(value) => {
+            let label = format!("text_value=\"{}\"", escape(value));
+            series.line(&mut text, "", &label, 0);
+        }
+        ItemValue::Histogram(histogram) if query.histogram_buckets == BucketMode::Summary => {
+            series.summary(&mut text, histogram);
+        }
+        ItemValue::Histogram(histogram) => series.buckets(&mut text, histogram, store.buckets(&name)),
+    }
+    Some(text)
+}
+
+fn type_name(kind: Kind, query: &Query) -> &'static str {
+    match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge | Kind::TextReadout => "gauge",
+        Kind::Histogram if query.histogram_buckets == BucketMode::Summary => "summary",
+        Kind::Histogram => "histogram",
+    }
+}
+
+impl Labelled<'_> {
     /// `metric_suffix{labels,label} value`
     fn line(&self, out: &mut String, suffix: &str, label: &str, value: impl std::fmt::Display) {
         let Self { metric, labels } = self;
@@ -200,9 +241,12 @@ impl Labelled {
     }
 }
 
-/// A name as the sequence of its segments, for comparison: a dot goes before everything.
-fn segments(name: &str) -> impl Iterator<Item = u8> + '_ {
-    name.bytes().map(|byte| if byte == b'.' { 0 } else { byte })
+/// Compares names segment by segment: a dot goes before everything.
+fn compare(a: &str, b: &str) -> Ordering {
+    let segments = |byte: u8| if byte == b'.' { 0 } else { byte };
+    let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    let next = |name: &str| name.as_bytes().get(same).map(|&byte| segments(byte));
+    next(a).cmp(&next(b))
 }
 
 /// A name without the values of tags.

@@ -196,6 +196,14 @@ impl Pass {
     }
 }
 
+/// What one step of a walk gave.
+pub(super) enum Step {
+    Item(Item),
+    /// Nothing to show; there is more.
+    Skipped,
+    End,
+}
+
 /// Stats in order, pass by pass.
 pub(super) struct Walk {
     sources: Vec<Source>,
@@ -256,32 +264,30 @@ impl Walk {
         }
     }
 
-    /// The next stat that is wanted, merged with others of the same name.
-    pub(super) fn next(&mut self, store: &Store, query: &Query) -> Option<Item> {
-        loop {
-            let Some(Current { name, id, run }) = self.pop() else {
-                self.begin(query)?;
-                continue;
+    /// Goes on by one name; stats of the same name and kind are merged.
+    pub(super) fn step(&mut self, store: &Store, query: &Query) -> Step {
+        let Some(Current { name, id, run }) = self.pop() else {
+            return match self.begin(query) {
+                Some(()) => Step::Skipped,
+                None => Step::End,
             };
-            let source = run.source.clone();
-            self.push(run);
-            let shown = is_shown(&source, id, query) && query.wants(&name) && is_accepted(&source, id, store, &name);
-            let mut value = shown.then(|| read(&source, id));
-            while let Some(Current { id: other, run, .. }) = self.pop_equal(&name, id.kind()) {
-                if is_shown(&run.source, other, query) && (value.is_some() || query.wants(&name)) {
-                    let more = is_accepted(&run.source, other, store, &name).then(|| read(&run.source, other));
-                    match (&mut value, more) {
-                        (Some(value), Some(more)) => value.merge(more),
-                        (None, more) => value = more,
-                        _ => {}
-                    }
+        };
+        let kind = id.kind();
+        let wanted = query.wants(&name);
+        let mut value: Option<ItemValue> = None;
+        let mut next = Some((id, run));
+        while let Some((id, run)) = next {
+            if wanted && is_shown(&run.source, id, query) && is_accepted(&run.source, id, store, &name) {
+                let read = read(&run.source, id);
+                match &mut value {
+                    Some(value) => value.merge(read),
+                    None => value = Some(read),
                 }
-                self.push(run);
             }
-            if let Some(value) = value {
-                return Some(Item { name, value });
-            }
+            self.push(run);
+            next = self.pop_equal(&name, kind).map(|Current { id, run, .. }| (id, run));
         }
+        value.map_or(Step::Skipped, |value| Step::Item(Item { name, value }))
     }
 
     /// Prepares the runs of the next pass.
@@ -336,11 +342,14 @@ impl Walk {
 
 /// Compares two names that are given as prefix and rest, by bytes.
 fn compare(a: (&str, &str), b: (&str, &str)) -> Ordering {
-    fn bytes<'a>((prefix, rest): (&'a str, &'a str)) -> impl Iterator<Item = u8> + 'a {
+    fn tail<'a>((prefix, rest): (&'a str, &'a str), from: usize) -> impl Iterator<Item = u8> + 'a {
         let dot = (!prefix.is_empty() && !rest.is_empty()).then_some(b'.');
-        prefix.bytes().chain(dot).chain(rest.bytes())
+        let prefix = prefix.as_bytes().get(from..).unwrap_or_default();
+        prefix.iter().copied().chain(dot).chain(rest.bytes())
     }
-    bytes(a).cmp(bytes(b))
+    let common = a.0.len().min(b.0.len());
+    let (head_a, head_b) = (a.0.as_bytes().get(..common), b.0.as_bytes().get(..common));
+    head_a.cmp(&head_b).then_with(|| tail(a, common).cmp(tail(b, common)))
 }
 
 impl PartialEq for Current {

@@ -96,58 +96,72 @@ pub(crate) fn response_code_class(name: &str) -> Option<Found> {
     (digit && head.get(..at)?.ends_with("_rq_")).then(|| Found { cut: value.clone(), value })
 }
 
-/// `<owner>.….<marker><value>`, where the value ends the name and is made of these characters.
-fn ssl(name: &str, owners: &[&str], marker: &str, valid: fn(&str) -> bool) -> Option<Found> {
-    let owned = owners.iter().any(|owner| name.starts_with(owner));
-    let at = name.find(marker)? + marker.len();
-    (owned && valid(name.get(at..)?)).then(|| last_segment(name, at))
+/// Where `marker`, which starts with a dot, is in a name. Cheaper than a general search: names have few dots.
+fn find(name: &str, marker: &str) -> Option<usize> {
+    let (name, marker) = (name.as_bytes(), marker.as_bytes());
+    // The second byte tells most dots apart from the one that is looked for.
+    let second = marker.get(1);
+    let candidate = |&at: &usize| name.get(at) == Some(&b'.') && name.get(at + 1) == second;
+    let mut candidates = (0..name.len()).filter(candidate);
+    candidates.find(|&at| name.get(at..).is_some_and(|tail| tail.starts_with(marker)))
 }
 
-fn is_cipher(value: &str) -> bool {
-    !value.is_empty() && value.bytes().all(|byte| is_word(byte) || byte == b'-')
+/// `<owner>.….<marker><value>`, where the value is `length` bytes at the end of the name.
+fn ssl(name: &str, owners: &[&str], marker: &str, length: usize) -> Option<Found> {
+    let at = name.len().checked_sub(length)?;
+    let marked = name.get(..at)?.ends_with(marker);
+    (marked && owners.iter().any(|owner| name.starts_with(owner))).then(|| last_segment(name, at))
 }
 
-fn is_tls_version(value: &str) -> bool {
-    let digits = |part: &str| part.len() == 1 && part.bytes().all(|byte| byte.is_ascii_digit());
-    let numbers = value.strip_prefix("TLSv").and_then(|number| number.split_once('.'));
-    numbers.is_some_and(|(major, minor)| digits(major) && digits(minor))
+/// The same with a value of letters, digits, `_` and `-`.
+fn ssl_word(name: &str, owners: &[&str], marker: &str) -> Option<Found> {
+    let (_, value) = name.rsplit_once('.')?;
+    let found = ssl(name, owners, marker, value.len())?;
+    let valid = !value.is_empty() && value.bytes().all(|byte| is_word(byte) || byte == b'-');
+    valid.then_some(found)
 }
 
 const LISTENER_OR_CLUSTER: &[&str] = &["listener.", "cluster."];
 
 /// `listener.<address>.ssl.ciphers.<cipher>`
 fn ssl_cipher(name: &str) -> Option<Found> {
-    ssl(name, &["listener."], ".ssl.ciphers.", is_cipher)
+    ssl_word(name, &["listener."], ".ssl.ciphers.")
 }
 
 /// `cluster.<name>.ssl.ciphers.<cipher>`
 fn cluster_cipher(name: &str) -> Option<Found> {
     let cluster = segment(name, "cluster.".len())?;
     let direct = name.get(cluster.end..)?.starts_with(".ssl.ciphers.");
-    ssl(name, &["cluster."], ".ssl.ciphers.", is_cipher).filter(|_| direct)
+    ssl_word(name, &["cluster."], ".ssl.ciphers.").filter(|_| direct)
 }
 
 /// `listener.<address>.ssl.curves.<curve>`, and the same for clusters
 fn ssl_curve(name: &str) -> Option<Found> {
-    ssl(name, LISTENER_OR_CLUSTER, ".ssl.curves.", is_cipher)
+    ssl_word(name, LISTENER_OR_CLUSTER, ".ssl.curves.")
 }
 
 /// `listener.<address>.ssl.sigalgs.<algorithm>`, and the same for clusters
 fn ssl_sigalg(name: &str) -> Option<Found> {
-    ssl(name, LISTENER_OR_CLUSTER, ".ssl.sigalgs.", is_cipher)
+    ssl_word(name, LISTENER_OR_CLUSTER, ".ssl.sigalgs.")
 }
 
 /// `listener.<address>.ssl.versions.<version>`, and the same for clusters
 fn ssl_version(name: &str) -> Option<Found> {
-    ssl(name, LISTENER_OR_CLUSTER, ".ssl.versions.", is_tls_version)
+    const LENGTH: usize = "TLSv1.3".len();
+    let found = ssl(name, LISTENER_OR_CLUSTER, ".ssl.versions.", LENGTH)?;
+    let number = name.get(found.value.clone())?.strip_prefix("TLSv")?;
+    let valid = matches!(number.as_bytes(), [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit());
+    valid.then_some(found)
 }
 
 /// `listener.<address>.ssl.certificate.<certificate>.…`, and the same for clusters
 fn tls_certificate(name: &str) -> Option<Found> {
     const MARKER: &str = ".ssl.certificate.";
-    let owned = LISTENER_OR_CLUSTER.iter().any(|owner| name.starts_with(owner));
-    let value = segment(name, name.find(MARKER)? + MARKER.len())?;
-    owned.then(|| with_dot_behind(value))
+    if !LISTENER_OR_CLUSTER.iter().any(|owner| name.starts_with(owner)) {
+        return None;
+    }
+    let value = segment(name, find(name, MARKER)? + MARKER.len())?;
+    Some(with_dot_behind(value))
 }
 
 /// `cluster.<name>.health_check.name.<check>.…`; `.name.<check>` goes.
@@ -163,7 +177,7 @@ fn health_check_name(name: &str) -> Option<Found> {
 /// `listener.<address>.http.<stat prefix>.…`
 fn listener_http(name: &str) -> Option<Found> {
     const MARKER: &str = ".http.";
-    let at = name.find(MARKER)? + MARKER.len();
+    let at = find(name, MARKER)? + MARKER.len();
     segment(name, at).map(with_dot_behind)
 }
 

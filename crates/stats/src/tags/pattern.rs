@@ -5,36 +5,88 @@ use std::ops::Range;
 
 use super::{BACKTRACK_LIMIT, Found, Rule};
 
-/// Matches a whole name against segments: `*` is any one, `**` any number (at the end of a pattern at least one), `$`
-/// the one that is the value. With the value goes the dot behind it, or the one before if it is the last.
-pub(super) fn match_segments(pattern: &str, name: &str) -> Option<Found> {
-    let value = match_from(pattern, name, 0, None)??;
-    let cut =
-        if value.end < name.len() { value.start..value.end + 1 } else { value.start.saturating_sub(1)..value.end };
-    Some(Found { cut, value })
+/// A pattern of segments, like `cluster.$.**`.
+#[derive(Debug)]
+pub(super) struct Segments {
+    pattern: &'static str,
+    tokens: Box<[Token]>,
 }
 
-/// Matches the rest of a pattern against the name from `at`, which is past its end when nothing is left.
-fn match_from(pattern: &str, name: &str, at: usize, value: Option<Range<usize>>) -> Option<Option<Range<usize>>> {
-    if pattern.is_empty() {
-        return (at > name.len()).then_some(value);
+#[derive(Clone, Copy, Debug)]
+enum Token {
+    /// `*`: any one segment.
+    Any,
+    /// `**`: any number of segments; at the end of a pattern at least one.
+    Many,
+    /// `$`: the segment that is the value.
+    Value,
+    Literal(&'static str),
+}
+
+impl Segments {
+    pub(super) fn new(pattern: &'static str) -> Self {
+        let token = |segment| match segment {
+            "*" => Token::Any,
+            "**" => Token::Many,
+            "$" => Token::Value,
+            literal => Token::Literal(literal),
+        };
+        Self { pattern, tokens: pattern.split('.').map(token).collect() }
     }
-    let (segment, rest) = pattern.split_once('.').unwrap_or((pattern, ""));
-    if segment == "**" && rest.is_empty() {
-        return (at <= name.len()).then_some(value);
+
+    pub(super) fn as_str(&self) -> &'static str {
+        self.pattern
     }
-    let end = || name.get(at..).map(|tail| at + tail.find('.').unwrap_or(tail.len()));
-    if segment == "**" {
-        return match_from(rest, name, at, value.clone()).or_else(|| match_from(pattern, name, end()? + 1, value));
+
+    /// Matches a whole name, given where its segments are. With the value goes the dot behind it, or the one before if
+    /// it is the last.
+    pub(super) fn find(&self, name: &str, segments: &[Range<usize>]) -> Option<Found> {
+        let value = matches(&self.tokens, name, segments, 0..0)?;
+        let cut = match value.end < name.len() {
+            true => value.start..value.end + 1,
+            false => value.start.saturating_sub(1)..value.end,
+        };
+        Some(Found { cut, value })
     }
-    let end = end()?;
-    let value = match segment {
-        "$" => Some(at..end),
-        "*" => value,
-        literal if name.get(at..end) == Some(literal) => value,
-        _ => return None,
-    };
-    match_from(rest, name, end + 1, value)
+}
+
+/// The value, if the tokens match these segments of the name.
+fn matches(
+    mut tokens: &[Token],
+    name: &str,
+    mut segments: &[Range<usize>],
+    mut value: Range<usize>,
+) -> Option<Range<usize>> {
+    while let Some((&token, rest)) = tokens.split_first() {
+        if let Token::Many = token {
+            if rest.is_empty() {
+                return (!segments.is_empty()).then_some(value);
+            }
+            return (0..=segments.len()).find_map(|skip| matches(rest, name, segments.get(skip..)?, value.clone()));
+        }
+        let (segment, left) = segments.split_first()?;
+        match token {
+            Token::Literal(literal) if name.get(segment.clone()) != Some(literal) => return None,
+            Token::Value => value = segment.clone(),
+            _ => {}
+        }
+        (tokens, segments) = (rest, left);
+    }
+    segments.is_empty().then_some(value)
+}
+
+/// Where the segments of a name are.
+pub(super) fn segments_of(name: &str) -> Vec<Range<usize>> {
+    let mut segments = Vec::with_capacity(8);
+    let mut start = 0;
+    for (at, byte) in name.bytes().enumerate() {
+        if byte == b'.' {
+            segments.push(start..at);
+            start = at + 1;
+        }
+    }
+    segments.push(start..name.len());
+    segments
 }
 
 /// Compiles a `regex` of `stats_tags`. Look-around and back-references are for the backtracking engine, all else

@@ -146,8 +146,8 @@ fn rules_that_cannot_be_used() {
 
 #[test]
 fn wildcard_segments() {
-    let check = |pattern: &str, name: &str, expected: Option<(&str, &str)>| {
-        let found = pattern::match_segments(pattern, name);
+    let check = |pattern: &'static str, name: &str, expected: Option<(&str, &str)>| {
+        let found = pattern::Segments::new(pattern).find(name, &pattern::segments_of(name));
         let found = found.map(|found| {
             let rest = without(name, &mut [found.cut]);
             (name[found.value].to_owned(), rest)
