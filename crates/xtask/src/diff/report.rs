@@ -84,6 +84,7 @@ struct Count {
 /// Prints differences, a table by file, and the summary. `true` when no case differs.
 pub fn print(results: &[CaseResult], accepted: &Accepted, verbose: bool) -> bool {
     let mut files: BTreeMap<&str, Count> = BTreeMap::new();
+    let mut printed = "";
     for result in results {
         let count = files.entry(&result.file).or_default();
         count.cases += 1;
@@ -97,7 +98,7 @@ pub fn print(results: &[CaseResult], accepted: &Accepted, verbose: bool) -> bool
             (false, true) => count.accepted += 1,
             (_, false) => {
                 count.different += 1;
-                print_case(result, &left);
+                print_case(result, &left, &mut printed);
             }
         }
     }
@@ -110,10 +111,13 @@ fn split<'a>(result: &'a CaseResult, accepted: &Accepted) -> (Vec<&'a Difference
     result.outcome.differences.iter().partition(is_meant)
 }
 
-fn print_case(result: &CaseResult, differences: &[&Difference]) {
+/// `printed` is the last failure printed: what ends a whole group is printed once.
+fn print_case<'a>(result: &'a CaseResult, differences: &[&Difference], printed: &mut &'a str) {
     println!("\n--- {}", result.id());
     for failure in result.outcome.failures.iter().chain(&result.outcome.missed) {
-        println!("  {}", failure.replace('\n', "\n    "));
+        let text = if failure == *printed { "the same".to_owned() } else { failure.replace('\n', "\n    ") };
+        println!("  {text}");
+        *printed = failure;
     }
     for found in differences {
         println!("  {}\n    envoy:  {}\n    nuncio: {}", found.field, found.envoy, found.nuncio);

@@ -156,7 +156,9 @@ impl Bench {
         let config = self.write_config(&plan.config, plan)?;
         let mut filled = document.clone();
         filled["config"] = Value::Null;
-        expand::fill(&mut filled["origins"], &|name| self.lookup(name))?;
+        if let Some(origins) = filled.get_mut("origins") {
+            expand::fill(origins, &|name| self.lookup(name))?;
+        }
         for case in filled["cases"].as_array_mut().into_iter().flatten() {
             if let Some(case) = case.as_object_mut() {
                 case.remove("validate");
