@@ -102,13 +102,13 @@ impl WorkerClusters {
         WorkerClusters { inner }
     }
 
-    /// The cluster of this name.
     /// No clusters: for workers that serve without any.
     pub fn empty() -> Self {
         let (_, updates) = tokio::sync::mpsc::unbounded_channel();
         WorkerClusters { inner: Rc::new(Inner { clusters: RefCell::default(), updates: RefCell::new(updates) }) }
     }
 
+    /// The cluster of this name.
     #[inline]
     pub fn get(&self, name: &str) -> Option<Rc<WorkerCluster>> {
         match self.inner.clusters.borrow().get(name)? {

@@ -38,8 +38,8 @@ pub use listener::{ListenerFilter, ListenerFilterFactory, PeekStep, Peeked};
 pub use network::{
     Connection, NetworkFilter, NetworkFilterFactory, NetworkStep, OpenStep, StatsStore, TerminalFilterFactory,
 };
-pub use reply::{LocalReply, ReplyEdit};
+pub use reply::{Details, LocalReply, ReplyEdit};
 pub use runtime::Runtime;
 pub use stream::{Background, RouteSlot, Stream, StreamState};
 pub use work::{Completed, Work};
-pub use worker::{Services, Worker};
+pub use worker::{LocalAddress, Services, Worker};

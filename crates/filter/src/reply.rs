@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use nuncio_headers::HeaderMap;
-use nuncio_stream_info::{Details, ResponseFlags};
+use nuncio_stream_info::ResponseFlags;
+use std::borrow::Cow;
+
+/// A response code detail: nearly always one of `nuncio_stream_info::details`.
+pub type Details = Cow<'static, str>;
 
 /// Changes the headers of a local reply before it is sent.
 pub type ReplyEdit = Box<dyn FnOnce(&mut HeaderMap)>;

@@ -1,11 +1,18 @@
 //! Runtime values: the numbers and switches that `runtime_key` fields refer to.
 
+use nuncio_matcher::RuntimeLookup;
 use std::collections::BTreeMap;
 
 /// A snapshot of the layered runtime. Later layers hide earlier ones; values are kept as the text given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Runtime {
     layers: Vec<(String, BTreeMap<String, String>)>,
+}
+
+impl RuntimeLookup for Runtime {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.get(key)
+    }
 }
 
 impl Runtime {

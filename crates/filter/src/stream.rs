@@ -3,7 +3,7 @@
 use crate::{Work, Worker};
 use bytes::{Bytes, BytesMut};
 use nuncio_headers::HeaderMap;
-use nuncio_route::{Outcome, Route, RouteTable, VirtualHost};
+use nuncio_route::{Outcome, PeerCertificate, Route, RouteQuery, RouteTable, VirtualHost};
 use nuncio_stream_info::StreamInfo;
 use std::any::Any;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ pub enum RouteSlot {
     /// The virtual host wants TLS (`require_tls`), which the request did not use.
     TlsRequired(Arc<VirtualHost>),
     /// Matched.
-    Found(Arc<Route>, Arc<VirtualHost>),
+    Found(Arc<Route>),
 }
 
 /// What the driver keeps for the hooks of one stream. Filters see it through [`Stream`].
@@ -97,7 +97,7 @@ impl Stream<'_> {
     pub fn route(&mut self) -> Option<&Arc<Route>> {
         self.resolve();
         match &self.state.route {
-            RouteSlot::Found(route, _) => Some(route),
+            RouteSlot::Found(route) => Some(route),
             _ => None,
         }
     }
@@ -106,7 +106,8 @@ impl Stream<'_> {
     pub fn virtual_host(&mut self) -> Option<&Arc<VirtualHost>> {
         self.resolve();
         match &self.state.route {
-            RouteSlot::Found(_, host) | RouteSlot::TlsRequired(host) => Some(host),
+            RouteSlot::Found(route) => Some(route.virtual_host()),
+            RouteSlot::TlsRequired(host) => Some(host),
             RouteSlot::NoRoute(host) => host.as_ref(),
             RouteSlot::Unresolved => None,
         }
@@ -125,33 +126,44 @@ impl Stream<'_> {
         let Some(table) = &self.state.routes else { return };
         let random = self.state.random;
         let outcome = self.worker.with_runtime(|runtime| {
-            table.find(&crate::runtime::query(self.request, random, runtime, self.info))
+            let query = RouteQuery {
+                headers: self.request,
+                random,
+                runtime,
+                info: Some(self.info),
+                peer_certificate: PeerCertificate::default(),
+            };
+            table.find(&query)
         });
-        self.info.route_resolution_count += 1;
         self.state.route = match outcome {
-            Outcome::Route(route, host) => {
-                self.info.route = Some(Arc::clone(&route.info));
-                RouteSlot::Found(route, host)
-            }
-            Outcome::NoRoute(host) => RouteSlot::NoRoute(host),
-            Outcome::TlsRequired(host) => RouteSlot::TlsRequired(host),
+            Outcome::Route(route) => RouteSlot::Found(Arc::clone(route)),
+            Outcome::NoRoute(host) => RouteSlot::NoRoute(host.map(Arc::clone)),
+            Outcome::TlsRedirect(host) => RouteSlot::TlsRequired(Arc::clone(host)),
         };
+        self.info.route_resolution_count += 1;
+        if let RouteSlot::Found(route) = &self.state.route {
+            self.info.route = Some(Arc::clone(route.info()));
+        }
     }
 
     /// The most specific `typed_per_filter_config` that the route holds for the current filter, if it is a `T`.
     pub fn per_route<T: Any>(&mut self) -> Option<&T> {
         self.resolve();
         let name = self.state.names.get(self.state.current)?;
-        let RouteSlot::Found(route, _) = &self.state.route else { return None };
-        route.per_filter.most_specific(name)?.downcast_ref()
+        let levels = match &self.state.route {
+            RouteSlot::Found(route) => route.per_filter(None),
+            RouteSlot::NoRoute(Some(host)) => host.per_filter(),
+            _ => return None,
+        };
+        levels.most_specific(name)?.downcast_ref()
     }
 
     /// All configurations that the route holds for the current filter, from the least to the most specific level.
     pub fn per_route_all<T: Any>(&mut self, mut each: impl FnMut(&T)) {
         self.resolve();
         let Some(name) = self.state.names.get(self.state.current) else { return };
-        let RouteSlot::Found(route, _) = &self.state.route else { return };
-        for config in route.per_filter.all(name) {
+        let RouteSlot::Found(route) = &self.state.route else { return };
+        for config in route.per_filter(None).least_to_most_specific(name) {
             if let Some(config) = config.downcast_ref() {
                 each(config);
             }

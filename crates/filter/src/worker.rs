@@ -112,6 +112,10 @@ impl Worker {
     }
 }
 
+/// The address of this host that stands in `x-forwarded-for` for a client on the same host; a service of workers.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalAddress(pub std::net::IpAddr);
+
 /// What a worker offers, by type: the cluster manager, the HTTP client, a script engine. Looked up once per connection
 /// or filter, never per request on the common path.
 #[derive(Default)]

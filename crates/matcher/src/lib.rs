@@ -10,6 +10,7 @@
 mod cidr;
 mod cookie;
 mod error;
+mod filter_chain;
 mod header;
 mod number;
 mod path;
@@ -23,6 +24,7 @@ mod value;
 pub use self::cidr::{CidrMap, CidrRange, CidrSet};
 pub use self::cookie::{CookieMatcher, CookieMatcherSpec, cookie_value};
 pub use self::error::InvalidMatcher;
+pub use self::filter_chain::{ChainQuery, DuplicateMatch, FilterChainMatch, FilterChainMatcher, SourceType};
 pub use self::header::{HeaderMatchSpec, HeaderMatcher, HeaderMatcherSpec};
 pub use self::number::{DoubleMatcher, parse_integer};
 pub use self::path::{PathMatcher, path_only, without_parameters};

@@ -45,6 +45,18 @@ pub(crate) fn build(spec: RouteConfigSpec, options: &FormatOptions<'_>) -> Resul
     }
 }
 
+/// Compiles header changes that belong to no route.
+pub(crate) fn edits(
+    spec: HeaderMutationsSpec,
+    side: Side,
+    options: &FormatOptions<'_>,
+) -> Result<HeaderMutations, Vec<BuildError>> {
+    let mut cx = Build::new(options, false);
+    let compiled = mutations(&mut cx, side, spec);
+    let (errors, _) = cx.finish();
+    if errors.is_empty() { Ok(compiled) } else { Err(errors) }
+}
+
 fn route_config(cx: &mut Build<'_>, spec: RouteConfigSpec) -> Option<RouteTable> {
     let config = Arc::new(RouteConfig {
         name: spec.name.as_str().into(),

@@ -10,6 +10,7 @@
 
 mod build;
 mod condition;
+mod edits;
 mod forward;
 mod host;
 mod index;
@@ -27,6 +28,7 @@ mod trie;
 
 pub use build::BuildError;
 pub use condition::is_grpc;
+pub use edits::HeaderEdits;
 pub use forward::{ClusterChoice, DEFAULT_TIMEOUT, Forward, GrpcTimeout, LegacyFilters};
 pub use per_filter::{PerFilter, PerFilterLevels};
 pub use policy::{HashCookie, HashInput, HashPolicy, InternalRedirectPolicy, MirrorCluster, MirrorPolicy, Upgrade};

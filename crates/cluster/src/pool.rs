@@ -1,0 +1,300 @@
+//! Connection pools: the upstream connections of one worker, by cluster and host.
+//!
+//! Owns: which connection a request gets, when a new one is made and when an idle one is closed. Does not own: which
+//! host is chosen, nor what is sent.
+//!
+//! A pooled connection costs no task and no timer: it is looked at before it is used (a peer that closed it shows in its
+//! readiness), and one sweep per worker closes idle connections that expired or were closed by their peers.
+
+mod connecting;
+mod pooled;
+mod waiting;
+
+pub use connecting::{ConnectFailure, Connecting};
+pub use pooled::{ConnectionGuard, PooledConnection};
+pub use waiting::{Waited, Waiting};
+
+use crate::breaker::{Resource, RoutingPriority};
+use crate::host::Host;
+use crate::info::ClusterInfo;
+use crate::worker::HostObserver;
+use pooled::IdleConnection;
+use crate::config::HttpProtocolOptions;
+use nuncio_http::h1::{ResponseOptions, Spelling, TargetForm, TrailerOptions};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often idle connections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What a request for a connection leads to.
+pub enum Acquire {
+    /// A connection, idle until now.
+    Ready(Box<PooledConnection>),
+    /// A new connection is being made.
+    Connect(Box<Connecting>),
+    /// No more connections are allowed: the request waits for one to be given back.
+    Wait(Waiting),
+    /// Too many requests wait or are served: a circuit breaker is open.
+    Overflow,
+}
+
+/// How HTTP/1 is spoken to a cluster.
+#[derive(Debug, Clone)]
+pub struct Http1Settings {
+    /// How responses are read.
+    pub response: ResponseOptions,
+    /// Trailers of responses.
+    pub trailers: TrailerOptions,
+    /// How header names are written.
+    pub spelling: Spelling,
+    /// The form of the request target.
+    pub target: TargetForm,
+}
+
+impl Http1Settings {
+    fn new(options: &HttpProtocolOptions) -> Http1Settings {
+        let max_head_bytes = options.max_response_headers_kb.saturating_mul(1024);
+        let max_headers = u16::try_from(options.max_headers_count).unwrap_or(u16::MAX);
+        let http1 = &options.http1;
+        Http1Settings {
+            response: ResponseOptions {
+                max_head_bytes,
+                max_headers,
+                allow_chunked_length: http1.allow_chunked_length,
+                underscores: options.headers_with_underscores_action,
+                keep_spelling: http1.spelling == Spelling::Preserve,
+                ..ResponseOptions::default()
+            },
+            trailers: TrailerOptions { deliver: http1.enable_trailers, max_bytes: max_head_bytes, max_count: max_headers, underscores: options.headers_with_underscores_action },
+            spelling: http1.spelling,
+            target: if http1.send_fully_qualified_url { TargetForm::Absolute } else { TargetForm::Origin },
+        }
+    }
+}
+
+/// The pools of a cluster on one worker.
+pub struct ClusterPools {
+    http1: Rc<Http1Settings>,
+    hosts: RefCell<Vec<Rc<HostPool>>>,
+}
+
+/// The connections of one worker to one host.
+pub struct HostPool {
+    pub(crate) host: Arc<Host>,
+    pub(crate) cluster: Arc<ClusterInfo>,
+    http1: Rc<Http1Settings>,
+    idle: RefCell<Vec<IdleConnection>>,
+    waiting: RefCell<VecDeque<Rc<waiting::Slot>>>,
+    /// Connections that exist or are being made.
+    open: Cell<u32>,
+    /// The host left the cluster: nothing is kept.
+    closed: Cell<bool>,
+    swept: Cell<bool>,
+}
+
+impl ClusterPools {
+    pub(crate) fn new(cluster: &ClusterInfo) -> ClusterPools {
+        ClusterPools { http1: Rc::new(Http1Settings::new(&cluster.config.http)), hosts: RefCell::default() }
+    }
+
+    /// The pool of a host. Clusters have few hosts that a worker uses at once, so a scan from the front beats hashing;
+    /// a found pool moves one place forward.
+    pub fn of(&self, cluster: &Arc<ClusterInfo>, host: &Arc<Host>) -> Rc<HostPool> {
+        let mut hosts = self.hosts.borrow_mut();
+        if let Some(at) = hosts.iter().position(|pool| Arc::ptr_eq(&pool.host, host)) {
+            if at > 0 {
+                hosts.swap(at, at - 1);
+                return Rc::clone(&hosts[at - 1]);
+            }
+            return Rc::clone(&hosts[at]);
+        }
+        let pool = Rc::new(HostPool {
+            host: Arc::clone(host),
+            cluster: Arc::clone(cluster),
+            http1: Rc::clone(&self.http1),
+            idle: RefCell::default(),
+            waiting: RefCell::default(),
+            open: Cell::new(0),
+            closed: Cell::new(false),
+            swept: Cell::new(false),
+        });
+        hosts.push(Rc::clone(&pool));
+        pool
+    }
+
+    /// The host left the cluster: its idle connections are closed, busy ones when they are given back.
+    pub fn remove(&self, host: &Arc<Host>) {
+        let mut hosts = self.hosts.borrow_mut();
+        if let Some(at) = hosts.iter().position(|pool| Arc::ptr_eq(&pool.host, host)) {
+            hosts.swap_remove(at).close();
+        }
+    }
+
+    /// Closes all idle connections; busy ones close when they are given back.
+    pub fn close_all(&self) {
+        for pool in self.hosts.borrow_mut().drain(..) {
+            pool.close();
+        }
+    }
+}
+
+impl HostObserver for ClusterPools {
+    fn hosts_removed(&self, hosts: &[Arc<Host>]) {
+        hosts.iter().for_each(|host| self.remove(host));
+    }
+
+    fn hosts_failed(&self, hosts: &[Arc<Host>]) {
+        hosts.iter().for_each(|host| self.remove(host));
+    }
+
+    fn host_set_changed(&self) {
+        self.close_all();
+    }
+
+    fn cluster_retired(&self) {
+        self.close_all();
+    }
+}
+
+impl Drop for ClusterPools {
+    fn drop(&mut self) {
+        self.close_all();
+    }
+}
+
+impl HostPool {
+    /// A connection for one HTTP/1 request. `fresh` passes idle connections over: a request that was lost on one is sent
+    /// again on a new one.
+    pub fn acquire(self: &Rc<Self>, priority: RoutingPriority, now: Instant, fresh: bool) -> Acquire {
+        if !fresh && let Some(connection) = self.take_idle(priority, now) {
+            return match connection.begin_request() {
+                true => Acquire::Ready(connection),
+                false => {
+                    self.overflow();
+                    connection.release(now);
+                    Acquire::Overflow
+                }
+            };
+        }
+        let breaker = self.cluster.breaker(priority);
+        if !breaker.can_create(Resource::PendingRequests) {
+            self.overflow();
+            return Acquire::Overflow;
+        }
+        if !breaker.can_create(Resource::Connections) {
+            self.cluster.stats.upstream_cx_overflow().inc();
+            // A host without any connection gets one over the limit, or its requests would wait for ever.
+            if self.open.get() > 0 {
+                return Acquire::Wait(Waiting::new(self, priority));
+            }
+        }
+        Acquire::Connect(Box::new(Connecting::new(self, priority, now)))
+    }
+
+    /// Makes a connection outside the pool, for a tunnel.
+    pub fn connect(self: &Rc<Self>, priority: RoutingPriority, now: Instant) -> Acquire {
+        let breaker = self.cluster.breaker(priority);
+        if !breaker.can_create(Resource::Connections) {
+            self.cluster.stats.upstream_cx_overflow().inc();
+            return Acquire::Overflow;
+        }
+        Acquire::Connect(Box::new(Connecting::new(self, priority, now)))
+    }
+
+    /// The connections go to this host.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// How HTTP/1 is spoken to the host.
+    pub fn http1(&self) -> &Http1Settings {
+        &self.http1
+    }
+
+    /// The cluster of the host.
+    pub fn cluster(&self) -> &Arc<ClusterInfo> {
+        &self.cluster
+    }
+
+    fn overflow(&self) {
+        self.cluster.stats.upstream_rq_pending_overflow().inc();
+    }
+
+    fn take_idle(self: &Rc<Self>, priority: RoutingPriority, now: Instant) -> Option<Box<PooledConnection>> {
+        loop {
+            let idle = self.idle.borrow_mut().pop()?;
+            if idle.is_usable(now) {
+                return Some(idle.wake(priority));
+            }
+        }
+    }
+
+    /// Takes a connection back that can serve another request.
+    fn put_back(self: &Rc<Self>, connection: Box<PooledConnection>, now: Instant) {
+        if self.closed.get() {
+            return;
+        }
+        while let Some(slot) = self.pop_waiting() {
+            if slot.is_wanted() {
+                slot.give(connection);
+                return;
+            }
+        }
+        self.idle.borrow_mut().push(IdleConnection::new(connection, now));
+        self.start_sweep();
+    }
+
+    /// A connection is gone: a waiting request may make a new one.
+    fn connection_gone(&self) {
+        self.open.set(self.open.get().saturating_sub(1));
+        while let Some(slot) = self.pop_waiting() {
+            if slot.is_wanted() {
+                slot.retry();
+                return;
+            }
+        }
+    }
+
+    fn pop_waiting(&self) -> Option<Rc<waiting::Slot>> {
+        self.waiting.borrow_mut().pop_front()
+    }
+
+    fn close(&self) {
+        self.closed.set(true);
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        drop(idle);
+    }
+
+    /// One task per pool looks at idle connections while there are any.
+    fn start_sweep(self: &Rc<Self>) {
+        if self.swept.replace(true) {
+            return;
+        }
+        tokio::task::spawn_local(sweep(Rc::downgrade(self)));
+    }
+}
+
+async fn sweep(pool: Weak<HostPool>) {
+    let mut timer = tokio::time::interval(SWEEP);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    timer.tick().await;
+    loop {
+        timer.tick().await;
+        let Some(pool) = pool.upgrade() else { return };
+        let now = tokio::time::Instant::now().into_std();
+        let idle = std::mem::take(&mut *pool.idle.borrow_mut());
+        let kept: Vec<IdleConnection> = idle.into_iter().filter(|idle| idle.is_usable(now)).collect();
+        let mut idle = pool.idle.borrow_mut();
+        let added = std::mem::replace(&mut *idle, kept);
+        idle.extend(added);
+        if idle.is_empty() {
+            idle.shrink_to_fit();
+            pool.swept.set(false);
+            return;
+        }
+    }
+}

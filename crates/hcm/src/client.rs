@@ -1,0 +1,155 @@
+//! The client for requests of the proxy's own: scripts, and later authorization and the like.
+
+use nuncio_cluster::pool::{Acquire, ConnectFailure, HostPool, PooledConnection, Waited};
+use nuncio_cluster::{LbContext, RoutingPriority, WorkerClusters};
+use nuncio_filter::{ClientError, ClientRequest, ClientResponse, HttpClient, Worker};
+use nuncio_headers::{HeaderMap, Known};
+use nuncio_http::connection::{BodyPart, RecvError};
+use nuncio_http::h1::{ResponseHead, ResponseOptions, request_framing};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+
+/// The client of a worker.
+pub fn client(worker: &Rc<Worker>, clusters: &Rc<WorkerClusters>) -> Rc<dyn HttpClient> {
+    Rc::new(Client { worker: Rc::downgrade(worker), clusters: Rc::clone(clusters) })
+}
+
+struct Client {
+    worker: Weak<Worker>,
+    clusters: Rc<WorkerClusters>,
+}
+
+type Response = Result<ClientResponse, ClientError>;
+
+impl HttpClient for Client {
+    fn send(&self, request: ClientRequest) -> Pin<Box<dyn Future<Output = Response>>> {
+        let (worker, clusters) = (self.worker.clone(), Rc::clone(&self.clusters));
+        Box::pin(async move {
+            let Some(worker) = worker.upgrade() else { return Err(ClientError::Reset("shutting down".to_owned())) };
+            let timeout = request.timeout;
+            let exchange = exchange(&worker, &clusters, request);
+            match timeout {
+                Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or(Err(ClientError::Timeout)),
+                None => exchange.await,
+            }
+        })
+    }
+
+    fn has_cluster(&self, name: &str) -> bool {
+        self.clusters.contains(name)
+    }
+}
+
+async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: ClientRequest) -> Response {
+    let cluster = clusters.get(&request.cluster).ok_or(ClientError::NoCluster)?;
+    let now = worker.tick();
+    let host = worker.with_rng(|rng| {
+        let mut context = LbContext::new(now, rng);
+        context.headers = Some(&request.headers);
+        cluster.choose_host(&mut context)
+    });
+    let Some(host) = host else {
+        cluster.info.stats.upstream_cx_none_healthy().inc();
+        cluster.info.stats.charge_response(503, true, false);
+        return Err(ClientError::NoHealthyHost);
+    };
+    let pool = cluster.pools.of(&cluster.info, &host);
+    let mut connection = connect(worker, &pool).await?;
+    let started = worker.now();
+    if !request.body.is_empty() || request.headers.has(Known::CONTENT_LENGTH) {
+        let length = request.body.len();
+        request.headers.set_known(Known::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
+    }
+    let framing = request_framing(&request.headers, request.body.is_empty());
+    connection.wire.send_head(&request.headers, framing);
+    if !request.body.is_empty() {
+        connection.wire.send_data(request.body.clone());
+    }
+    connection.wire.send_end(None);
+    let response = receive(&mut connection, &pool, &request).await;
+    let now = worker.tick();
+    match &response {
+        Ok(response) => {
+            host.record_status(response.status());
+            cluster.info.stats.charge_response(response.status(), true, false);
+            let taken = now.saturating_duration_since(started).as_millis();
+            cluster.info.stats.record_time(u64::try_from(taken).unwrap_or(u64::MAX), true, false);
+            connection.release(now);
+        }
+        Err(_) => cluster.info.stats.upstream_rq_rx_reset().inc(),
+    }
+    response
+}
+
+async fn connect(worker: &Rc<Worker>, pool: &Rc<HostPool>) -> Result<Box<PooledConnection>, ClientError> {
+    loop {
+        match pool.acquire(RoutingPriority::Default, worker.tick(), false) {
+            Acquire::Ready(connection) => return Ok(connection),
+            Acquire::Overflow => return Err(ClientError::Overflow),
+            Acquire::Connect(mut connecting) => {
+                return poll_fn(|cx| connecting.poll(cx, worker.tick())).await.map_err(connect_error);
+            }
+            Acquire::Wait(mut waiting) => match poll_fn(|cx| waiting.poll(cx, worker.tick())).await {
+                Waited::Ready(connection) => return Ok(connection),
+                Waited::Again => {}
+            },
+        }
+    }
+}
+
+fn connect_error(failure: ConnectFailure) -> ClientError {
+    if failure.overflow { ClientError::Overflow } else { ClientError::Reset(failure.reason.to_string()) }
+}
+
+async fn receive(connection: &mut PooledConnection, pool: &HostPool, request: &ClientRequest) -> Response {
+    let options = ResponseOptions {
+        head_request: request.headers.get(Known::METHOD) == Some(b"HEAD"),
+        ..pool.http1().response.clone()
+    };
+    let mut headers = HeaderMap::new();
+    let head = final_head(connection, &options, &mut headers).await?;
+    let mut body = Vec::new();
+    let mut trailers = HeaderMap::new();
+    let mut over = head.framing.is_empty() || options.head_request;
+    while !over {
+        let part = poll_fn(|cx| {
+            // What the upstream did not take yet of a large request goes out while its answer comes in.
+            let _ = connection.wire.poll_flush(cx);
+            connection.wire.poll_body(cx, &mut trailers)
+        });
+        match part.await.map_err(reset)? {
+            BodyPart::Data { start, end, consumed, last } => {
+                let chunk = connection.wire.take_body(start, end, consumed);
+                if body.len() + chunk.len() > request.max_response_bytes {
+                    return Err(ClientError::ResponseTooLarge);
+                }
+                body.extend_from_slice(&chunk);
+                over = last;
+            }
+            BodyPart::End { .. } => over = true,
+        }
+    }
+    Ok(ClientResponse { headers, body: body.into(), trailers })
+}
+
+async fn final_head(
+    connection: &mut PooledConnection,
+    options: &ResponseOptions,
+    headers: &mut HeaderMap,
+) -> Result<ResponseHead, ClientError> {
+    loop {
+        let head = poll_fn(|cx| {
+            let _ = connection.wire.poll_flush(cx);
+            connection.wire.poll_head(cx, options, headers)
+        });
+        let head = head.await.map_err(reset)?;
+        if head.status >= 200 || head.upgrade {
+            return Ok(head);
+        }
+    }
+}
+
+fn reset(error: RecvError) -> ClientError {
+    ClientError::Reset(error.to_string())
+}

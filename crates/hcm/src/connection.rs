@@ -1,0 +1,340 @@
+//! One downstream HTTP/1 connection: its requests one after the other, its timers, its end.
+
+use crate::config::HcmConfig;
+use crate::environment::Environment;
+use crate::stream::{ActiveStream, StreamEnd};
+use crate::timer::{LazyTimer, deadline, earlier};
+use nuncio_filter::{Connection, Drain, Registration};
+use nuncio_http::connection::{RecvError, ServerConnection};
+use nuncio_http::h1::RequestHead;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// Where a connection stands.
+enum State {
+    /// Between requests, or inside a request head; since when.
+    Idle { since: Instant, head_started: Option<Instant> },
+    /// A request is being served.
+    Active(Box<ActiveStream>),
+    /// The last response was sent; what is left to write goes out, then the client has until the deadline to close.
+    Closing { deadline: Option<Instant>, shut: bool },
+}
+
+/// Serves a connection until it is over.
+pub(crate) struct HttpConnection {
+    wire: ServerConnection,
+    environment: Environment,
+    registration: Registration,
+    drain: Rc<Drain>,
+    state: State,
+    timer: LazyTimer,
+    opened: Instant,
+    requests: u32,
+    draining: bool,
+    counted: (u64, u64),
+    waker_set: bool,
+    local_close: bool,
+}
+
+impl HttpConnection {
+    pub(crate) fn new(config: Arc<HcmConfig>, connection: Connection) -> HttpConnection {
+        let Connection { transport, info, worker, drain, registration, buffer_limit, .. } = connection;
+        let wire =
+            ServerConnection::new(transport, Arc::clone(&config.request_options), config.trailers, config.spelling);
+        let now = worker.tick();
+        let stats = &config.stats.manager;
+        stats.downstream_cx_total().inc();
+        stats.downstream_cx_active().add(1);
+        stats.downstream_cx_http1_total().inc();
+        stats.downstream_cx_http1_active().add(1);
+        HttpConnection {
+            wire,
+            environment: Environment::new(config, worker, info, buffer_limit),
+            registration,
+            drain,
+            state: State::Idle { since: now, head_started: None },
+            timer: LazyTimer::new(),
+            opened: now,
+            requests: 0,
+            draining: false,
+            counted: (0, 0),
+            waker_set: false,
+            local_close: false,
+        }
+    }
+
+    /// Moves as far as it can. `Ready` is the end of the connection.
+    fn step(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        if self.registration.must_close() {
+            self.local_close = true;
+            return Poll::Ready(());
+        }
+        loop {
+            let state = std::mem::replace(&mut self.state, State::Closing { deadline: None, shut: false });
+            let poll = match state {
+                State::Idle { since, head_started } => self.poll_idle(cx, now, since, head_started),
+                State::Active(stream) => self.poll_active(cx, now, stream),
+                State::Closing { deadline, shut } => self.poll_closing(cx, now, deadline, shut),
+            };
+            match poll {
+                Poll::Ready(Next::Again) => {}
+                Poll::Ready(Next::Over) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_idle(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        since: Instant,
+        head_started: Option<Instant>,
+    ) -> Poll<Next> {
+        if self.must_drain(now) && !self.wire.has_input() && head_started.is_none() {
+            self.local_close = true;
+            self.environment.config.stats.manager.downstream_cx_drain_close().inc();
+            return self.close(now, Duration::ZERO);
+        }
+        let mut stream = ActiveStream::take(&self.environment);
+        match self.wire.poll_head(cx, stream.request_mut()) {
+            Poll::Ready(Ok(head)) => self.begin(stream, head, now, head_started),
+            Poll::Ready(Err(RecvError::Codec(error))) => {
+                let manager = &self.environment.config.stats.manager;
+                manager.downstream_cx_protocol_error().inc();
+                self.count_request();
+                self.draining = true;
+                stream.refuse(&self.environment, &mut self.wire, &error, head_started.unwrap_or(now));
+                self.state = State::Active(stream);
+                Poll::Ready(Next::Again)
+            }
+            Poll::Ready(Err(_)) => {
+                ActiveStream::give_back(stream);
+                Poll::Ready(Next::Over)
+            }
+            Poll::Pending => {
+                ActiveStream::give_back(stream);
+                let head_started = head_started.or_else(|| self.wire.has_input().then_some(now));
+                self.wait_for_head(cx, now, since, head_started)
+            }
+        }
+    }
+
+    /// Nothing to parse yet: the connection waits under its idle and head timers.
+    fn wait_for_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        since: Instant,
+        head_started: Option<Instant>,
+    ) -> Poll<Next> {
+        let timeouts = self.environment.config.timeouts;
+        let stats = &self.environment.config.stats.manager;
+        let at = match head_started {
+            Some(started) => {
+                earlier(deadline(started, timeouts.request_headers), deadline(started, timeouts.stream_idle))
+            }
+            None => deadline(since, timeouts.idle),
+        };
+        let at = earlier(at, self.duration_deadline());
+        if self.timer.arm(cx, now, at) {
+            let reached = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+            if reached(self.duration_deadline()) && head_started.is_none() {
+                stats.downstream_cx_max_duration_reached().inc();
+            } else if let Some(started) = head_started {
+                if reached(deadline(started, timeouts.request_headers)) {
+                    stats.downstream_rq_header_timeout().inc();
+                } else {
+                    stats.downstream_rq_idle_timeout().inc();
+                }
+                return self.refuse_slow(now, started);
+            } else {
+                stats.downstream_cx_idle_timeout().inc();
+            }
+            self.local_close = true;
+            return self.close(now, Duration::ZERO);
+        }
+        self.set_waker(cx);
+        self.state = State::Idle { since, head_started };
+        Poll::Pending
+    }
+
+    /// A head that does not come to its end in time is answered 408.
+    fn refuse_slow(&mut self, now: Instant, started: Instant) -> Poll<Next> {
+        self.count_request();
+        self.draining = true;
+        let mut stream = ActiveStream::take(&self.environment);
+        stream.refuse_slow(&self.environment, &mut self.wire, started, now);
+        self.state = State::Active(stream);
+        Poll::Ready(Next::Again)
+    }
+
+    fn begin(
+        &mut self,
+        mut stream: Box<ActiveStream>,
+        head: RequestHead,
+        now: Instant,
+        head_started: Option<Instant>,
+    ) -> Poll<Next> {
+        self.count_request();
+        let config = Arc::clone(&self.environment.config);
+        if config.max_requests_per_connection > 0 && self.requests >= config.max_requests_per_connection && !self.draining
+        {
+            self.draining = true;
+            config.stats.manager.downstream_cx_max_requests_reached().inc();
+        }
+        let close = self.must_drain(now);
+        stream.begin(&self.environment, &mut self.wire, head, head_started.unwrap_or(now), close);
+        self.state = State::Active(stream);
+        Poll::Ready(Next::Again)
+    }
+
+    fn poll_active(&mut self, cx: &mut Context<'_>, now: Instant, mut stream: Box<ActiveStream>) -> Poll<Next> {
+        if self.must_drain(now) {
+            stream.close_after();
+        }
+        match stream.poll(&self.environment, &mut self.wire, cx, now) {
+            Poll::Ready(end) => {
+                stream.finish(&self.environment, &mut self.wire, now);
+                ActiveStream::give_back(stream);
+                self.count_bytes();
+                match end {
+                    StreamEnd::KeepAlive => {
+                        self.wire.finish_exchange();
+                        self.state = State::Idle { since: now, head_started: None };
+                        Poll::Ready(Next::Again)
+                    }
+                    StreamEnd::Close => {
+                        self.local_close = true;
+                        let wait = self.environment.config.timeouts.delayed_close.unwrap_or(Duration::ZERO);
+                        self.close(now, wait)
+                    }
+                    StreamEnd::Reset => Poll::Ready(Next::Over),
+                }
+            }
+            Poll::Pending => {
+                if self.timer.arm(cx, now, stream.deadline()) {
+                    stream.expired(&self.environment, &mut self.wire, now);
+                    self.state = State::Active(stream);
+                    return Poll::Ready(Next::Again);
+                }
+                self.set_waker(cx);
+                self.state = State::Active(stream);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn close(&mut self, now: Instant, wait: Duration) -> Poll<Next> {
+        self.state = State::Closing { deadline: now.checked_add(wait), shut: false };
+        Poll::Ready(Next::Again)
+    }
+
+    /// Writes what is left, then lets the client close first, so that the response is not lost to a reset.
+    fn poll_closing(&mut self, cx: &mut Context<'_>, now: Instant, until: Option<Instant>, shut: bool) -> Poll<Next> {
+        let mut shut = shut;
+        if !shut {
+            match self.wire.poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => shut = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Next::Over),
+                Poll::Pending => {}
+            }
+        }
+        if shut && self.wire.poll_discard(cx).is_ready() {
+            return Poll::Ready(Next::Over);
+        }
+        if until.is_none_or(|until| until <= now) || self.timer.arm(cx, now, until) {
+            if !shut || until.is_some_and(|until| until > self.opened) {
+                self.environment.config.stats.manager.downstream_cx_delayed_close_timeout().inc();
+            }
+            return Poll::Ready(Next::Over);
+        }
+        self.state = State::Closing { deadline: until, shut };
+        Poll::Pending
+    }
+
+    fn must_drain(&self, now: Instant) -> bool {
+        self.draining || self.drain.is_draining() || self.duration_deadline().is_some_and(|at| at <= now)
+    }
+
+    fn duration_deadline(&self) -> Option<Instant> {
+        deadline(self.opened, self.environment.config.timeouts.max_connection_duration)
+    }
+
+    fn set_waker(&mut self, cx: &Context<'_>) {
+        if !self.waker_set {
+            self.registration.set_waker(cx.waker());
+            self.waker_set = true;
+        }
+    }
+
+    fn count_request(&mut self) {
+        self.requests = self.requests.saturating_add(1);
+        let stats = &self.environment.config.stats.manager;
+        stats.downstream_rq_total().inc();
+        stats.downstream_rq_http1_total().inc();
+    }
+
+    fn count_bytes(&mut self) {
+        let (received, sent) = self.wire.wire_bytes();
+        let stats = &self.environment.config.stats.manager;
+        stats.downstream_cx_rx_bytes_total().add(received - self.counted.0);
+        stats.downstream_cx_tx_bytes_total().add(sent - self.counted.1);
+        self.counted = (received, sent);
+    }
+}
+
+/// What a step leads to.
+enum Next {
+    /// Another step.
+    Again,
+    /// The end of the connection.
+    Over,
+}
+
+impl Future for HttpConnection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let now = this.environment.worker.tick();
+        this.step(cx, now)
+    }
+}
+
+impl Drop for HttpConnection {
+    fn drop(&mut self) {
+        let active = matches!(self.state, State::Active(_));
+        if let State::Active(mut stream) =
+            std::mem::replace(&mut self.state, State::Closing { deadline: None, shut: false })
+        {
+            stream.abandon(&self.environment, &mut self.wire);
+            ActiveStream::give_back(stream);
+        }
+        self.count_bytes();
+        let now = self.environment.worker.tick();
+        let stats = &self.environment.config.stats.manager;
+        stats.downstream_cx_active().sub(1);
+        stats.downstream_cx_http1_active().sub(1);
+        stats.downstream_cx_destroy().inc();
+        if self.local_close {
+            stats.downstream_cx_destroy_local().inc();
+        } else {
+            stats.downstream_cx_destroy_remote().inc();
+        }
+        if active {
+            stats.downstream_cx_destroy_active_rq().inc();
+            if self.local_close {
+                stats.downstream_cx_destroy_local_active_rq().inc();
+            } else {
+                stats.downstream_cx_destroy_remote_active_rq().inc();
+            }
+        }
+        let length = now.saturating_duration_since(self.opened);
+        stats.downstream_cx_length_ms().record(length.as_millis() as u64);
+    }
+}

@@ -1,0 +1,49 @@
+//! What all streams of a connection share.
+
+use crate::config::HcmConfig;
+use nuncio_cluster::WorkerClusters;
+use nuncio_filter::{LocalAddress, Worker};
+use nuncio_http::h1::{CodecError, CodecStat};
+use nuncio_stats::names::Http1CodecStats;
+use nuncio_stream_info::ConnectionInfo;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The surroundings of a stream.
+pub(crate) struct Environment {
+    pub config: Arc<HcmConfig>,
+    pub worker: Rc<Worker>,
+    pub clusters: Rc<WorkerClusters>,
+    pub info: Arc<ConnectionInfo>,
+    pub buffer_limit: usize,
+}
+
+impl Environment {
+    pub(crate) fn new(config: Arc<HcmConfig>, worker: Rc<Worker>, info: Arc<ConnectionInfo>, buffer_limit: u32) -> Self {
+        let clusters = worker.services().get_or_insert_with(WorkerClusters::empty);
+        Environment { config, worker, clusters, info, buffer_limit: buffer_limit as usize }
+    }
+
+    /// The address that stands for this host where a client is on it too.
+    pub(crate) fn local_address(&self) -> Option<IpAddr> {
+        self.worker.services().get::<LocalAddress>().map(|address| address.0)
+    }
+
+    /// Counts headers taken out because of their names.
+    pub(crate) fn count_dropped_underscores(&self, count: u16) {
+        self.codec_stats().dropped_headers_with_underscores().add(u64::from(count));
+    }
+
+    /// Counts what a malformed request moves besides the connection manager's own counters.
+    pub(crate) fn count_codec_error(&self, error: &CodecError) {
+        if error.stat == CodecStat::RequestsRejectedWithUnderscoresInHeaders {
+            self.codec_stats().requests_rejected_with_underscores_in_headers().inc();
+        }
+    }
+
+    fn codec_stats(&self) -> Rc<Http1CodecStats> {
+        let scope = &self.config.stats.root;
+        self.worker.services().get_or_insert_with(|| Http1CodecStats::register(&scope.child("http1")))
+    }
+}

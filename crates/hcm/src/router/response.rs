@@ -1,0 +1,276 @@
+//! What becomes of an upstream's answer: retry, pass on, or answer in its place.
+
+use super::{Attempt, Router};
+use crate::chain::{self, Direction};
+use crate::retry::Wanted;
+use crate::stream::{Driver, Sent};
+use bytes::Bytes;
+use nuncio_cluster::{HostCounter, LocalOrigin, Resource};
+use nuncio_filter::LocalReply;
+use nuncio_headers::Known;
+use nuncio_http::ResetReason;
+use nuncio_stream_info::{AccessLogType, ResponseFlags, details};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Driver<'_> {
+    /// The final head of a response.
+    pub(super) fn upstream_response(&mut self, status: u16, last: bool) {
+        self.record_status(status);
+        let wall = self.env.worker.wall();
+        let wanted = self.s.router.retry.on_response(status, &self.s.response, wall);
+        match wanted {
+            Wanted::Backoff | Wanted::After(_) if self.s.router.can_replay() && !self.s.tunnel => {
+                if self.schedule_retry(wanted, last) {
+                    return;
+                }
+            }
+            Wanted::Exhausted => self.retries_exhausted(),
+            _ => {}
+        }
+        if self.s.router.retry.made > 0
+            && status < 500
+            && let Some(cluster) = &self.s.router.cluster
+        {
+            cluster.info.stats.upstream_rq_retry_success().inc();
+        }
+        self.release_retry();
+        self.s.router.response_begun = true;
+        self.charge_status(status);
+        self.s.info.response_code = Some(status);
+        self.s.info.details = details::VIA_UPSTREAM.into();
+        self.finish_upstream_headers();
+        if last {
+            self.response_complete();
+        }
+        let flow = chain::headers(self, Direction::Response, last);
+        self.apply(flow);
+    }
+
+    /// Headers that the router adds, and the route's changes.
+    fn finish_upstream_headers(&mut self) {
+        let suppress = self.env.config.router.suppress_envoy_headers;
+        if !suppress && let Attempt::Active(active) = &self.s.router.attempt {
+            let taken = self.now.saturating_duration_since(active.started);
+            let millis = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
+            self.s.response.set_known(Known::X_ENVOY_UPSTREAM_SERVICE_TIME, itoa::Buffer::new().format(millis).as_bytes());
+        }
+        self.mutate_response();
+    }
+
+    /// The route's changes to response headers, for responses and for replies in their place.
+    fn mutate_response(&mut self) {
+        let Router { route: Some(route), weighted, .. } = &self.s.router else { return };
+        let (route, weighted) = (Arc::clone(route), *weighted);
+        if route.virtual_host().include_attempt_count_in_response {
+            let count = self.s.info.upstream.attempts;
+            self.s.response.set_known(Known::X_ENVOY_ATTEMPT_COUNT, itoa::Buffer::new().format(count).as_bytes());
+        }
+        let mut response = std::mem::take(&mut self.s.response);
+        let context = self.s.context(self.env, AccessLogType::NotSet, self.now);
+        route.mutate_response(weighted, &mut response, &context);
+        self.s.response = response;
+    }
+
+    /// A reply of the router's own: it gets the route's response headers like an upstream's answer.
+    pub(super) fn router_reply(&mut self, reply: Box<LocalReply>) {
+        let Router { route: Some(route), weighted, .. } = &self.s.router else { return self.local_reply(reply) };
+        let (route, weighted) = (Arc::clone(route), *weighted);
+        let attempts = self.s.info.upstream.attempts;
+        let mut edited = nuncio_headers::HeaderMap::new();
+        if route.virtual_host().include_attempt_count_in_response {
+            edited.set_known(Known::X_ENVOY_ATTEMPT_COUNT, itoa::Buffer::new().format(attempts).as_bytes());
+        }
+        let context = self.s.context(self.env, AccessLogType::NotSet, self.now);
+        route.mutate_response(weighted, &mut edited, &context);
+        self.local_reply(reply.with_edit(move |headers| super::merge(headers, &edited)));
+    }
+
+    /// The try failed before its response was complete.
+    pub(super) fn upstream_reset(&mut self, reason: ResetReason, detail: Option<Arc<str>>) {
+        let sent = self.request_was_sent();
+        self.count_reset(reason);
+        if self.s.router.response_begun {
+            return self.reset_after_response_started(reason);
+        }
+        if self.retry_after_reset(reason, sent) {
+            return;
+        }
+        let status = if reason == ResetReason::ProtocolError { 502 } else { 503 };
+        self.charge_status(status);
+        let transport = matches!(
+            reason,
+            ResetReason::LocalConnectionFailure | ResetReason::RemoteConnectionFailure | ResetReason::ConnectionTimeout
+        );
+        let retried = if self.s.router.retry.made > 0 { "retried and the latest " } else { "" };
+        let mut body =
+            format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}");
+        let mut extra = String::new();
+        if let Some(detail) = &detail {
+            if transport {
+                body.push_str(", transport failure reason: ");
+                body.push_str(detail);
+            }
+            extra = format!("|{detail}");
+        }
+        let text = format!("upstream_reset_before_response_started{{{reason}{extra}}}").replace(' ', "_");
+        let mut reply = LocalReply::new(status, Bytes::from(body), text).with_flags(flag_of(reason));
+        if reason == ResetReason::Overflow && !self.env.config.router.suppress_envoy_headers {
+            reply = reply.with_edit(|headers| headers.set_known(Known::X_ENVOY_OVERLOADED, b"true"));
+        }
+        self.router_reply(reply);
+    }
+
+    fn reset_after_response_started(&mut self, reason: ResetReason) {
+        self.s.info.flags.insert(flag_of(reason));
+        self.s.info.details = format!("upstream_reset_after_response_started{{{reason}}}").replace(' ', "_").into();
+        self.env.config.stats.router.rq_reset_after_downstream_response_started().inc();
+        self.s.router.attempt = Attempt::None;
+        if self.s.sent == Sent::Nothing {
+            let text = std::mem::take(&mut self.s.info.details);
+            return self.local_reply(LocalReply::new(503, Bytes::new(), text));
+        }
+        self.env.config.stats.manager.downstream_rq_tx_reset().inc();
+        self.s.reset = true;
+    }
+
+    fn count_reset(&mut self, reason: ResetReason) {
+        let Some(cluster) = &self.s.router.cluster else { return };
+        if let Attempt::Active(active) = &self.s.router.attempt {
+            cluster.info.stats.upstream_rq_rx_reset().inc();
+            let host = active.connection.pool().host();
+            host.count(HostCounter::RqError);
+            host.record_local_origin(LocalOrigin::ConnectFailed);
+        } else if matches!(
+            reason,
+            ResetReason::LocalConnectionFailure | ResetReason::RemoteConnectionFailure | ResetReason::ConnectionTimeout
+        ) {
+            cluster.info.stats.upstream_rq_pending_failure_eject().inc();
+        }
+    }
+
+    /// Retries after a reset, if the policy says so. True if the matter is settled.
+    pub(super) fn retry_after_reset(&mut self, reason: ResetReason, sent: bool) -> bool {
+        if !self.s.router.can_replay() {
+            self.s.router.attempt = Attempt::None;
+            return false;
+        }
+        let wanted = self.s.router.retry.on_reset(reason, sent);
+        let settled = match wanted {
+            Wanted::Backoff | Wanted::After(_) => self.schedule_retry(wanted, false),
+            Wanted::Exhausted => {
+                self.retries_exhausted();
+                false
+            }
+            Wanted::No => false,
+        };
+        if !settled {
+            self.s.router.attempt = Attempt::None;
+        }
+        settled
+    }
+
+    /// Ends the try and plans the next one. False if the circuit breaker for retries is open.
+    fn schedule_retry(&mut self, wanted: Wanted, response_over: bool) -> bool {
+        self.release_retry();
+        let Some(cluster) = self.s.router.cluster.clone() else { return false };
+        let stats = &cluster.info.stats;
+        if !cluster.info.breaker(self.s.router.priority).try_acquire(Resource::Retries) {
+            stats.upstream_rq_retry_overflow().inc();
+            self.s.info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
+            return false;
+        }
+        self.s.router.retry_counted = true;
+        stats.upstream_rq_retry().inc();
+        if let Wanted::After(_) = wanted {
+            stats.upstream_rq_retry_backoff_ratelimited().inc();
+        } else {
+            stats.upstream_rq_retry_backoff_exponential().inc();
+        }
+        match std::mem::take(&mut self.s.router.attempt) {
+            Attempt::Active(active) if response_over => active.connection.release(self.now),
+            _ => {}
+        }
+        self.s.response.clear();
+        let random = self.env.worker.random();
+        let wait = self.s.router.retry.take(wanted, random);
+        if wait == Duration::ZERO {
+            self.start_attempt(false);
+        } else {
+            self.s.router.attempt = Attempt::Backoff(self.now + wait);
+        }
+        true
+    }
+
+    fn retries_exhausted(&mut self) {
+        self.s.info.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+        if let Some(cluster) = &self.s.router.cluster {
+            cluster.info.stats.upstream_rq_retry_limit_exceeded().inc();
+        }
+    }
+
+    /// The retry that was under way is settled: the breaker forgets it.
+    pub(super) fn release_retry(&mut self) {
+        if std::mem::take(&mut self.s.router.retry_counted)
+            && let Some(cluster) = &self.s.router.cluster
+        {
+            cluster.info.breaker(self.s.router.priority).release(Resource::Retries);
+        }
+    }
+
+    fn record_status(&mut self, status: u16) {
+        if let Attempt::Active(active) = &self.s.router.attempt {
+            active.connection.pool().host().record_status(status);
+        }
+        if self.s.response.has(Known::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL)
+            && let Attempt::Active(active) = &self.s.router.attempt
+        {
+            let pool = active.connection.pool();
+            pool.cluster().immediate_health_check_fail(pool.host());
+        }
+    }
+
+    /// Counts a response code for the cluster.
+    pub(super) fn charge_status(&mut self, status: u16) {
+        let Some(cluster) = &self.s.router.cluster else { return };
+        let canary = self.s.response.get(Known::X_ENVOY_UPSTREAM_CANARY) == Some(b"true");
+        cluster.info.stats.charge_response(status, self.s.request.has(Known::X_ENVOY_INTERNAL), canary);
+    }
+
+    pub(super) fn charge_response_time(&mut self) {
+        let (Some(cluster), Attempt::Active(active)) = (&self.s.router.cluster, &self.s.router.attempt) else { return };
+        let taken = self.now.saturating_duration_since(active.started);
+        let millis = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
+        let canary = self.s.response.get(Known::X_ENVOY_UPSTREAM_CANARY) == Some(b"true");
+        cluster.info.stats.record_time(millis, self.s.request.has(Known::X_ENVOY_INTERNAL), canary);
+    }
+
+    /// A timeout counts against the host.
+    pub(super) fn charge_timeout(&mut self) {
+        if let Attempt::Active(active) = &self.s.router.attempt {
+            let host = active.connection.pool().host();
+            host.count(HostCounter::RqTimeout);
+            host.record_local_origin(LocalOrigin::Timeout(504));
+        }
+    }
+}
+
+/// The response flag of a reset.
+fn flag_of(reason: ResetReason) -> ResponseFlags {
+    match reason {
+        ResetReason::LocalReset | ResetReason::LocalRefusedStreamReset => ResponseFlags::LOCAL_RESET,
+        ResetReason::RemoteReset
+        | ResetReason::RemoteResetNoError
+        | ResetReason::RemoteRefusedStreamReset
+        | ResetReason::ConnectError => ResponseFlags::UPSTREAM_REMOTE_RESET,
+        ResetReason::LocalConnectionFailure | ResetReason::RemoteConnectionFailure | ResetReason::ConnectionTimeout => {
+            ResponseFlags::UPSTREAM_CONNECTION_FAILURE
+        }
+        ResetReason::ConnectionTermination | ResetReason::Http1PrematureUpstreamHalfClose => {
+            ResponseFlags::UPSTREAM_CONNECTION_TERMINATION
+        }
+        ResetReason::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
+        ResetReason::ProtocolError => ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
+        ResetReason::OverloadManager => ResponseFlags::OVERLOAD_MANAGER,
+    }
+}

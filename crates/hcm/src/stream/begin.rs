@@ -1,0 +1,271 @@
+//! The start of a stream: checks, conditioning, the chain.
+
+use super::{ActiveStream, Driver};
+use crate::chain::{self, ChainEntry, Direction};
+use crate::conditioning;
+use crate::config::StripPort;
+use crate::environment::Environment;
+use crate::path::{self, Normalized};
+use bytes::Bytes;
+use nuncio_filter::{FilterSlot, Interest, LocalReply, RouteSlot, Stream};
+use nuncio_headers::{HeaderMap, Known};
+use nuncio_http::connection::ServerConnection;
+use nuncio_http::h1::{CodecError, CodecErrorKind, RequestHead};
+use nuncio_http::Version;
+use nuncio_stream_info::{Protocol, ResponseFlags, TimePoint, details};
+use std::sync::Arc;
+use std::time::Instant;
+
+impl ActiveStream {
+    /// A request head was parsed into the stream's map: conditions it and sends it through the chain.
+    pub(crate) fn begin(
+        &mut self,
+        env: &Environment,
+        wire: &mut ServerConnection,
+        head: RequestHead,
+        started: Instant,
+        close: bool,
+    ) {
+        self.start(env, wire, started);
+        self.version = head.version;
+        self.info.protocol = Some(protocol(head.version));
+        self.close = close || !head.keep_alive;
+        self.expects_continue = head.expect_continue;
+        self.head_request = self.request.get(Known::METHOD) == Some(b"HEAD");
+        self.is_grpc = is_grpc(&self.request);
+        self.upgrade = head.upgrade || head.connect;
+        self.received = head.framing.is_empty() && !self.upgrade;
+        self.info.downstream_bytes.header_received = u64::from(head.head_bytes);
+        let now = env.worker.now();
+        if self.received {
+            self.info.mark(TimePoint::DownstreamRxEnd, now);
+        }
+        self.router.request_deadline = crate::timer::deadline(started, env.config.timeouts.request);
+        let mut driver = Driver { s: self, env, wire, now };
+        if head.dropped_underscore_headers > 0 {
+            driver.env.count_dropped_underscores(head.dropped_underscore_headers);
+        }
+        if let Err(reply) = driver.prepare() {
+            driver.ensure_chain();
+            return driver.local_reply(reply);
+        }
+        driver.ensure_chain();
+        if env.config.access_log_options.on_new_request {
+            driver.s.log(env, nuncio_stream_info::AccessLogType::DownstreamStart, now);
+        }
+        let last = driver.s.received;
+        let flow = chain::headers(&mut driver, Direction::Request, last);
+        driver.apply(flow);
+        if last {
+            driver.arm_response_timeouts();
+        }
+    }
+
+    /// The bytes received are not a request: answers, and the connection ends.
+    pub(crate) fn refuse(&mut self, env: &Environment, wire: &mut ServerConnection, error: &CodecError, started: Instant) {
+        self.start(env, wire, started);
+        self.request.clear();
+        self.info.protocol = Some(Protocol::Http11);
+        self.info.flags.insert(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+        self.received = true;
+        self.close = true;
+        self.bypass = true;
+        let body: &'static [u8] = match error.kind {
+            CodecErrorKind::HeadTooLarge | CodecErrorKind::TooManyHeaders => b"Request Header Fields Too Large",
+            CodecErrorKind::Version => b"Upgrade Required",
+            _ => b"Bad Request",
+        };
+        env.count_codec_error(error);
+        let now = env.worker.now();
+        let mut driver = Driver { s: self, env, wire, now };
+        driver.local_reply(LocalReply::new(error.status, Bytes::from_static(body), error.details));
+    }
+
+    /// The head did not come to its end in time.
+    pub(crate) fn refuse_slow(&mut self, env: &Environment, wire: &mut ServerConnection, started: Instant, now: Instant) {
+        self.start(env, wire, started);
+        self.request.clear();
+        self.received = true;
+        self.close = true;
+        self.bypass = true;
+        let mut driver = Driver { s: self, env, wire, now };
+        let reply =
+            LocalReply::new(408, Bytes::from_static(b"request header timeout"), details::REQUEST_HEADER_TIMEOUT);
+        driver.local_reply(reply);
+    }
+
+    fn start(&mut self, env: &Environment, wire: &ServerConnection, started: Instant) {
+        let now = env.worker.now();
+        let wall = env.worker.wall().checked_sub(now.saturating_duration_since(started)).unwrap_or_else(|| env.worker.wall());
+        self.info.reset(started, wall);
+        self.info.connection = Some(Arc::clone(&env.info));
+        self.info.mark(TimePoint::DownstreamRxHeadersEnd, now);
+        self.state.random = env.worker.random();
+        self.state.buffer_limit = env.buffer_limit;
+        self.state.routes = Some(Arc::clone(&env.config.routes));
+        self.progress = now;
+        self.logged_at = now;
+        self.idle_timeout = env.config.timeouts.stream_idle;
+        self.max_duration = env.config.timeouts.max_stream_duration;
+        self.wire_before = wire.wire_bytes();
+        self.finished = true;
+        env.config.stats.manager.downstream_rq_active().add(1);
+    }
+}
+
+impl Driver<'_> {
+    /// Checks and conditions the request head.
+    fn prepare(&mut self) -> Result<(), Box<LocalReply>> {
+        let headers = &mut self.s.request;
+        let connect = headers.get(Known::METHOD) == Some(b"CONNECT");
+        if headers.get(Known::AUTHORITY).is_none_or(|host| host.is_empty() && self.s.version != Version::Http10) {
+            return Err(LocalReply::new(400, Bytes::new(), details::MISSING_HOST_HEADER));
+        }
+        match headers.get(Known::PATH) {
+            None | Some(b"") if !connect => {
+                return Err(LocalReply::new(404, Bytes::new(), details::MISSING_PATH_REJECTED));
+            }
+            Some(path) if path.first() != Some(&b'/') && path != b"*" && !connect => {
+                self.env.config.stats.manager.downstream_rq_non_relative_path().inc();
+                return Err(LocalReply::new(404, Bytes::new(), details::ABSOLUTE_PATH_REJECTED));
+            }
+            _ => {}
+        }
+        self.normalize_path()?;
+        self.normalize_host();
+        conditioning::strip_hop_by_hop(&mut self.s.request, self.s.upgrade && !connect);
+        let worker = &self.env.worker;
+        let origin = conditioning::condition(
+            &self.env.config,
+            &self.env.info,
+            &mut self.s.request,
+            self.env.local_address(),
+            || worker.random(),
+        );
+        for mutations in &self.env.config.early_header_mutations {
+            self.s.mutate_request(mutations, self.env, self.now);
+        }
+        self.s.info.remote_address = origin.remote;
+        Ok(())
+    }
+
+    fn normalize_path(&mut self) -> Result<(), Box<LocalReply>> {
+        let Some(present) = self.s.request.get(Known::PATH) else { return Ok(()) };
+        match path::normalize(present, self.env.config.path) {
+            Normalized::Same => Ok(()),
+            Normalized::Changed(path) => {
+                self.s.request.set_known(Known::PATH, &path);
+                Ok(())
+            }
+            Normalized::Redirect(path) => {
+                self.env.config.stats.manager.downstream_rq_redirected_with_normalized_path().inc();
+                let reply = LocalReply::new(307, Bytes::new(), details::PATH_NORMALIZATION_REDIRECT);
+                Err(reply.with_edit(move |headers| headers.set_known(Known::LOCATION, &path)))
+            }
+            Normalized::Rejected => {
+                self.env.config.stats.manager.downstream_rq_failed_path_normalization().inc();
+                Err(LocalReply::new(400, Bytes::new(), details::PATH_NORMALIZATION_FAILED))
+            }
+        }
+    }
+
+    fn normalize_host(&mut self) {
+        let config = &self.env.config;
+        if config.strip_port == StripPort::Keep && !config.strip_trailing_host_dot {
+            return;
+        }
+        let Some(host) = self.s.request.get(Known::AUTHORITY) else { return };
+        let stripped = strip_host(host, config.strip_port, config.strip_trailing_host_dot, self.env.info.local.port());
+        if let Some(stripped) = stripped {
+            self.s.request.set_known(Known::AUTHORITY, &stripped);
+        }
+    }
+
+    /// Makes the filters of the stream, as its route wants them.
+    fn ensure_chain(&mut self) {
+        let config = Arc::clone(&self.env.config);
+        let slots = self.slots(&config);
+        if slots.is_empty() {
+            return;
+        }
+        self.resolve();
+        let route = match &self.s.state.route {
+            RouteSlot::Found(route) => Some(Arc::clone(route)),
+            _ => None,
+        };
+        let levels = route.as_ref().map(|route| route.per_filter(None)).filter(|levels| !levels.is_empty());
+        for slot in slots.iter() {
+            let disabled = levels.and_then(|levels| levels.disabled(&slot.name)).unwrap_or(slot.disabled);
+            if disabled {
+                continue;
+            }
+            let interest = slot.factory.interest();
+            self.s.entries.push(ChainEntry { filter: slot.factory.create(&self.env.worker), interest });
+            self.s.state.names.push(Arc::clone(&slot.name));
+            self.s.request_side.looks_at_body |= interest.has(Interest::REQUEST_BODY);
+            self.s.response_side.looks_at_body |= interest.has(Interest::RESPONSE_BODY);
+        }
+    }
+
+    /// The chain for this request: an upgrade may have its own.
+    fn slots(&self, config: &crate::config::HcmConfig) -> Arc<[FilterSlot]> {
+        if self.s.upgrade
+            && let Some(name) = self.upgrade_name()
+            && let Some(filters) =
+                config.upgrades.iter().find(|u| u.name.as_bytes().eq_ignore_ascii_case(name)).and_then(|u| u.filters.clone())
+        {
+            return filters;
+        }
+        Arc::clone(&config.filters)
+    }
+
+    /// What the request wants to upgrade to.
+    pub(crate) fn upgrade_name(&self) -> Option<&[u8]> {
+        if self.s.request.get(Known::METHOD) == Some(b"CONNECT") {
+            return Some(b"connect");
+        }
+        self.s.request.get(Known::UPGRADE)
+    }
+
+    /// Looks the route up if it is not known.
+    pub(crate) fn resolve(&mut self) {
+        let ActiveStream { request, request_trailers, response, response_trailers, info, state, .. } = &mut *self.s;
+        let worker = &self.env.worker;
+        Stream { request, request_trailers, response, response_trailers, info, worker, state }.resolve();
+    }
+}
+
+fn protocol(version: Version) -> Protocol {
+    match version {
+        Version::Http10 => Protocol::Http10,
+        Version::Http11 => Protocol::Http11,
+        Version::Http2 => Protocol::Http2,
+    }
+}
+
+/// `application/grpc`, or with a suffix after `+` or `;`.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(Known::CONTENT_TYPE) else { return false };
+    kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// The host without its port or trailing dot; none if it stays as it is.
+fn strip_host(host: &[u8], strip: StripPort, strip_dot: bool, local_port: Option<u16>) -> Option<Vec<u8>> {
+    let colon = host.iter().rposition(|b| *b == b':').filter(|colon| !host[*colon..].contains(&b']'));
+    let (mut name, mut port) = match colon {
+        Some(colon) => (&host[..colon], &host[colon..]),
+        None => (host, &b""[..]),
+    };
+    let number = std::str::from_utf8(port.get(1..).unwrap_or_default()).ok().and_then(|text| text.parse::<u16>().ok());
+    match strip {
+        StripPort::Any if number.is_some() => port = b"",
+        StripPort::Matching if number.is_some() && number == local_port => port = b"",
+        _ => {}
+    }
+    if strip_dot {
+        name = name.strip_suffix(b".").unwrap_or(name);
+    }
+    let stripped = [name, port].concat();
+    (stripped != host).then_some(stripped)
+}
+

@@ -1,0 +1,104 @@
+//! The end of a stream: filters, statistics, access log.
+
+use super::{ActiveStream, Driver, Sent};
+use crate::environment::Environment;
+use nuncio_filter::Stream;
+use nuncio_http::connection::ServerConnection;
+use nuncio_route::HeaderEdits;
+use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, TimePoint, details};
+use std::time::Instant;
+
+impl ActiveStream {
+    /// The stream is over: tells filters, counts, logs. Called once for every stream that began.
+    pub(crate) fn finish(&mut self, env: &Environment, wire: &mut ServerConnection, now: Instant) {
+        let mut driver = Driver { s: self, env, wire, now };
+        driver.cancel_upstream();
+        if self.sent == Sent::All && !self.reset {
+            self.info.mark(TimePoint::DownstreamTxEnd, now);
+        }
+        self.info.end = Some(now);
+        let (received, sent) = wire.wire_bytes();
+        self.info.downstream_bytes.wire_received = received - self.wire_before.0;
+        self.info.downstream_bytes.wire_sent = sent - self.wire_before.1;
+        self.finish_filters(env);
+        self.count(env, now);
+        self.log(env, AccessLogType::DownstreamEnd, now);
+    }
+
+    /// The connection is dropped under the stream.
+    pub(crate) fn abandon(&mut self, env: &Environment, wire: &mut ServerConnection) {
+        let now = env.worker.now();
+        if self.info.details.is_empty() || self.sent != Sent::All {
+            self.info.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+            self.info.details = details::DOWNSTREAM_LOCAL_DISCONNECT.into();
+        }
+        self.reset = true;
+        self.finish(env, wire, now);
+    }
+
+    fn finish_filters(&mut self, env: &Environment) {
+        let ActiveStream { entries, request, request_trailers, response, response_trailers, info, state, .. } = self;
+        for (at, entry) in entries.iter_mut().enumerate() {
+            state.current = at;
+            let mut stream =
+                Stream { request, request_trailers, response, response_trailers, info, worker: &env.worker, state };
+            entry.filter.finish(&mut stream);
+        }
+    }
+
+    fn count(&self, env: &Environment, now: Instant) {
+        let stats = &env.config.stats.manager;
+        stats.downstream_rq_active().sub(1);
+        stats.downstream_rq_time().record(self.info.duration(now).as_millis() as u64);
+        let Some(code) = self.info.response_code.filter(|_| self.sent != Sent::Nothing) else { return };
+        stats.downstream_rq_completed().inc();
+        env.config.stats.listener.downstream_rq_completed().inc();
+        let listener = &env.config.stats.listener;
+        let (own, of_listener) = match code / 100 {
+            1 => (stats.downstream_rq_1xx(), listener.downstream_rq_1xx()),
+            2 => (stats.downstream_rq_2xx(), listener.downstream_rq_2xx()),
+            3 => (stats.downstream_rq_3xx(), listener.downstream_rq_3xx()),
+            4 => (stats.downstream_rq_4xx(), listener.downstream_rq_4xx()),
+            5 => (stats.downstream_rq_5xx(), listener.downstream_rq_5xx()),
+            _ => return,
+        };
+        own.inc();
+        of_listener.inc();
+    }
+
+    /// Writes a record to every access log.
+    pub(crate) fn log(&mut self, env: &Environment, kind: AccessLogType, now: Instant) {
+        if env.config.access_logs.is_empty() {
+            return;
+        }
+        let context = self.context(env, kind, now);
+        for log in env.config.access_logs.iter() {
+            log.log(&context, self.state.random);
+        }
+    }
+
+    /// The stream as formats see it.
+    pub(crate) fn context(&self, env: &Environment, kind: AccessLogType, now: Instant) -> LogContext<'_> {
+        LogContext {
+            info: &self.info,
+            request: Some(&self.request),
+            response: Some(&self.response),
+            trailers: Some(&self.response_trailers),
+            local_reply_body: &self.local_body,
+            kind,
+            now,
+            now_wall: env.worker.wall(),
+            random: u128::from(env.worker.random()) << 64 | u128::from(env.worker.random()),
+        }
+    }
+
+    /// Applies header changes to the request.
+    pub(crate) fn mutate_request(&mut self, mutations: &HeaderEdits, env: &Environment, now: Instant) {
+        if mutations.is_empty() {
+            return;
+        }
+        let mut changed = std::mem::take(&mut self.request);
+        mutations.apply(&mut changed, &self.context(env, AccessLogType::NotSet, now));
+        self.request = changed;
+    }
+}

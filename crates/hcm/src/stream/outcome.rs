@@ -1,0 +1,178 @@
+//! Responses: local replies, the response head, and what timers do.
+
+use super::{ActiveStream, Driver, Sent, TUNNEL};
+use crate::chain::{self, Direction, Flow};
+use crate::config::ServerHeader;
+use crate::environment::Environment;
+use crate::local_reply;
+use bytes::Bytes;
+use nuncio_filter::LocalReply;
+use nuncio_headers::Known;
+use nuncio_http::connection::ServerConnection;
+use nuncio_http::h1::response_framing;
+use nuncio_stream_info::{AccessLogType, ResponseFlags, TimePoint, details};
+use std::time::Instant;
+
+impl Driver<'_> {
+    /// Answers the request from here. A response that is on its way already can't be replaced: the stream is reset.
+    pub(crate) fn local_reply(&mut self, mut reply: Box<LocalReply>) {
+        self.s.request_stopped = true;
+        self.cancel_upstream();
+        if self.s.info.details.is_empty() || !self.s.replied {
+            self.s.info.details = std::mem::take(&mut reply.details);
+        }
+        self.s.info.flags.insert(reply.flags);
+        if self.s.sent != Sent::Nothing {
+            self.s.reset = true;
+            return;
+        }
+        self.s.bypass |= self.s.replied || self.s.response_side.started();
+        self.s.replied = true;
+        self.s.info.local_reply = true;
+        self.s.response_side.restart();
+        self.s.state.response_body.clear();
+        self.write_reply(&mut reply);
+        let body = std::mem::take(&mut reply.body);
+        let last = body.is_empty();
+        let mut flow = chain::headers(self, Direction::Response, last);
+        if let Flow::Done = flow
+            && !last
+        {
+            flow = chain::data(self, Direction::Response, body, true);
+        }
+        self.apply(flow);
+    }
+
+    /// The reply's headers, as configuration and protocol want them.
+    fn write_reply(&mut self, reply: &mut LocalReply) {
+        let mut response = std::mem::take(&mut self.s.response);
+        response.clear();
+        local_reply::set_status(&mut response, reply.status);
+        self.s.info.response_code = Some(reply.status);
+        if let Some(edit) = reply.edit.take() {
+            edit(&mut response);
+        }
+        self.s.local_body = reply.body.clone();
+        if !self.env.config.local_reply.is_empty() {
+            let (s, env, now) = (&*self.s, self.env, self.now);
+            let context = |headers: &_, body: &[u8], see: &mut dyn FnMut(&nuncio_stream_info::LogContext<'_>)| {
+                let mut view = s.context(env, AccessLogType::NotSet, now);
+                view.response = Some(headers);
+                view.local_reply_body = body;
+                see(&view);
+            };
+            env.config.local_reply.apply(&mut response, reply, &context, s.state.random);
+            self.s.info.response_code = Some(reply.status);
+        }
+        local_reply::write_head(&mut response, reply, self.s.is_grpc, self.s.head_request);
+        self.s.response = response;
+    }
+
+    /// The response head left the chain: finishes it and hands it to the codec.
+    pub(crate) fn send_response_head(&mut self, last: bool) {
+        let status = status_of(&self.s.response);
+        self.s.info.response_code = Some(status);
+        let tunnel = self.s.tunnel;
+        if !self.s.received && !tunnel {
+            self.s.close = true;
+            self.env.config.stats.manager.downstream_rq_response_before_rq_complete().inc();
+        }
+        self.finish_response_headers(tunnel);
+        let framing = if tunnel {
+            TUNNEL
+        } else {
+            response_framing(&self.s.response, status, self.s.version, self.s.head_request, last)
+        };
+        if framing == TUNNEL {
+            self.s.close = true;
+        }
+        let announce_close = self.s.close && !tunnel;
+        self.wire.send_head(&self.s.response, framing, announce_close);
+        self.s.info.mark_first(TimePoint::DownstreamTxBegin, self.now);
+        self.s.sent = Sent::Head;
+        self.progressed();
+        if last {
+            self.wire.send_end(None);
+            self.s.sent = Sent::All;
+        }
+    }
+
+    /// Headers that every response has, and those that none may have.
+    fn finish_response_headers(&mut self, tunnel: bool) {
+        let config = &self.env.config;
+        crate::conditioning::strip_hop_by_hop(&mut self.s.response, tunnel);
+        let headers = &mut self.s.response;
+        match config.server_header {
+            ServerHeader::Overwrite => headers.set_known(Known::SERVER, config.server_name.as_bytes()),
+            ServerHeader::AppendIfAbsent if !headers.has(Known::SERVER) => {
+                headers.append_known(Known::SERVER, config.server_name.as_bytes());
+            }
+            ServerHeader::AppendIfAbsent | ServerHeader::PassThrough => {}
+        }
+        if !headers.has(Known::DATE) {
+            let wall = self.env.worker.wall();
+            crate::date::with_http_date(wall, |date| headers.append_known(Known::DATE, date));
+        }
+        if !config.via.is_empty() {
+            let name = Known::VIA.into();
+            let present = headers.joined(&name).map(std::borrow::Cow::into_owned);
+            headers.set_with(&name, |out| {
+                if let Some(present) = present {
+                    out.extend_from_slice(&present);
+                    out.extend_from_slice(b", ");
+                }
+                out.extend_from_slice(config.via.as_bytes());
+            });
+        }
+        let wants_id = config.request_id.in_response || self.s.request.has(Known::X_ENVOY_FORCE_TRACE);
+        if wants_id && let Some(id) = self.s.request.get(Known::X_REQUEST_ID) {
+            headers.set_known(Known::X_REQUEST_ID, id);
+        }
+    }
+}
+
+/// `:status` as a number; 0 if there is none.
+pub(crate) fn status_of(headers: &nuncio_headers::HeaderMap) -> u16 {
+    headers
+        .get(Known::STATUS)
+        .and_then(|value| std::str::from_utf8(value).ok())
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0)
+}
+
+impl ActiveStream {
+    /// A deadline of the stream has passed.
+    pub(crate) fn expired(&mut self, env: &Environment, wire: &mut ServerConnection, now: Instant) {
+        let mut driver = Driver { s: self, env, wire, now };
+        if driver.router_expired() {
+            return;
+        }
+        driver.stream_expired();
+    }
+}
+
+impl Driver<'_> {
+    fn stream_expired(&mut self) {
+        let stats = &self.env.config.stats.manager;
+        let reached = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
+        if !self.s.received && reached(self.s.router.request_deadline) {
+            stats.downstream_rq_timeout().inc();
+            let body = Bytes::from_static(b"request timeout");
+            return self.local_reply(LocalReply::new(408, body, details::REQUEST_OVERALL_TIMEOUT));
+        }
+        if reached(crate::timer::deadline(self.s.info.start, self.s.max_duration)) {
+            stats.downstream_rq_max_duration_reached().inc();
+            let status = if self.s.received { 504 } else { 408 };
+            let body = Bytes::from_static(b"downstream duration timeout");
+            let reply = LocalReply::new(status, body, details::MAX_DURATION_TIMEOUT);
+            return self.local_reply(reply.with_flags(ResponseFlags::DURATION_TIMEOUT));
+        }
+        if reached(crate::timer::deadline(self.s.progress, self.s.idle_timeout)) {
+            stats.downstream_rq_idle_timeout().inc();
+            let status = if self.s.received { 504 } else { 408 };
+            let body = Bytes::from_static(b"stream timeout");
+            let reply = LocalReply::new(status, body, details::STREAM_IDLE_TIMEOUT);
+            self.local_reply(reply.with_flags(ResponseFlags::STREAM_IDLE_TIMEOUT));
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The listeners of one worker: accepting, listener filters, choosing the filter chain, and serving.
+//!
+//! *Invariant*: a connection is served by one task from accept to its end.
+
+mod dispatch;
+mod inspect;
+
+use dispatch::{Accepted, serve_connection};
+use nuncio_config::snapshot::{ListenerConfig, TrafficDirection};
+use nuncio_filter::{ConnectionRegistry, Drain, Worker};
+use nuncio_io::listen::{Acceptor, BoundSocket};
+use nuncio_stats::names::{ListenerStats, ListenerWorkerStats};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::task::AbortHandle;
+
+/// A listener as manager and workers know it: it keeps its id and statistics through updates.
+#[derive(Clone)]
+pub(crate) struct ListenerHandle {
+    pub id: u64,
+    pub stats: ListenerStats,
+    pub worker_stats: Arc<[ListenerWorkerStats]>,
+}
+
+/// One configuration of a listener on a worker. Connections hold on to the one that they came in under.
+pub(crate) struct ActiveListener {
+    pub handle: ListenerHandle,
+    pub config: Arc<ListenerConfig>,
+    pub drain: Rc<Drain>,
+    pub registry: Rc<ConnectionRegistry>,
+}
+
+/// Where connections that another listener hands over are looked up.
+#[derive(Default)]
+pub(crate) struct Directory {
+    by_address: RefCell<HashMap<SocketAddr, Rc<ActiveListener>>>,
+}
+
+impl Directory {
+    /// The listener for an original destination: of exactly that address, else of any address with that port.
+    pub(crate) fn find(&self, destination: SocketAddr) -> Option<Rc<ActiveListener>> {
+        let listeners = self.by_address.borrow();
+        if let Some(listener) = listeners.get(&destination) {
+            return Some(Rc::clone(listener));
+        }
+        let any = match destination {
+            SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], destination.port())),
+            SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], destination.port())),
+        };
+        listeners.get(&any).cloned()
+    }
+
+    fn add(&self, listener: &Rc<ActiveListener>) {
+        for spec in &listener.config.addresses {
+            if let Some(address) = spec.socket_address() {
+                self.by_address.borrow_mut().insert(address, Rc::clone(listener));
+            }
+        }
+    }
+
+    fn remove(&self, id: u64) {
+        self.by_address.borrow_mut().retain(|_, listener| listener.handle.id != id);
+    }
+}
+
+struct Entry {
+    active: Rc<ActiveListener>,
+    accepting: Vec<AbortHandle>,
+    slot: Rc<RefCell<Rc<ActiveListener>>>,
+}
+
+/// The listeners of a worker.
+pub(crate) struct WorkerListeners {
+    worker: Rc<Worker>,
+    directory: Rc<Directory>,
+    entries: HashMap<u64, Entry>,
+    /// Removed or replaced, with connections that are still open.
+    draining: Vec<Rc<ActiveListener>>,
+}
+
+impl WorkerListeners {
+    pub(crate) fn new(worker: Rc<Worker>) -> WorkerListeners {
+        WorkerListeners { worker, directory: Rc::default(), entries: HashMap::new(), draining: Vec::new() }
+    }
+
+    pub(crate) fn set(
+        &mut self,
+        handle: ListenerHandle,
+        config: Arc<ListenerConfig>,
+        sockets: Vec<BoundSocket>,
+        drain_replaced: bool,
+    ) {
+        let id = handle.id;
+        let active =
+            Rc::new(ActiveListener { handle, config, drain: Drain::new(), registry: ConnectionRegistry::new() });
+        self.directory.remove(id);
+        self.directory.add(&active);
+        let entry = self.entries.entry(id).or_insert_with(|| Entry {
+            active: Rc::clone(&active),
+            accepting: Vec::new(),
+            slot: Rc::new(RefCell::new(Rc::clone(&active))),
+        });
+        let before = std::mem::replace(&mut entry.active, Rc::clone(&active));
+        *entry.slot.borrow_mut() = Rc::clone(&active);
+        for socket in sockets {
+            match Acceptor::new(socket) {
+                Ok(acceptor) => {
+                    let task = accept_loop(acceptor, Rc::clone(&entry.slot), Rc::clone(&self.worker), Rc::clone(&self.directory));
+                    entry.accepting.push(tokio::task::spawn_local(task).abort_handle());
+                }
+                Err(error) => {
+                    tracing::error!(target: "connection", "listener {}: can't accept: {error}", active.config.name);
+                }
+            }
+        }
+        if !Rc::ptr_eq(&before, &active) && drain_replaced {
+            self.retire(before);
+        } else if !Rc::ptr_eq(&before, &active) && before.registry.open() > 0 {
+            self.draining.push(before);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, handle: ListenerHandle) {
+        self.directory.remove(handle.id);
+        if let Some(entry) = self.entries.remove(&handle.id) {
+            entry.accepting.iter().for_each(AbortHandle::abort);
+            self.retire(entry.active);
+        }
+    }
+
+    /// Tells the connections to end and remembers them until they did.
+    fn retire(&mut self, listener: Rc<ActiveListener>) {
+        listener.drain.start();
+        listener.registry.wake_all();
+        self.draining.retain(|listener| listener.registry.open() > 0);
+        self.draining.push(listener);
+    }
+
+    pub(crate) fn stop_listening(&mut self, inbound_only: bool) {
+        for entry in self.entries.values_mut().filter(|entry| concerns(&entry.active, inbound_only)) {
+            entry.accepting.drain(..).for_each(|task| task.abort());
+        }
+    }
+
+    pub(crate) fn drain(&mut self, inbound_only: bool) {
+        for entry in self.entries.values().filter(|entry| concerns(&entry.active, inbound_only)) {
+            entry.active.drain.start();
+            entry.active.registry.wake_all();
+        }
+    }
+
+    pub(crate) fn close_drained(&mut self) {
+        for listener in self.draining.drain(..) {
+            listener.registry.close_all();
+        }
+    }
+
+    pub(crate) fn close_all(&mut self) {
+        self.close_drained();
+        for entry in self.entries.values() {
+            entry.accepting.iter().for_each(AbortHandle::abort);
+            entry.active.registry.close_all();
+        }
+    }
+
+    pub(crate) fn open_connections(&self) -> usize {
+        let active = self.entries.values().map(|entry| entry.active.registry.open());
+        active.chain(self.draining.iter().map(|listener| listener.registry.open())).sum()
+    }
+}
+
+fn concerns(listener: &ActiveListener, inbound_only: bool) -> bool {
+    !inbound_only || listener.config.traffic_direction == TrafficDirection::Inbound
+}
+
+/// Accepts until it is aborted.
+async fn accept_loop(
+    mut acceptor: Acceptor,
+    slot: Rc<RefCell<Rc<ActiveListener>>>,
+    worker: Rc<Worker>,
+    directory: Rc<Directory>,
+) {
+    loop {
+        match acceptor.accept().await {
+            Ok(accepted) => {
+                let listener = Rc::clone(&slot.borrow());
+                let accepted = Accepted { socket: accepted, worker: Rc::clone(&worker), handed_over: false };
+                tokio::task::spawn_local(serve_connection(accepted, listener, Rc::clone(&directory)));
+            }
+            Err(error) => {
+                // The acceptor waits by itself before it tries again.
+                slot.borrow().handle.stats.downstream_cx_overload_reject().inc();
+                tracing::warn!(target: "connection", "listener {}: accept failed: {error}", slot.borrow().config.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! From an accepted socket to the filter chain that serves it.
+
+use super::inspect::{Inspected, inspect};
+use super::{ActiveListener, Directory};
+use nuncio_config::snapshot::FilterChain;
+use nuncio_filter::{Connection, NetworkFilter, OpenStep, Peeked, Worker};
+use nuncio_io::listen::AcceptedSocket;
+use nuncio_io::transport::Transport;
+use nuncio_matcher::ChainQuery;
+use nuncio_stream_info::{AccessLogType, Address, ConnectionInfo, LogContext, ResponseFlags, StreamInfo, details};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// An accepted socket.
+pub(super) struct Accepted {
+    pub socket: AcceptedSocket,
+    pub worker: Rc<Worker>,
+    pub handed_over: bool,
+}
+
+/// Counts a connection for as long as it lives.
+struct ConnectionCount {
+    listener: Rc<ActiveListener>,
+    worker: u32,
+    opened: Instant,
+}
+
+impl ConnectionCount {
+    fn new(listener: &Rc<ActiveListener>, worker: &Worker) -> ConnectionCount {
+        let stats = &listener.handle.stats;
+        stats.downstream_cx_total().inc();
+        stats.downstream_cx_active().add(1);
+        if let Some(own) = listener.handle.worker_stats.get(worker.id() as usize - 1) {
+            own.downstream_cx_total().inc();
+            own.downstream_cx_active().add(1);
+        }
+        ConnectionCount { listener: Rc::clone(listener), worker: worker.id(), opened: worker.tick() }
+    }
+}
+
+impl Drop for ConnectionCount {
+    fn drop(&mut self) {
+        let stats = &self.listener.handle.stats;
+        stats.downstream_cx_destroy().inc();
+        stats.downstream_cx_active().sub(1);
+        if let Some(own) = self.listener.handle.worker_stats.get(self.worker as usize - 1) {
+            own.downstream_cx_active().sub(1);
+        }
+        let now = tokio::time::Instant::now().into_std();
+        stats.downstream_cx_length_ms().record(now.saturating_duration_since(self.opened).as_millis() as u64);
+    }
+}
+
+/// Serves a connection from accept to its end.
+pub(super) async fn serve_connection(accepted: Accepted, listener: Rc<ActiveListener>, directory: Rc<Directory>) {
+    let Accepted { socket, worker, .. } = accepted;
+    let Some(prepared) = prepare(socket, &worker, listener, &directory).await else { return };
+    let Prepared { listener, chain, transport, info } = prepared;
+    let _count = ConnectionCount::new(&listener, &worker);
+    let Some(chain) = chain else { return no_chain(&listener, &worker, info) };
+    let connection = Connection {
+        transport,
+        info,
+        worker,
+        drain: Rc::clone(&listener.drain),
+        registration: listener.registry.register(),
+        buffer_limit: listener.config.buffer_limit,
+        access_logs: Arc::clone(&listener.config.access_logs),
+    };
+    if !open_filters(&chain, &connection).await {
+        return;
+    }
+    if let Some(terminal) = &chain.terminal {
+        terminal.serve(connection).await;
+    }
+}
+
+struct Prepared {
+    listener: Rc<ActiveListener>,
+    chain: Option<Arc<FilterChain>>,
+    transport: Transport,
+    info: Arc<ConnectionInfo>,
+}
+
+/// Runs listener filters, hands the connection over if it was meant for another listener, and chooses the chain.
+async fn prepare(
+    socket: AcceptedSocket,
+    worker: &Rc<Worker>,
+    mut listener: Rc<ActiveListener>,
+    directory: &Directory,
+) -> Option<Prepared> {
+    let opened = worker.tick();
+    let (direct_local, remote) = (socket.local.clone(), socket.peer.clone());
+    let mut peeked = Peeked::default();
+    if let Some(tcp) = socket.tcp() {
+        let port = direct_local.port().unwrap_or(0);
+        match inspect(&listener, tcp, port).await {
+            Inspected::Continue(found) => peeked = found,
+            Inspected::Close => return None,
+        }
+        if listener.config.use_original_dst
+            && let Some(destination) =
+                peeked.original_destination.or_else(|| nuncio_io::original_dst::original_destination(tcp))
+        {
+            let target = directory.find(destination).filter(|other| other.handle.id != listener.handle.id);
+            peeked.original_destination = Some(destination);
+            if let Some(other) = target {
+                listener = other;
+                let restored = peeked.original_destination;
+                match inspect(&listener, tcp, destination.port()).await {
+                    Inspected::Continue(found) => peeked = found,
+                    Inspected::Close => return None,
+                }
+                peeked.original_destination = peeked.original_destination.or(restored);
+            }
+        }
+    }
+    let local = peeked.original_destination.map_or_else(|| direct_local.clone(), Address::Ip);
+    let client = peeked.client.map_or_else(|| remote.clone(), Address::Ip);
+    let chain = choose_chain(&listener, &local, &client, remote.socket(), &peeked);
+    let config = &listener.config;
+    let mut info = ConnectionInfo::new(worker.unique_id(), opened, local, client);
+    info.direct_local = direct_local;
+    info.sni = peeked.server_name;
+    info.alpn = peeked.application_protocols;
+    info.listener_name = Arc::clone(&config.name);
+    info.listener_metadata = config.metadata.clone();
+    if let Some(chain) = &chain {
+        info.filter_chain_name = (!chain.name.is_empty()).then(|| Arc::clone(&chain.name));
+        info.filter_chain_metadata = chain.metadata.clone();
+    }
+    Some(Prepared { listener, chain, transport: socket.into_transport(), info: Arc::new(info) })
+}
+
+fn choose_chain(
+    listener: &ActiveListener,
+    local: &Address,
+    client: &Address,
+    direct_source: Option<SocketAddr>,
+    peeked: &Peeked,
+) -> Option<Arc<FilterChain>> {
+    let query = ChainQuery {
+        destination: local.socket(),
+        source: client.socket(),
+        direct_source,
+        server_name: peeked.server_name.as_deref(),
+        transport_protocol: peeked.transport_protocol.unwrap_or("raw_buffer"),
+        application_protocols: &peeked.application_protocols,
+    };
+    let index = listener.config.matcher.find(&query)?;
+    listener.config.chains.get(index).cloned()
+}
+
+/// No filter chain wants the connection: counted, logged, closed.
+fn no_chain(listener: &ActiveListener, worker: &Worker, info: Arc<ConnectionInfo>) {
+    listener.handle.stats.no_filter_chain_match().inc();
+    log_end(listener, worker, info, ResponseFlags::NO_ROUTE_FOUND, details::FILTER_CHAIN_NOT_FOUND);
+}
+
+fn log_end(
+    listener: &ActiveListener,
+    worker: &Worker,
+    info: Arc<ConnectionInfo>,
+    flags: ResponseFlags,
+    detail: &'static str,
+) {
+    if listener.config.access_logs.is_empty() {
+        return;
+    }
+    let now = worker.tick();
+    let mut stream = StreamInfo::new(info.start, worker.wall());
+    stream.connection = Some(info);
+    stream.flags.insert(flags);
+    stream.details = detail.into();
+    let context = LogContext { kind: AccessLogType::NotSet, ..LogContext::new(&stream, now, worker.wall()) };
+    for log in listener.config.access_logs.iter() {
+        log.log(&context, worker.random());
+    }
+}
+
+/// Asks the filters before the last whether the connection may go on.
+async fn open_filters(chain: &FilterChain, connection: &Connection) -> bool {
+    for factory in &chain.filters {
+        let mut filter: Box<dyn NetworkFilter> = factory.create(&connection.worker);
+        let mut step = filter.on_open(connection);
+        loop {
+            match step {
+                OpenStep::Next => break,
+                OpenStep::Close(_) => return false,
+                OpenStep::Await(mut work) => {
+                    let done = std::future::poll_fn(|cx| work.poll(cx)).await;
+                    step = filter.resume(connection, done);
+                }
+            }
+        }
+    }
+    true
+}

@@ -1,0 +1,111 @@
+//! Running listener filters on a new connection.
+
+use super::ActiveListener;
+use nuncio_filter::{ListenerFilter, PeekStep, Peeked};
+use std::io;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// What became of it.
+pub(super) enum Inspected {
+    /// On to the filter chain.
+    Continue(Peeked),
+    /// A filter, the peer or the timer ended it.
+    Close,
+}
+
+/// Lets every listener filter look at the connection, in order, within the listener's timeout.
+pub(super) async fn inspect(listener: &ActiveListener, socket: &TcpStream, port: u16) -> Inspected {
+    let mut peeked = Peeked::default();
+    let config = &listener.config;
+    if config.listener_filters.is_empty() {
+        return Inspected::Continue(peeked);
+    }
+    let mut filters: Vec<Box<dyn ListenerFilter>> =
+        config.listener_filters.iter().filter(|f| !f.disabled_for(port)).map(|f| f.create()).collect();
+    let stats = &listener.handle.stats;
+    stats.downstream_pre_cx_active().add(1);
+    let run = run_all(&mut filters, socket, &mut peeked);
+    let outcome = match config.listener_filters_timeout {
+        Some(limit) => within(limit, run).await,
+        None => Some(run.await),
+    };
+    stats.downstream_pre_cx_active().sub(1);
+    match outcome {
+        Some(Ok(true)) => Inspected::Continue(peeked),
+        Some(Ok(false)) => Inspected::Close,
+        Some(Err(_)) => {
+            stats.downstream_listener_filter_error().inc();
+            Inspected::Close
+        }
+        None => {
+            stats.downstream_pre_cx_timeout().inc();
+            if config.continue_on_listener_filters_timeout { Inspected::Continue(peeked) } else { Inspected::Close }
+        }
+    }
+}
+
+async fn within<T>(limit: Duration, run: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, run).await.ok()
+}
+
+/// False if a filter closes the connection.
+async fn run_all(filters: &mut [Box<dyn ListenerFilter>], socket: &TcpStream, peeked: &mut Peeked) -> io::Result<bool> {
+    for filter in filters {
+        let limit = filter.max_bytes();
+        if limit == 0 {
+            if filter.peek(socket, &[], true, peeked) == PeekStep::Close {
+                return Ok(false);
+            }
+            continue;
+        }
+        if !run_one(filter.as_mut(), limit, socket, peeked).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn run_one(
+    filter: &mut dyn ListenerFilter,
+    limit: usize,
+    socket: &TcpStream,
+    peeked: &mut Peeked,
+) -> io::Result<bool> {
+    let mut buffer = vec![0; limit.min(1024)];
+    let mut seen = 0;
+    loop {
+        let count = peek_more(socket, &mut buffer, seen, limit).await?;
+        let end = count <= seen || count >= limit;
+        seen = count;
+        match filter.peek(socket, &buffer[..count], end, peeked) {
+            PeekStep::Next => return Ok(true),
+            PeekStep::Close => return Ok(false),
+            PeekStep::More if end => return Ok(true),
+            PeekStep::More => {}
+        }
+    }
+}
+
+/// Waits until more than `seen` bytes can be peeked, or the client ended its stream; then the count stays at `seen`.
+async fn peek_more(socket: &TcpStream, buffer: &mut Vec<u8>, seen: usize, limit: usize) -> io::Result<usize> {
+    loop {
+        if seen == buffer.len() && buffer.len() < limit {
+            let grown = (buffer.len() * 4).min(limit);
+            buffer.resize(grown, 0);
+        }
+        let count = socket.peek(buffer).await?;
+        if count != seen || count == 0 {
+            return Ok(count);
+        }
+        // The kernel reports readiness as long as bytes wait: clear it, so that only new bytes or the end wake us.
+        let cleared = socket.try_io(tokio::io::Interest::READABLE, || -> io::Result<()> {
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        debug_assert!(cleared.is_err());
+        let ready = socket.ready(tokio::io::Interest::READABLE).await?;
+        if ready.is_read_closed() && socket.peek(buffer).await? == seen {
+            return Ok(seen);
+        }
+    }
+}
