@@ -4,7 +4,7 @@ use crate::edf::Edf;
 use crate::hash::HashTable;
 use crate::host_set::{HostSet, Kind};
 use crate::schedule::{Schedule, Source};
-use crate::{Availability, CommonOptions, Endpoint, Policy, Priorities, PriorityLoad, PrioritySet};
+use crate::{Availability, CommonOptions, Endpoint, Policy, Priorities, PriorityLoad, PrioritySet, SelectionMethod};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,6 +47,64 @@ pub struct Balancer<H> {
     /// The only priority that takes load.
     only: Option<(usize, Availability)>,
     states: Vec<PriorityState>,
+    quick: Option<Quick<H>>,
+}
+
+/// The common case made ready: one priority takes all of the load, and all of its hosts are healthy.
+#[derive(Debug)]
+struct Quick<H> {
+    set: Arc<HostSet<H>>,
+    /// Where a round robin goes on; [`NOT_STARTED`] before the first choice.
+    next: u32,
+    order: QuickOrder,
+}
+
+/// Balancers start at different places, so that workers do not all go to the same host.
+const NOT_STARTED: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum QuickOrder {
+    /// Hosts of equal weight.
+    RoundRobin,
+    /// One period of the weighted schedule.
+    Cycle,
+    /// Hosts of equal weight.
+    LeastOfTwo,
+}
+
+impl<H: Endpoint> Quick<H> {
+    #[inline]
+    fn choose(&mut self, rng: &mut fastrand::Rng) -> Option<&H> {
+        match self.order {
+            QuickOrder::RoundRobin => {
+                let at = turn(&mut self.next, self.set.hosts().len(), rng);
+                self.set.hosts().get(at)
+            }
+            QuickOrder::Cycle => {
+                let cycle = self.set.cycle()?;
+                let at = turn(&mut self.next, cycle.len(), rng);
+                self.set.hosts().get(*cycle.get(at)? as usize)
+            }
+            QuickOrder::LeastOfTwo => {
+                let hosts = self.set.hosts();
+                let (random, len) = (rng.u64(..), hosts.len() as u64);
+                let pick = |random: u64| hosts.get(((random * len) >> 32) as usize);
+                let (first, second) = (pick(random & 0xffff_ffff)?, pick(random >> 32)?);
+                Some(if second.active_requests() < first.active_requests() { second } else { first })
+            }
+        }
+    }
+}
+
+/// The next place of `len`, above zero.
+#[inline]
+fn turn(next: &mut u32, len: usize, rng: &mut fastrand::Rng) -> usize {
+    let mut at = *next as usize;
+    if at >= len {
+        at = if *next == NOT_STARTED { rng.usize(..len.max(1)) } else { 0 };
+    }
+    *next = at as u32 + 1;
+    at
 }
 
 /// Schedules of one priority. Those that no choice came to are empty.
@@ -77,6 +135,7 @@ impl<H: Endpoint> Balancer<H> {
             priorities: Priorities::default(),
             only: None,
             states: Vec::new(),
+            quick: None,
         };
         this.update(set);
         this
@@ -93,6 +152,38 @@ impl<H: Endpoint> Balancer<H> {
             state.degraded.forget();
         }
         self.set = set;
+        let next = self.quick.take().map_or(NOT_STARTED, |quick| quick.next);
+        self.quick = self.quick_set().and_then(|set| Some(Quick { order: self.quick_order(&set)?, set, next }));
+    }
+
+    fn quick_order(&self, set: &HostSet<H>) -> Option<QuickOrder> {
+        let weight = set.hosts().first()?.weight();
+        let is_even = set.hosts().iter().all(|host| host.weight() == weight);
+        match &*self.policy {
+            Policy::RoundRobin(options) if options.slow_start.is_none() => match is_even {
+                true => Some(QuickOrder::RoundRobin),
+                false => set.cycle().map(|_| QuickOrder::Cycle),
+            },
+            Policy::LeastRequest(options)
+                if is_even
+                    && options.slow_start.is_none()
+                    && options.choice_count <= 2
+                    && options.selection_method == SelectionMethod::NChoices =>
+            {
+                Some(QuickOrder::LeastOfTwo)
+            }
+            _ => None,
+        }
+    }
+
+    /// The hosts, if there is nothing else to decide.
+    fn quick_set(&self) -> Option<Arc<HostSet<H>>> {
+        let (priority, availability) = self.only?;
+        let set = self.set.sets().get(priority)?;
+        let is_plain = availability == Availability::Healthy
+            && !self.options.locality_weighted
+            && set.healthy_count() == set.hosts().len();
+        is_plain.then(|| set.clone())
     }
 
     /// The hosts that are chosen from.
@@ -108,6 +199,14 @@ impl<H: Endpoint> Balancer<H> {
     /// A host for one request; `None` if there is none that may be used.
     #[inline]
     pub fn choose(&mut self, choice: &mut Choice<'_, H>) -> Option<&H> {
+        if self.quick.is_some() && choice.priority_load.is_none() && choice.should_skip.is_none() {
+            return self.quick.as_mut()?.choose(choice.rng);
+        }
+        self.choose_slowly(choice)
+    }
+
+    #[inline(never)]
+    fn choose_slowly(&mut self, choice: &mut Choice<'_, H>) -> Option<&H> {
         let mut attempt = 0;
         let (priority, position) = loop {
             let (priority, position) = self.attempt(choice, attempt)?;

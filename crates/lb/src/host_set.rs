@@ -40,6 +40,8 @@ pub struct HostSet<H> {
     healthy: Option<Box<[u32]>>,
     degraded: Box<[u32]>,
     counts: Counts,
+    /// One period of the weighted schedule over all hosts. Made by the first worker that needs it, used by all.
+    cycle: OnceLock<Option<Box<[u32]>>>,
     pub(crate) options: HostSetOptions,
 }
 
@@ -136,8 +138,16 @@ impl<H: Endpoint> HostSet<H> {
             healthy,
             degraded: degraded.into_boxed_slice(),
             counts,
+            cycle: OnceLock::new(),
             options,
         }
+    }
+
+    /// One period of the weighted schedule over all hosts; `None` if it is too long to be written out.
+    #[inline]
+    pub(crate) fn cycle(&self) -> Option<&[u32]> {
+        let make = || crate::schedule::cycle(self, &self.candidates(Kind::All));
+        self.cycle.get_or_init(make).as_deref()
     }
 }
 

@@ -164,7 +164,7 @@ impl Schedule {
         } else if source.weights_are_equal() {
             Order::Even
         } else {
-            cycle(source).map_or_else(|| Order::Edf(new_edf(source, rng, weight)), Order::Cycle)
+            cycle(source.set, &source.candidates).map_or_else(|| Order::Edf(new_edf(source, rng, weight)), Order::Cycle)
         };
     }
 }
@@ -184,26 +184,19 @@ fn new_edf<H: Endpoint>(source: &Source<'_, H>, rng: &mut fastrand::Rng, weight:
     edf
 }
 
-/// One period of the schedule of fixed weights: every host as often as its weight, over their common divisor.
-fn cycle<H: Endpoint>(source: &Source<'_, H>) -> Option<Box<[u32]>> {
-    let weights = || {
-        let positions = (0..source.candidates.len()).map(|index| source.candidates.at(index));
-        positions.map(|position| (position, source.host(position).map_or(1, |host| u64::from(host.weight().max(1)))))
-    };
-    let divisor = weights().fold(0, |divisor, (_, weight)| gcd(divisor, weight));
-    let total: u64 = weights().map(|(_, weight)| weight / divisor.max(1)).sum();
+/// One period of the schedule of fixed weights: every host as often as its weight, over their common divisor. `None` if
+/// it is too long to be written out.
+pub(crate) fn cycle<H: Endpoint>(set: &HostSet<H>, candidates: &Candidates<'_>) -> Option<Box<[u32]>> {
+    let weight = |position: u32| set.hosts().get(position as usize).map_or(1, |host| u64::from(host.weight().max(1)));
+    let positions = || (0..candidates.len()).map(|index| candidates.at(index));
+    let divisor = positions().fold(0, |divisor, position| gcd(divisor, weight(position)));
+    let total: u64 = positions().map(|position| weight(position) / divisor.max(1)).sum();
     if total > MAX_CYCLE {
         return None;
     }
     let mut edf = Edf::default();
-    let mut by_position = vec![1.0; source.set.hosts().len()];
-    for (position, weight) in weights() {
-        edf.add(position, weight as f64);
-        if let Some(slot) = by_position.get_mut(position as usize) {
-            *slot = weight as f64;
-        }
-    }
-    (0..total).map(|_| edf.pick(|position| by_position.get(position as usize).copied().unwrap_or(1.0))).collect()
+    positions().for_each(|position| edf.add(position, weight(position) as f64));
+    (0..total).map(|_| edf.pick(|position| weight(position) as f64)).collect()
 }
 
 fn gcd(mut a: u64, mut b: u64) -> u64 {

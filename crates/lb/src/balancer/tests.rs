@@ -1,8 +1,7 @@
 use super::*;
 use crate::{Health, HostSet, HostSetOptions, LeastRequest, LocalityHosts, RoundRobin, SelectionMethod, SlowStart};
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
@@ -10,7 +9,7 @@ struct Host {
     name: &'static str,
     weight: u32,
     health: Health,
-    active: Rc<Cell<u32>>,
+    active: Arc<AtomicU32>,
     since: Option<Instant>,
 }
 
@@ -22,7 +21,7 @@ impl Endpoint for Host {
         self.health
     }
     fn active_requests(&self) -> u32 {
-        self.active.get()
+        self.active.load(Relaxed)
     }
     fn ready_since(&self) -> Option<Instant> {
         self.since
@@ -30,7 +29,7 @@ impl Endpoint for Host {
 }
 
 fn host(name: &'static str, weight: u32, health: Health) -> Host {
-    Host { name, weight, health, active: Rc::default(), since: None }
+    Host { name, weight, health, active: Arc::default(), since: None }
 }
 
 fn healthy(names: &[(&'static str, u32)]) -> Vec<Host> {
@@ -126,7 +125,7 @@ fn round_robin_goes_on_after_an_update() {
 #[test]
 fn least_request_prefers_idle_hosts() {
     let hosts = healthy(&[("a", 1), ("b", 1)]);
-    hosts[0].active.set(10);
+    hosts[0].active.store(10, Relaxed);
     let mut picker = Picker::new(Policy::LeastRequest(LeastRequest::default()), CommonOptions::default(), one(hosts));
     let counts = picker.counts(1000);
     // Only when both looks fall on the busy host is it taken: one time in four.
@@ -136,8 +135,8 @@ fn least_request_prefers_idle_hosts() {
 #[test]
 fn full_scan_finds_the_idlest() {
     let hosts = healthy(&[("a", 1), ("b", 1), ("c", 1)]);
-    hosts[0].active.set(2);
-    hosts[2].active.set(1);
+    hosts[0].active.store(2, Relaxed);
+    hosts[2].active.store(1, Relaxed);
     let policy = LeastRequest { selection_method: SelectionMethod::FullScan, ..LeastRequest::default() };
     let mut picker = Picker::new(Policy::LeastRequest(policy), CommonOptions::default(), one(hosts));
     assert_eq!(picker.counts(100), BTreeMap::from([("b", 100)]));
@@ -147,7 +146,7 @@ fn full_scan_finds_the_idlest() {
 fn least_request_with_weights_is_biased_by_requests() {
     let check = |bias: f64, active: u32, expected: f64| {
         let hosts = healthy(&[("a", 2), ("b", 1)]);
-        hosts[0].active.set(active);
+        hosts[0].active.store(active, Relaxed);
         let policy = LeastRequest { active_request_bias: bias, ..LeastRequest::default() };
         let mut picker = Picker::new(Policy::LeastRequest(policy), CommonOptions::default(), one(hosts));
         let share = f64::from(picker.counts(3000)["a"]) / 3000.0;
