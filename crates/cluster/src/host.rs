@@ -69,6 +69,7 @@ pub struct Host {
     counters: WorkerCells,
     cx_active: AtomicU32,
     rq_active: AtomicU32,
+    rq_pending_active: AtomicU32,
     monitor: Option<Box<Monitor>>,
     added: Instant,
     /// Microseconds after `added` at which the host became ready for load, plus one; 0 if it never was.
@@ -104,6 +105,7 @@ impl Host {
             counters: WorkerCells::new(setup.workers),
             cx_active: AtomicU32::new(0),
             rq_active: AtomicU32::new(0),
+            rq_pending_active: AtomicU32::new(0),
             monitor: setup.monitor,
             added: setup.now,
             ready: AtomicU64::new(u64::from(is_ready)),
@@ -220,6 +222,23 @@ impl Host {
     /// Requests in flight.
     pub fn rq_active(&self) -> u32 {
         self.rq_active.load(Relaxed)
+    }
+
+    /// A request waits for a connection to the host.
+    #[inline]
+    pub fn pending_started(&self) {
+        self.rq_pending_active.fetch_add(1, Relaxed);
+    }
+
+    /// A request that [`Host::pending_started`] counted waits no more.
+    #[inline]
+    pub fn pending_finished(&self) {
+        self.rq_pending_active.fetch_sub(1, Relaxed);
+    }
+
+    /// Requests that wait for a connection to the host.
+    pub fn rq_pending_active(&self) -> u32 {
+        self.rq_pending_active.load(Relaxed)
     }
 
     /// The outlier monitor; `None` if the cluster does not detect outliers.

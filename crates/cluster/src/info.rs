@@ -1,7 +1,7 @@
 //! What all threads share of a cluster: configuration, stats and circuit breakers. Membership is elsewhere.
 
 use crate::Host;
-use crate::breaker::{Breaker, RoutingPriority};
+use crate::breaker::{Breaker, Resource, RoutingPriority};
 use crate::config::ClusterConfig;
 use crate::event::{Event, Events};
 use crate::outlier::Watch;
@@ -67,6 +67,17 @@ impl ClusterInfo {
             RoutingPriority::Default => &self.breakers[0],
             RoutingPriority::High => &self.breakers[1],
         }
+    }
+
+    /// The limits of a routing priority, by their names in `/clusters`.
+    pub(crate) fn limits(&self, priority: RoutingPriority) -> [(&'static str, u32); 4] {
+        let breaker = self.breaker(priority);
+        [
+            ("max_connections", breaker.max(Resource::Connections)),
+            ("max_pending_requests", breaker.max(Resource::PendingRequests)),
+            ("max_requests", breaker.max(Resource::Requests)),
+            ("max_retries", breaker.max(Resource::Retries)),
+        ]
     }
 
     /// What streams refer to the cluster by. Made on first use.

@@ -11,6 +11,7 @@
 //!
 //! *Invariant*: a request takes no lock and allocates nothing here.
 
+mod admin;
 mod breaker;
 mod cells;
 mod connect;

@@ -213,6 +213,10 @@ impl ClusterManager {
         clusters
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Whether there is a cluster of this name, ready or not.
     pub fn contains(&self, name: &str) -> bool {
         self.shared.active.borrow().contains_key(name) || self.shared.warming.borrow().contains_key(name)

@@ -1,0 +1,65 @@
+//! `/clusters`: what the main thread knows of clusters and hosts, as text and as JSON, in Envoy's words and order.
+
+mod json;
+mod text;
+
+use crate::health::HealthFlags;
+use crate::host::{Host, HostCounter};
+use crate::manager::ClusterManager;
+
+impl ClusterManager {
+    /// Appends what `GET /clusters` answers. `accept` says which clusters, by name (`?filter=`).
+    pub fn write_clusters_text(&self, out: &mut Vec<u8>, accept: impl Fn(&str) -> bool) {
+        for cluster in self.active() {
+            if accept(cluster.info.name()) {
+                text::write_cluster(out, &cluster);
+            }
+        }
+    }
+
+    /// Appends what `GET /clusters?format=json` answers (`admin.v3.Clusters`).
+    pub fn write_clusters_json(&self, out: &mut Vec<u8>, accept: impl Fn(&str) -> bool) {
+        let clusters = self.active();
+        json::write_clusters(out, clusters.iter().filter(|cluster| accept(cluster.info.name())));
+    }
+
+    /// Event logs are opened anew with their next event (`POST /reopen_logs`).
+    pub fn reopen_logs(&self) {
+        self.shared().event_logs.reopen();
+    }
+}
+
+/// The stats of a host by name; whether it is a gauge.
+fn host_stats(host: &Host) -> [(&'static str, bool, u64); 9] {
+    [
+        ("cx_active", true, host.cx_active().into()),
+        ("cx_connect_fail", false, host.counter(HostCounter::CxConnectFail)),
+        ("cx_total", false, host.counter(HostCounter::CxTotal)),
+        ("rq_active", true, host.rq_active().into()),
+        ("rq_error", false, host.counter(HostCounter::RqError)),
+        ("rq_pending_active", true, host.rq_pending_active().into()),
+        ("rq_success", false, host.counter(HostCounter::RqSuccess)),
+        ("rq_timeout", false, host.counter(HostCounter::RqTimeout)),
+        ("rq_total", false, host.counter(HostCounter::RqTotal)),
+    ]
+}
+
+/// Whether the host is a canary (`envoy.lb` metadata).
+fn is_canary(host: &Host) -> bool {
+    let metadata = host.info().metadata.as_deref();
+    let canary = metadata.and_then(|metadata| metadata.get("envoy.lb", &["canary"]));
+    matches!(canary, Some(nuncio_stream_info::Value::Bool(true)))
+}
+
+/// The health that configuration gives a host.
+fn configured_health(flags: HealthFlags) -> &'static str {
+    if flags.has(HealthFlags::FAILED_EDS_HEALTH) {
+        "UNHEALTHY"
+    } else if flags.has(HealthFlags::EDS_STATUS_DRAINING) {
+        "DRAINING"
+    } else if flags.has(HealthFlags::DEGRADED_EDS_HEALTH) {
+        "DEGRADED"
+    } else {
+        "HEALTHY"
+    }
+}
