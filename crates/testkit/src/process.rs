@@ -87,6 +87,13 @@ impl Proxy {
         std::fs::read_to_string(&self.stderr_path).unwrap_or_default()
     }
 
+    /// The end of [`Proxy::output`], for error messages.
+    pub fn last_words(&self) -> String {
+        let output = self.output();
+        let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines[lines.len().saturating_sub(4)..].join("\n")
+    }
+
     /// Sends one request to the admin endpoint, over a connection of its own.
     pub fn admin(&self, method: &str, target: &str) -> io::Result<Response> {
         let address = self.admin.ok_or_else(|| io::Error::other("the proxy has no admin address"))?;
@@ -122,7 +129,7 @@ impl Proxy {
         let deadline = Instant::now() + 2 * PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
-                return Err(io::Error::other(format!("it ended with {status} at start:\n{}", self.output())));
+                return Err(io::Error::other(format!("it ended with {status} at start:\n{}", self.last_words())));
             }
             if self.admin.is_none() {
                 self.admin = std::fs::read_to_string(address_path).ok().and_then(|text| text.trim().parse().ok());
@@ -132,7 +139,7 @@ impl Proxy {
             }
             thread::sleep(POLL);
         }
-        Err(io::Error::other(format!("it did not become ready:\n{}", self.output())))
+        Err(io::Error::other(format!("it did not become ready:\n{}", self.last_words())))
     }
 }
 

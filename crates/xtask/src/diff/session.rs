@@ -174,7 +174,8 @@ impl Bench {
             if original.validate.is_none() && wanted(&case.name) {
                 normal.set_masks(&case.mask)?;
                 let record = self.case(case, &group, &mut proxy, &normal, &mut log);
-                let record = record.map_err(|error| format!("case '{}': {error}\n{}", case.name, proxy.output()))?;
+                let record =
+                    record.map_err(|error| format!("case '{}': {error}\n{}", case.name, proxy.last_words()))?;
                 records.insert(case.name.clone(), record);
             }
         }
