@@ -27,7 +27,6 @@ details! {
     DURATION_TIMEOUT = "duration_timeout";
     REQUEST_OVERALL_TIMEOUT = "request_overall_timeout";
     REQUEST_HEADER_TIMEOUT = "request_header_timeout";
-    CONNECTION_IDLE_TIMEOUT = "idle_timeout_on_connection";
     DOWNSTREAM_REMOTE_DISCONNECT = "downstream_remote_disconnect";
     DOWNSTREAM_LOCAL_DISCONNECT = "downstream_local_disconnect";
     DOWNSTREAM_REMOTE_RESET = "downstream_remote_reset";
@@ -54,6 +53,7 @@ details! {
     RATE_LIMITER_ERROR = "rate_limiter_error";
     LOCAL_RATE_LIMITED = "local_rate_limited";
     EXT_AUTHZ_DENIED = "ext_authz_denied";
+    EXT_AUTHZ_INVALID = "ext_authz_invalid";
     EXT_AUTHZ_ERROR = "ext_authz_error";
     JWT_AUTHN_ACCESS_DENIED = "jwt_authn_access_denied";
     RBAC_ACCESS_DENIED = "rbac_access_denied_matched_policy";
@@ -63,8 +63,10 @@ details! {
     EXT_PROC_ERROR = "ext_proc_error";
     LUA_RESPONSE = "lua_response";
     HEALTH_CHECK_FAILED = "health_check_failed";
-    HEALTH_CHECK_CLUSTER_HEALTHY = "health_check_cluster_healthy";
-    HEALTH_CHECK_CLUSTER_UNHEALTHY = "health_check_cluster_unhealthy";
+    HEALTH_CHECK_FAILED_CLUSTER_EMPTY = "health_check_failed_cluster_empty";
+    HEALTH_CHECK_FAILED_CLUSTER_UNHEALTHY = "health_check_failed_cluster_unhealthy";
+    HEALTH_CHECK_FAILED_NO_CLUSTER_FOUND = "health_check_failed_no_cluster_found";
+    HEALTH_CHECK_OK_CLUSTER_HEALTHY = "health_check_ok_cluster_healthy";
     HEALTH_CHECK_OK = "health_check_ok";
     HEALTH_CHECK_CACHED = "health_check_cached";
     HTTP1_CODEC_ERROR = "http1.codec_error";
@@ -77,9 +79,15 @@ details! {
     HTTP1_INVALID_URL = "http1.invalid_url";
     HTTP1_TOO_MANY_HEADERS = "http1.too_many_headers";
     HTTP1_HEADERS_TOO_LARGE = "http1.headers_too_large";
-    HTTP1_TRAILERS_TOO_LARGE = "http1.trailers_too_large";
-    HTTP1_TOO_MANY_TRAILERS = "http1.too_many_trailers";
     HTTP1_BODY_DISALLOWED = "http1.body_disallowed";
     HTTP1_UNEXPECTED_UNDERSCORE = "http1.unexpected_underscore";
+    HTTP1_HTTPS_URL_ON_PLAINTEXT_CONNECTION = "http1.https_url_on_plaintext_connection";
+    HTTP2_TOO_MANY_HEADERS = "http2.too_many_headers";
+    HTTP2_HEADER_LIST_TOO_LARGE = "http2.header_list_size_too_large";
+    HTTP2_UNEXPECTED_UNDERSCORE = "http2.unexpected_underscore";
+    HTTP2_REMOTE_RESET = "http2.remote_reset";
+    HTTP2_REMOTE_REFUSE = "http2.remote_refuse";
+    HTTP2_INBOUND_EMPTY_FRAMES_FLOOD = "http2.inbound_empty_frames_flood";
+    HTTP2_OUTBOUND_FRAMES_FLOOD = "http2.outbound_frames_flood";
     HTTP1_INVALID_SCHEME = "http1.invalid_scheme";
 }

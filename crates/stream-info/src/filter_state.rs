@@ -153,11 +153,9 @@ impl FilterState {
         FilterState { own: Vec::new(), connection }
     }
 
-    /// The state for the next stream of the same connection; this one is left empty.
-    pub fn next_stream(&mut self) -> FilterState {
-        let mut own = std::mem::take(&mut self.own);
-        own.clear();
-        FilterState { own, connection: std::mem::take(&mut self.connection) }
+    /// Drops what does not outlive the stream: the next one of the same connection starts with the rest.
+    pub fn end_stream(&mut self) {
+        self.own.clear();
     }
 
     /// Drops what does not outlive the filter chain: before an internal redirect.

@@ -83,38 +83,84 @@ enum Compiled {
     Json(json::JsonTemplate),
 }
 
-/// A piece of text: a constant, or a value.
-#[derive(Debug)]
-enum Segment {
-    Literal(Box<str>),
-    Value(Op),
-}
-
 /// Text with values in it.
 #[derive(Debug)]
 struct Template {
-    segments: Vec<Segment>,
-    /// Written for an unset value.
-    unset: &'static str,
+    pieces: Vec<Piece>,
+    /// What stands after the last value.
+    tail: Box<str>,
+    /// Whether an unset value is left out instead of written as `-`.
+    omit_unset: bool,
+}
+
+/// A value and the constant before it.
+#[derive(Debug)]
+struct Piece {
+    before: ShortText,
+    op: Op,
+}
+
+/// Up to 15 bytes of text: copying a fixed number of bytes needs no call. Longer constants are values.
+#[derive(Debug, Clone, Copy, Default)]
+struct ShortText {
+    bytes: [u8; 15],
+    len: u8,
+}
+
+impl ShortText {
+    fn new(text: &str) -> Option<ShortText> {
+        let mut bytes = [0; 15];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(ShortText { bytes, len: text.len() as u8 })
+    }
+
+    #[inline(always)]
+    fn write(&self, out: &mut Vec<u8>) {
+        let end = out.len() + usize::from(self.len);
+        out.extend_from_slice(&self.bytes);
+        out.truncate(end);
+    }
 }
 
 impl Template {
     fn new(format: &str, options: &FormatOptions<'_>) -> Result<Template, FormatError> {
-        let unset = if options.omit_empty_values { "" } else { "-" };
-        Ok(Template { segments: parse::parse(format, options)?, unset })
+        let mut pieces = Vec::new();
+        let tail = parse::parse(format, options, |before, op| {
+            let short = ShortText::new(before);
+            if short.is_none() {
+                pieces.push(Piece { before: ShortText::default(), op: Op::Constant(Some(before.into())) });
+            }
+            pieces.push(Piece { before: short.unwrap_or_default(), op });
+        })?;
+        Ok(Template { pieces, tail, omit_unset: options.omit_empty_values })
     }
 
     #[inline]
     fn write(&self, cx: &LogContext<'_>, out: &mut Vec<u8>) {
-        for segment in &self.segments {
-            match segment {
-                Segment::Literal(text) => out.extend_from_slice(text.as_bytes()),
-                Segment::Value(op) => {
-                    if !op.write(cx, out) {
-                        out.extend_from_slice(self.unset.as_bytes());
-                    }
-                }
-            }
+        for piece in &self.pieces {
+            piece.before.write(out);
+            self.write_value(&piece.op, cx, out);
+        }
+        out.extend_from_slice(self.tail.as_bytes());
+    }
+
+    #[inline(always)]
+    fn write_value(&self, op: &Op, cx: &LogContext<'_>, out: &mut Vec<u8>) {
+        if !op.write(cx, out) && !self.omit_unset {
+            out.push(b'-');
+        }
+    }
+
+    /// The text, if there is no value in it.
+    fn constant(&self) -> Option<&str> {
+        self.pieces.is_empty().then_some(&*self.tail)
+    }
+
+    /// The value, if there is no text around it.
+    fn single_value(&self) -> Option<&Op> {
+        match self.pieces.as_slice() {
+            [Piece { before, op }] if before.len == 0 && self.tail.is_empty() => Some(op),
+            _ => None,
         }
     }
 }
@@ -142,11 +188,9 @@ impl Format {
 
     /// The output, if it is the same for every stream.
     pub fn constant(&self) -> Option<&str> {
-        let Compiled::Text(template) = &self.0 else { return None };
-        match template.segments.as_slice() {
-            [] => Some(""),
-            [Segment::Literal(text)] => Some(text),
-            _ => None,
+        match &self.0 {
+            Compiled::Text(template) => template.constant(),
+            Compiled::Json(_) => None,
         }
     }
 }

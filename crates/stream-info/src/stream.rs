@@ -81,6 +81,12 @@ pub struct TraceInfo {
     pub span_id: Option<Arc<str>>,
 }
 
+impl TraceInfo {
+    fn reset(&mut self) {
+        (self.traced, self.trace_id, self.span_id) = (false, None, None);
+    }
+}
+
 /// Everything that is known of one stream. One value serves all requests of a connection one after another.
 #[derive(Debug)]
 pub struct StreamInfo {
@@ -197,20 +203,59 @@ impl StreamInfo {
 
     /// Starts the next stream of the same connection: forgets everything but the connection and its filter state.
     pub fn reset(&mut self, start: Instant, start_wall: SystemTime) {
-        let mut timing = std::mem::take(&mut self.timing);
-        let mut upstream = std::mem::take(&mut self.upstream);
-        let mut custom_flags = std::mem::take(&mut self.custom_flags);
-        timing.reset();
-        upstream.reset();
-        custom_flags.clear();
-        *self = StreamInfo {
+        // Every field by name, so that a new one is noticed. Writing them singly is cheaper than replacing all.
+        let StreamInfo {
+            start: own_start,
+            start_wall: own_start_wall,
             timing,
+            end,
+            protocol,
+            response_code,
+            flags,
+            details,
+            termination_details,
+            bytes_received,
+            bytes_sent,
+            bytes_retransmitted,
+            packets_retransmitted,
+            downstream_bytes,
+            upstream_bytes,
+            connection: _,
+            remote_address,
+            downstream_rtt,
+            downstream_transport_failure_reason,
+            downstream_local_close_reason,
+            downstream_close_type,
             upstream,
+            route,
+            virtual_host,
+            virtual_cluster_name,
+            stream_id,
+            trace,
+            health_check,
+            local_reply,
+            route_resolution_count,
+            route_resolution_time,
             custom_flags,
-            connection: self.connection.take(),
-            filter_state: self.filter_state.next_stream(),
-            ..StreamInfo::new(start, start_wall)
-        };
+            dynamic_metadata,
+            filter_state,
+        } = self;
+        (*own_start, *own_start_wall, *end) = (start, start_wall, None);
+        timing.reset();
+        (*protocol, *response_code, *flags) = (None, None, ResponseFlags::NONE);
+        (*details, *termination_details) = (Cow::Borrowed(""), Cow::Borrowed(""));
+        (*bytes_received, *bytes_sent, *bytes_retransmitted, *packets_retransmitted) = (0, 0, 0, 0);
+        (*downstream_bytes, *upstream_bytes) = (ByteCounts::default(), ByteCounts::default());
+        (*remote_address, *downstream_rtt, *downstream_close_type) = (None, None, CloseType::Normal);
+        (*downstream_transport_failure_reason, *downstream_local_close_reason) = (None, None);
+        upstream.reset();
+        (*route, *virtual_host, *virtual_cluster_name) = (None, None, None);
+        (*stream_id, *health_check, *local_reply) = (None, false, false);
+        trace.reset();
+        (*route_resolution_count, *route_resolution_time) = (0, None);
+        custom_flags.clear();
+        *dynamic_metadata = None;
+        filter_state.end_stream();
     }
 
     /// Sets a point in time, over an earlier value.

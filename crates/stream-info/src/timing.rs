@@ -38,11 +38,11 @@ pub enum TimePoint {
 }
 
 const POINTS: usize = TimePoint::DownstreamAckReceived as usize + 1;
-const UNSET: i64 = i64::MIN;
-
 /// When a stream passed which point: nanoseconds from its start, which is `DS_RX_BEG`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Timing {
+    /// Bit per point that is set.
+    present: u16,
     points: [i64; POINTS],
     /// Points that filters name themselves; empty and unallocated for nearly every stream.
     custom: Vec<(Arc<str>, i64)>,
@@ -51,16 +51,12 @@ pub struct Timing {
 /// Most custom points that one stream keeps.
 const MAX_CUSTOM: usize = 64;
 
-impl Default for Timing {
-    fn default() -> Self {
-        Timing { points: [UNSET; POINTS], custom: Vec::new() }
-    }
-}
+const _: () = assert!(POINTS <= 16, "points must fit the bits");
 
 impl Timing {
     /// Forgets all points.
     pub fn reset(&mut self) {
-        self.points = [UNSET; POINTS];
+        self.present = 0;
         self.custom.clear();
     }
 
@@ -68,12 +64,13 @@ impl Timing {
     #[inline]
     pub fn set(&mut self, point: TimePoint, start: Instant, at: Instant) {
         self.points[point as usize] = offset(start, at);
+        self.present |= 1 << point as u16;
     }
 
     /// Sets a point unless it is set already: for points that mean a first byte.
     #[inline]
     pub fn set_first(&mut self, point: TimePoint, start: Instant, at: Instant) {
-        if self.points[point as usize] == UNSET {
+        if self.get(point).is_none() {
             self.set(point, start, at);
         }
     }
@@ -81,14 +78,13 @@ impl Timing {
     /// Forgets one point: a retry starts its upstream points anew.
     #[inline]
     pub fn clear(&mut self, point: TimePoint) {
-        self.points[point as usize] = UNSET;
+        self.present &= !(1 << point as u16);
     }
 
     /// Nanoseconds from the start of the stream to the point; negative if it lay before.
     #[inline]
     pub fn get(&self, point: TimePoint) -> Option<i64> {
-        let nanos = self.points[point as usize];
-        (nanos != UNSET).then_some(nanos)
+        (self.present & (1 << point as u16) != 0).then(|| self.points[point as usize])
     }
 
     /// The time from one point to another, if both are set and in this order.

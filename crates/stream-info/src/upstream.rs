@@ -80,11 +80,34 @@ const MAX_REMEMBERED: usize = 64;
 impl UpstreamInfo {
     /// Forgets everything, keeps memory.
     pub fn reset(&mut self) {
-        let mut earlier_hosts = std::mem::take(&mut self.earlier_hosts);
-        let mut earlier_connections = std::mem::take(&mut self.earlier_connections);
+        // Every field by name, so that a new one is noticed.
+        let UpstreamInfo {
+            cluster,
+            host,
+            attempted,
+            earlier_hosts,
+            connection_id,
+            earlier_connections,
+            local_address,
+            remote_address,
+            attempts,
+            protocol,
+            pool_ready,
+            transport_failure_reason,
+            close_type,
+            local_close_reason,
+            tls,
+            filter_state,
+        } = self;
+        (*cluster, *host, *attempted) = (None, None, false);
         earlier_hosts.clear();
+        *connection_id = None;
         earlier_connections.clear();
-        *self = UpstreamInfo { earlier_hosts, earlier_connections, ..UpstreamInfo::default() };
+        (*local_address, *remote_address) = (None, None);
+        (*attempts, *protocol, *pool_ready) = (0, None, None);
+        (*transport_failure_reason, *close_type, *local_close_reason) = (None, CloseType::Normal, None);
+        *tls = None;
+        *filter_state = FilterState::default();
     }
 
     /// The host of the last attempt.

@@ -230,10 +230,10 @@ pub fn write_json_string(text: &[u8], out: &mut Vec<u8>) {
 /// be escaped.
 pub(crate) fn escape_from(out: &mut Vec<u8>, start: usize) {
     let Some(tail) = out.get(start..) else { return };
-    let is_plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
-    if tail.iter().all(|byte| is_plain(byte) && byte.is_ascii()) {
+    if is_plain_ascii(tail) {
         return;
     }
+    let is_plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
     let is_utf8 = std::str::from_utf8(tail).is_ok();
     if is_utf8 && tail.iter().all(is_plain) {
         return;
@@ -253,6 +253,26 @@ pub(crate) fn escape_from(out: &mut Vec<u8>, start: usize) {
             _ => out.push(byte),
         }
     }
+}
+
+/// Whether every byte is ASCII and stands for itself in a JSON string. Looks at eight bytes at a time.
+fn is_plain_ascii(text: &[u8]) -> bool {
+    const LOW: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = LOW * 0x80;
+    // The high bit of each byte that is below 0x20, a quote or a backslash, or not ASCII; exact as a whole: bits of
+    // bytes above the lowest faulty one may be wrong.
+    let faults = |word: u64| {
+        let below_space = word.wrapping_sub(LOW * 0x20);
+        let is_quote = (word ^ (LOW * 0x22)).wrapping_sub(LOW);
+        let is_backslash = (word ^ (LOW * 0x5c)).wrapping_sub(LOW);
+        (below_space | is_quote | is_backslash | word) & HIGH
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    let mut last = *b"        ";
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    words.iter().chain([&last]).fold(0, |found, word| found | faults(u64::from_le_bytes(*word))) == 0
 }
 
 fn escape_byte(byte: u8, out: &mut Vec<u8>) {

@@ -38,7 +38,8 @@ fn objects_live_as_long_as_they_say() {
     assert_eq!(present(&sibling), [false, false, true]);
     state.end_filter_chain();
     assert_eq!(present(&state), [false, true, true]);
-    assert_eq!(present(&state.next_stream()), [false, false, true]);
+    state.end_stream();
+    assert_eq!(present(&state), [false, false, true]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! JSON templates: constants rendered once, values with their types.
 
 use super::error::FormatError;
-use super::{FormatOptions, Segment, Template};
+use super::{FormatOptions, Template};
 use crate::value::{escape_from, write_number};
 use crate::{LogContext, Struct, Value, write_json_string};
 
@@ -101,11 +101,11 @@ fn compile_node(
 
 fn compile_text(format: &str, options: &FormatOptions<'_>) -> Result<Node, FormatError> {
     let template = Template::new(format, options)?;
-    let constant = match template.segments.as_slice() {
-        [] => "",
-        [Segment::Literal(text)] => text,
-        [Segment::Value(_)] => return Ok(Node::Value(template)),
-        _ => return Ok(Node::Text(template)),
+    let Some(constant) = template.constant() else {
+        return Ok(match template.single_value() {
+            Some(_) => Node::Value(template),
+            None => Node::Text(template),
+        });
     };
     let mut json = Vec::new();
     write_json_string(constant.as_bytes(), &mut json);
@@ -119,9 +119,7 @@ impl Node {
             Node::Constant(json) => out.extend_from_slice(json),
             Node::Null => return write_null(omit_empty, out),
             Node::Value(template) => {
-                if let [Segment::Value(op)] = template.segments.as_slice()
-                    && !op.write_json(cx, out)
-                {
+                if !template.single_value().is_some_and(|op| op.write_json(cx, out)) {
                     return write_null(omit_empty, out);
                 }
             }
@@ -150,18 +148,17 @@ fn write_null(omit_empty: bool, out: &mut Vec<u8>) -> bool {
 /// Each value is escaped by itself: one that is not UTF-8 does not change how the others look.
 fn write_text(template: &Template, cx: &LogContext<'_>, out: &mut Vec<u8>) {
     out.push(b'"');
-    for segment in &template.segments {
+    for piece in &template.pieces {
         let start = out.len();
-        match segment {
-            Segment::Literal(text) => out.extend_from_slice(text.as_bytes()),
-            Segment::Value(op) => {
-                if !op.write(cx, out) {
-                    out.extend_from_slice(template.unset.as_bytes());
-                }
-            }
-        }
+        piece.before.write(out);
+        escape_from(out, start);
+        let start = out.len();
+        template.write_value(&piece.op, cx, out);
         escape_from(out, start);
     }
+    let start = out.len();
+    out.extend_from_slice(template.tail.as_bytes());
+    escape_from(out, start);
     out.push(b'"');
 }
 

@@ -33,12 +33,43 @@ impl Headers {
     }
 }
 
+#[derive(Debug, Clone)]
+enum Name {
+    Known(Known),
+    Other(HeaderName),
+    /// A name that no message can have.
+    Never,
+}
+
+impl Name {
+    /// Compiles a header name. Envoy accepts an empty name and any name with a colon before it: such headers never
+    /// exist.
+    fn new(text: &str) -> Result<Name, Refusal> {
+        if text.is_empty() {
+            return Ok(Name::Never);
+        }
+        match HeaderName::new(text) {
+            Ok(name) => Ok(name.known().map_or(Name::Other(name), Name::Known)),
+            Err(_) if text.strip_prefix(':').is_some_and(|rest| HeaderName::new(rest).is_ok()) => Ok(Name::Never),
+            Err(error) => Err(Refusal::new(error.to_string())),
+        }
+    }
+
+    #[inline]
+    fn find<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+        match self {
+            Name::Known(name) => headers.get(*name),
+            Name::Other(name) => headers.get_name(name),
+            Name::Never => None,
+        }
+    }
+}
+
 /// The first value of a header, or of another if that is absent.
 #[derive(Debug, Clone)]
 pub(super) struct HeaderValue {
-    /// `None` for a name that no message can have.
-    pub(super) name: Option<HeaderName>,
-    pub(super) alternative: Option<HeaderName>,
+    name: Name,
+    alternative: Name,
     pub(super) max_length: Option<usize>,
     /// Only what stands before `?`.
     pub(super) without_query: bool,
@@ -48,8 +79,8 @@ impl HeaderValue {
     /// Reads `NAME` or `NAME?ALTERNATIVE`.
     pub(super) fn new(parameters: &str, max_length: Option<usize>) -> Result<HeaderValue, Refusal> {
         let mut names = parameters.split('?');
-        let name = header_name(names.next().unwrap_or(""))?;
-        let alternative = header_name(names.next().unwrap_or(""))?;
+        let name = Name::new(names.next().unwrap_or(""))?;
+        let alternative = Name::new(names.next().unwrap_or(""))?;
         if names.next().is_some() {
             return Err(Refusal::hinted(
                 format!("more than one alternative header in {parameters:?}"),
@@ -59,14 +90,10 @@ impl HeaderValue {
         Ok(HeaderValue { name, alternative, max_length, without_query: false })
     }
 
-    fn find<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
-        let by_name = |name: &Option<HeaderName>| headers.get_name(name.as_ref()?);
-        by_name(&self.name).or_else(|| by_name(&self.alternative))
-    }
-
-    #[inline]
+    #[inline(never)]
     pub(super) fn write(&self, headers: Option<&HeaderMap>, out: &mut Vec<u8>) -> bool {
-        let Some(mut value) = headers.and_then(|headers| self.find(headers)) else { return false };
+        let Some(headers) = headers else { return false };
+        let Some(mut value) = self.name.find(headers).or_else(|| self.alternative.find(headers)) else { return false };
         if self.without_query {
             value = before(value, b'?');
         }
@@ -81,18 +108,6 @@ impl HeaderValue {
 fn before(text: &[u8], byte: u8) -> &[u8] {
     let end = text.iter().position(|found| *found == byte).unwrap_or(text.len());
     &text[..end]
-}
-
-/// Compiles a header name. Envoy accepts an empty name and any name with a colon before it: such headers never exist.
-fn header_name(text: &str) -> Result<Option<HeaderName>, Refusal> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    match HeaderName::new(text) {
-        Ok(name) => Ok(Some(name)),
-        Err(_) if text.strip_prefix(':').is_some_and(|rest| HeaderName::new(rest).is_ok()) => Ok(None),
-        Err(error) => Err(Refusal::new(error.to_string())),
-    }
 }
 
 /// Where `REQUESTED_SERVER_NAME` looks.

@@ -108,8 +108,9 @@ pub(super) enum Op {
 }
 
 impl Op {
-    /// Appends the value as text. False, with nothing appended, if it is unset.
-    #[inline]
+    /// Appends the value as text. False, with nothing appended, if it is unset. The writers are calls of their own, so
+    /// that each has a small frame.
+    #[inline(always)]
     pub(super) fn write(&self, cx: &LogContext<'_>, out: &mut Vec<u8>) -> bool {
         match self {
             Op::Header(headers, value) => value.write(headers.of(cx), out),
@@ -121,6 +122,7 @@ impl Op {
         }
     }
 
+    #[inline(never)]
     fn write_rare(&self, cx: &LogContext<'_>, out: &mut Vec<u8>) -> bool {
         match self {
             Op::Interval(interval) => interval.write(cx, out),
@@ -155,9 +157,20 @@ impl Op {
             out.truncate(start);
             return false;
         }
-        escape_from(out, start + 1);
+        if !self.is_plain() {
+            escape_from(out, start + 1);
+        }
         out.push(b'"');
         true
+    }
+
+    /// Whether nothing in the text ever has to be escaped in JSON.
+    fn is_plain(&self) -> bool {
+        match self {
+            Op::Text(text) => matches!(text, texts::Text::Protocol | texts::Text::ResponseFlags),
+            Op::Time(_, format) => format.is_default(),
+            _ => false,
+        }
     }
 
     fn is_number(&self) -> bool {
@@ -172,6 +185,7 @@ impl Op {
 }
 
 /// Appends an integer.
+#[inline]
 pub(super) fn put_integer(value: impl itoa::Integer, out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     true
@@ -180,9 +194,13 @@ pub(super) fn put_integer(value: impl itoa::Integer, out: &mut Vec<u8>) -> bool 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
 impl Number {
-    #[inline]
+    #[inline(never)]
     fn write(self, cx: &LogContext<'_>, out: &mut Vec<u8>) -> bool {
         match self.get(cx) {
+            Some(value @ 0..=9) => {
+                out.push(b'0' + value as u8);
+                true
+            }
             Some(value) => put_integer(value, out),
             None => false,
         }
@@ -253,7 +271,7 @@ impl Number {
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000).saturating_add(u64::from(duration.subsec_millis()))
 }
 
 fn byte_size(headers: Option<&nuncio_headers::HeaderMap>) -> u64 {
@@ -312,7 +330,7 @@ impl Interval {
 }
 
 impl Moment {
-    #[inline]
+    #[inline(never)]
     fn write(self, cx: &LogContext<'_>, format: &TimeFormat, out: &mut Vec<u8>) -> bool {
         let downstream = || cx.info.connection.as_deref()?.tls.as_deref();
         let upstream = || cx.info.upstream.tls.as_deref();

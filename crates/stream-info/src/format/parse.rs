@@ -1,7 +1,8 @@
-//! Text → segments.
+//! Text → constants and operators.
 
 use super::error::FormatError;
-use super::{FormatOptions, Segment, hint, operators};
+use super::op::Op;
+use super::{FormatOptions, hint, operators};
 
 /// A command as it stands between its percent signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,9 +14,13 @@ pub(super) struct Command<'a> {
     pub(super) max_length: Option<usize>,
 }
 
-/// Splits a format into literals and operators. `%%` is a percent sign.
-pub(super) fn parse(format: &str, options: &FormatOptions<'_>) -> Result<Vec<Segment>, FormatError> {
-    let mut segments = Vec::new();
+/// Splits a format into operators, each with the constant before it, and the constant at the end. `%%` is a percent
+/// sign.
+pub(super) fn parse(
+    format: &str,
+    options: &FormatOptions<'_>,
+    mut found: impl FnMut(&str, Op),
+) -> Result<Box<str>, FormatError> {
     let mut literal = String::new();
     let mut at = 0;
     while let Some(rest) = format.get(at..).filter(|rest| !rest.is_empty()) {
@@ -36,16 +41,11 @@ pub(super) fn parse(format: &str, options: &FormatOptions<'_>) -> Result<Vec<Seg
         };
         let op = operators::build(&command, options)
             .map_err(|refusal| FormatError::new(format, at, refusal.message).hinted(refusal.hint))?;
-        if !literal.is_empty() {
-            segments.push(Segment::Literal(std::mem::take(&mut literal).into()));
-        }
-        segments.push(Segment::Value(op));
+        found(&literal, op);
+        literal.clear();
         at += length;
     }
-    if !literal.is_empty() {
-        segments.push(Segment::Literal(literal.into()));
-    }
-    Ok(segments)
+    Ok(literal.into())
 }
 
 /// Reads `%NAME%`, `%NAME(parameters)%`, either with `:length` before the last percent sign; gives the command and

@@ -90,7 +90,7 @@ pub(super) fn put_joined<T>(
 }
 
 impl Text {
-    #[inline]
+    #[inline(never)]
     pub(super) fn write(self, cx: &LogContext<'_>, out: &mut Vec<u8>) -> bool {
         let info = cx.info;
         match self {
@@ -110,6 +110,7 @@ impl Text {
         }
     }
 
+    #[inline(never)]
     fn write_downstream(self, cx: &LogContext<'_>, out: &mut Vec<u8>) -> bool {
         let info = cx.info;
         let connection = info.connection.as_deref();
@@ -275,7 +276,7 @@ impl Part {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     pub(super) fn write(self, address: Option<&Address>, out: &mut Vec<u8>) -> bool {
         let Some(address) = address else { return false };
         match self {

@@ -40,6 +40,10 @@ const DAYS_PER_ERA: i64 = 146_097;
 const EPOCH_DAYS: i64 = 719_468;
 
 impl Civil {
+    /// 1970-01-01T00:00:00, a Thursday.
+    pub(super) const EPOCH: Civil =
+        Civil { year: 1970, month: 1, day: 1, hour: 0, minute: 0, second: 0, weekday: 4, yearday: 0 };
+
     /// The date and time at so many seconds since 1970. Years beyond ± 10^11 are clamped.
     pub(super) fn at(seconds: i64) -> Civil {
         let seconds = seconds.clamp(-(1 << 60), 1 << 60);

@@ -27,11 +27,15 @@ pub struct TimeFormat {
     tokens: Vec<Token>,
     /// The zone of local time; none for UTC.
     zone: Option<Arc<TimeZone>>,
+    /// Whether any token but literals, fractions and `%s` is there.
+    needs_date: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Literal(Box<str>),
+    /// `%Y-%m-%dT%H:%M:%S` in UTC: the text is kept for the second.
+    IsoSecond,
     /// Seconds since 1970.
     Epoch,
     /// The first so many digits of the nanoseconds.
@@ -71,6 +75,8 @@ enum OffsetStyle {
 
 /// The pattern of local time when none is given.
 const DEFAULT_LOCAL: &str = "%Y-%m-%dT%H:%M:%E3S%z";
+/// What starts most patterns.
+const ISO_SECONDS: [&str; 2] = ["%Y-%m-%dT%H:%M:%S", "%FT%T"];
 /// Widest a field is padded to.
 const MAX_WIDTH: usize = 255;
 
@@ -80,13 +86,28 @@ impl TimeFormat {
         if prints_newline(pattern) {
             return Err(TimeFormatError);
         }
-        Ok(TimeFormat { tokens: compile(pattern), zone: None })
+        let tokens = match ISO_SECONDS.iter().find_map(|iso| pattern.strip_prefix(iso)) {
+            Some(rest) => std::iter::once(Token::IsoSecond).chain(compile(rest)).collect(),
+            None => compile(pattern),
+        };
+        let is_dateless =
+            |token: &Token| matches!(token, Token::Literal(_) | Token::IsoSecond | Token::Epoch | Token::Fraction(_));
+        let needs_date = !tokens.iter().all(is_dateless);
+        Ok(TimeFormat { tokens, zone: None, needs_date })
+    }
+
+    /// Whether it is the default of UTC.
+    pub(crate) fn is_default(&self) -> bool {
+        self.tokens.is_empty()
     }
 
     /// Compiles a pattern for the time of a zone; an empty one is the default.
     pub fn local(pattern: &str, zone: Arc<TimeZone>) -> Result<TimeFormat, TimeFormatError> {
         let pattern = if pattern.is_empty() { DEFAULT_LOCAL } else { pattern };
-        Ok(TimeFormat { zone: Some(zone), ..TimeFormat::new(pattern)? })
+        if prints_newline(pattern) {
+            return Err(TimeFormatError);
+        }
+        Ok(TimeFormat { tokens: compile(pattern), zone: Some(zone), needs_date: true })
     }
 
     /// Appends a point in time.
@@ -96,7 +117,7 @@ impl TimeFormat {
             return write_default(seconds, nanos, out);
         }
         let (offset, name) = self.zone.as_deref().map_or((0, "UTC"), |zone| zone.at(seconds));
-        let civil = Civil::at(seconds.saturating_add(i64::from(offset)));
+        let civil = if self.needs_date { Civil::at(seconds.saturating_add(i64::from(offset))) } else { Civil::EPOCH };
         let moment = Moment { seconds, nanos, civil, offset, name };
         for token in &self.tokens {
             moment.write(token, out);
@@ -117,19 +138,24 @@ thread_local! {
 
 /// `2026-11-20T14:16:55.338Z`
 fn write_default(seconds: i64, nanos: u32, out: &mut Vec<u8>) {
+    write_iso_second(seconds, out);
+    let millis = nanos / 1_000_000;
+    let digit = |value: u32| b'0' + (value % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+}
+
+/// `2026-11-20T14:16:55`
+fn write_iso_second(seconds: i64, out: &mut Vec<u8>) {
     let mut last = LAST.get();
     if last.seconds != seconds {
         let civil = Civil::at(seconds);
         if !(0..=9999).contains(&civil.year) {
-            return write_far_default(&civil, nanos, out);
+            return write_far_second(&civil, out);
         }
         last = LastSecond { seconds, text: iso_text(&civil) };
         LAST.set(last);
     }
-    let millis = nanos / 1_000_000;
-    let digit = |value: u32| b'0' + (value % 10) as u8;
     out.extend_from_slice(&last.text);
-    out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
 }
 
 fn iso_text(civil: &Civil) -> [u8; 19] {
@@ -148,9 +174,9 @@ fn iso_text(civil: &Civil) -> [u8; 19] {
     text
 }
 
-fn write_far_default(civil: &Civil, nanos: u32, out: &mut Vec<u8>) {
+fn write_far_second(civil: &Civil, out: &mut Vec<u8>) {
     let Civil { year, month, day, hour, minute, second, .. } = civil;
-    let text = format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", nanos / 1_000_000);
+    let text = format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
     out.extend_from_slice(text.as_bytes());
 }
 
@@ -310,6 +336,7 @@ impl Moment<'_> {
     fn write(&self, token: &Token, out: &mut Vec<u8>) {
         match token {
             Token::Literal(text) => out.extend_from_slice(text.as_bytes()),
+            Token::IsoSecond => write_iso_second(self.seconds, out),
             Token::Epoch => put_number(self.seconds, 0, b'0', out),
             Token::Fraction(digits) => self.write_fraction(*digits, out),
             Token::AllFraction => {

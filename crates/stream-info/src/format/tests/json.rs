@@ -134,3 +134,21 @@ fn numbers_are_printed_as_envoy_prints_them() {
     exchange.info.bytes_sent = 100_000;
     assert_eq!(exchange.json("%BYTES_SENT%"), "100000");
 }
+
+/// The scan that looks at eight bytes at a time finds every byte that has to be escaped, wherever it stands.
+#[test]
+fn escapes_are_found_at_every_place() {
+    for byte in 0..=u8::MAX {
+        for len in 1..20 {
+            for at in 0..len {
+                let mut text = vec![b' '; len];
+                text[at] = byte;
+                let mut out = Vec::new();
+                crate::write_json_string(&text, &mut out);
+                let is_escaped = out.get(1..out.len() - 1) != Some(&text[..]);
+                let must_be = byte < 0x20 || byte == b'"' || byte == b'\\' || byte >= 0x80;
+                assert_eq!(is_escaped, must_be, "{byte:#x} at {at} of {len}");
+            }
+        }
+    }
+}
