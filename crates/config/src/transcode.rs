@@ -5,14 +5,18 @@
 
 mod any;
 mod binary;
+mod deprecated;
 pub mod grouped;
 mod number;
 mod scalar;
 mod structs;
+mod text;
 mod time;
+mod unwrap;
 pub mod wire;
 
 pub use binary::binary;
+pub use unwrap::unwrap_typed_structs;
 
 #[cfg(test)]
 mod tests;
@@ -120,6 +124,8 @@ impl<'d> Transcoder<'d> {
         self.depth += 1;
         let written = match message.well_known() {
             None | Some(WellKnown::Empty | WellKnown::TypedStruct) => self.message(node, message, out),
+            Some(WellKnown::Any) if node.is_text() => self.text_any(node, message, out),
+            Some(_) if node.is_text() => self.message(node, message, out),
             Some(WellKnown::Any) => self.any(node, out),
             Some(WellKnown::Wrapper(_)) => self.wrapper(node, message, out),
             Some(WellKnown::Duration) => self.duration(node, message, out),
@@ -168,9 +174,10 @@ impl<'d> Transcoder<'d> {
             let clash = self.clashes(&seen, field, key, is_null, message);
             seen.push(Seen { field, key, is_null });
             if !is_null && !clash {
-                self.deprecated(field, key);
+                self.deprecated(message, field, key);
+                let earlier = if key.is_text() { seen.iter().filter(|it| it.field == field).count() - 1 } else { 0 };
                 // What could not be written was reported, and is left out.
-                let _ = self.field(value, field, out);
+                let _ = self.field(value, field, earlier, out);
             }
             self.path.pop();
         }
@@ -187,7 +194,8 @@ impl<'d> Transcoder<'d> {
         is_null: bool,
         message: MessageRef,
     ) -> bool {
-        let same = |it: &&Seen<'_>| it.field == field && it.key.spelling() != key.spelling();
+        let is_again = key.is_text() && !field.is_list() && !field.is_map();
+        let same = |it: &&Seen<'_>| it.field == field && (is_again || it.key.spelling() != key.spelling());
         if let Some(earlier) = seen.iter().find(same) {
             let (name, at) = (quoted(earlier.key.spelling()), earlier.key.location());
             let message = format!("the field is given twice, first as {name} at {at}");
@@ -223,14 +231,15 @@ impl<'d> Transcoder<'d> {
         self.push(Diagnostic { hint, ..finding }, key.location());
     }
 
-    fn deprecated(&mut self, field: FieldRef, key: NodeRef<'_>) {
+    fn deprecated(&mut self, message: MessageRef, field: FieldRef, key: NodeRef<'_>) {
         if field.is_deprecated() {
-            self.warn(key, format!("the field `{}` is deprecated", field.name()), None);
+            let hint = deprecated::hint(message, field).map(str::to_owned);
+            self.warn(key, format!("the field `{}` is deprecated", field.name()), hint);
         }
     }
 
-    /// Writes a field of any shape. The path ends in the field.
-    fn field(&mut self, node: NodeRef<'_>, field: FieldRef, out: &mut Vec<u8>) -> Written {
+    /// Writes a field of any shape. The path ends in the field; `earlier` elements of its list have been written.
+    fn field(&mut self, node: NodeRef<'_>, field: FieldRef, mut earlier: usize, out: &mut Vec<u8>) -> Written {
         if field.is_map() {
             return self.map(node, field, out);
         }
@@ -242,14 +251,14 @@ impl<'d> Transcoder<'d> {
             wire::put_tag(out, field.number(), wire::LENGTH);
             let empty = wire::put_nested(out, |out| {
                 let start = out.len();
-                self.list(node, field, &mut 0, out);
+                self.list(node, field, &mut earlier, out);
                 out.len() == start
             });
             if empty {
                 out.truncate(start);
             }
         } else {
-            self.list(node, field, &mut 0, out);
+            self.list(node, field, &mut earlier, out);
         }
         Ok(())
     }
@@ -315,6 +324,9 @@ impl<'d> Transcoder<'d> {
     }
 
     fn map(&mut self, node: NodeRef<'_>, field: FieldRef, out: &mut Vec<u8>) -> Written {
+        if let Some(entry) = field.message().filter(|_| node.is_text()) {
+            return self.text_map(node, field, entry, out);
+        }
         let Some((key_field, value_field)) = field.map_entry() else { return Ok(()) };
         let Shape::Mapping(entries) = node.shape() else {
             return Err(self.report_with(node, format!("found {}, expected a mapping", found(node)), null_hint(node)));

@@ -6,6 +6,7 @@
 
 mod builder;
 mod json_text;
+mod proto_text;
 mod yaml_scalar;
 mod yaml_text;
 
@@ -57,10 +58,11 @@ pub struct Tree {
     source: Arc<str>,
     nodes: Vec<Node>,
     text: String,
+    is_text: bool,
 }
 
 impl Tree {
-    /// Reads `source`, which must be YAML or JSON. Findings go to `diagnostics`; without a tree there was an error.
+    /// Reads `source`, which must be text. Findings go to `diagnostics`; without a tree there was an error.
     pub fn parse(source: &Source, diagnostics: &mut Diagnostics) -> Option<Tree> {
         let text = match source.text() {
             Ok(text) => text,
@@ -71,6 +73,7 @@ impl Tree {
         };
         let parsed = match source.format {
             Format::Json => json_text::parse(&source.name, text, diagnostics),
+            Format::Text => proto_text::parse(&source.name, text, diagnostics),
             _ => yaml_text::parse(&source.name, text, diagnostics),
         };
         match parsed {
@@ -90,6 +93,11 @@ impl Tree {
     /// The name of the source.
     pub fn source(&self) -> &Arc<str> {
         &self.source
+    }
+
+    /// Whether the source is protobuf's text format, in which keys may repeat and no type has a form of its own.
+    pub fn is_text(&self) -> bool {
+        self.is_text
     }
 
     /// How many nodes there are.
@@ -181,6 +189,11 @@ impl<'t> NodeRef<'t> {
             NodeKind::Plain => Shape::Scalar(yaml_scalar::resolve(self.spelling())),
             NodeKind::Literal | NodeKind::Alias => Shape::Scalar(json_text::literal(self.spelling())),
         }
+    }
+
+    /// Whether the node comes from protobuf's text format.
+    pub fn is_text(self) -> bool {
+        self.tree.is_text
     }
 
     /// Whether the node is null.

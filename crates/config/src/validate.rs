@@ -81,12 +81,16 @@ impl Validator<'_> {
             let occurrences = values.of(field);
             let rules = field.rules();
             // A field of a oneof is held to its rules, `required` among them, only if it is the one that is set.
-            let unset = occurrences.is_empty() && field.oneof().is_some();
-            if unset || (rules.is_none() && (occurrences.is_empty() || field.kind() != Kind::Message)) {
+            let is_skipped = match occurrences.is_empty() {
+                true => rules.is_none() || field.oneof().is_some(),
+                false => rules.is_none() && field.kind() != Kind::Message,
+            };
+            if is_skipped {
                 continue;
             }
             self.path.push_field(field.name());
-            if !self.is_failed() && !(incomplete && occurrences.is_empty()) {
+            let is_excused = self.is_failed() || (incomplete && occurrences.is_empty());
+            if !is_excused {
                 self.field(field, occurrences, rules.unwrap_or_default());
             }
             self.path.pop();

@@ -62,7 +62,11 @@ impl Parts {
     fn add(&mut self, source: &Source, message: MessageRef, options: LoadOptions, diagnostics: &mut Diagnostics) {
         match source.format {
             Format::Binary => match transcode::binary(&source.bytes, message) {
-                Ok(()) => self.wire.extend_from_slice(&source.bytes),
+                Ok(()) => {
+                    let options = transcode::Options { allow_unknown: options.allow_unknown };
+                    let bytes = transcode::unwrap_typed_structs(&source.bytes, message, options, diagnostics);
+                    self.wire.extend_from_slice(&bytes);
+                }
                 Err(text) => self.refuse(Diagnostic::error("", format!("{}: {text}", source.name)), diagnostics),
             },
             Format::Text | Format::Yaml | Format::Json => {

@@ -49,17 +49,18 @@ fn is_scalar(node: NodeRef<'_>) -> bool {
 fn step<'t>(candidates: &[Place<'t>], segment: &Segment) -> Vec<Place<'t>> {
     match segment {
         Segment::Index(index) => element(candidates, *index).into_iter().collect(),
-        Segment::Key(key) => candidates.iter().filter_map(|place| child(place.node, |name| name == key)).collect(),
+        Segment::Key(key) => candidates.iter().flat_map(|place| children(place.node, |name| name == key)).collect(),
         Segment::Field(field) => {
             let is_field = |name: &str| name == field.as_ref() || is_camel(name, field);
-            candidates.iter().filter_map(|place| child(place.node, is_field)).collect()
+            candidates.iter().flat_map(|place| children(place.node, is_field)).collect()
         }
     }
 }
 
-fn child<'t>(node: NodeRef<'t>, is_wanted: impl Fn(&str) -> bool) -> Option<Place<'t>> {
-    let (key, value) = node.entries().filter(|(key, _)| is_wanted(key.spelling())).last()?;
-    Some(Place { node: payload(value), at: key })
+/// The values under a key; in the text format a list may be a key that is given several times.
+fn children<'t>(node: NodeRef<'t>, is_wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Place<'t>> {
+    let entries = node.entries().filter(move |(key, _)| is_wanted(key.spelling()));
+    entries.map(|(key, value)| Place { node: payload(value), at: key })
 }
 
 /// The element of a list whose parts follow one another in the sources. A single value is a list of one.
@@ -81,8 +82,13 @@ fn element<'t>(candidates: &[Place<'t>], index: usize) -> Option<Place<'t>> {
     None
 }
 
-/// The mapping that holds the fields: a `TypedStruct`'s stand under its `value`.
+/// The mapping that holds the fields: a `TypedStruct`'s stand under its `value`, those of an `Any` in the text format under its
+/// type URL.
 fn payload(node: NodeRef<'_>) -> NodeRef<'_> {
+    if node.is_text() {
+        let expanded = node.entries().find(|(key, _)| key.spelling().starts_with('['));
+        return expanded.map_or(node, |(_, value)| value);
+    }
     let mut node = node;
     let mut is_any = true;
     while let Some((_, url)) = node.get(if is_any { "@type" } else { "type_url" }) {

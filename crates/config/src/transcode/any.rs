@@ -6,8 +6,8 @@ use crate::tree::{NodeRef, Shape};
 use nuncio_api::schema::{MessageRef, Schema, WellKnown};
 
 const PREFIX: &str = "type.googleapis.com/";
-const TYPE_URL: u32 = 1;
-const VALUE: u32 = 2;
+pub(super) const TYPE_URL: u32 = 1;
+pub(super) const VALUE: u32 = 2;
 
 /// Writes the type URL of an `Any` that holds a `message`.
 pub(super) fn put_type_url(out: &mut Vec<u8>, message: MessageRef) {
@@ -40,20 +40,24 @@ impl Transcoder<'_> {
         }
     }
 
-    /// The message type that a URL names. The host before the slash may be any, as in Envoy.
     fn type_of_url(&mut self, node: NodeRef<'_>) -> Result<MessageRef, super::Reported> {
         let url = self.string(node)?;
+        self.type_named(node, &url)
+    }
+
+    /// The message type that a URL names. The host before the slash may be any, as in Envoy.
+    pub(super) fn type_named(&mut self, node: NodeRef<'_>, url: &str) -> Result<MessageRef, super::Reported> {
         let name = url.rsplit('/').next().unwrap_or_default();
         let known = Schema::message(name);
         match known {
             Some(message) if url.len() > name.len() + 1 => Ok(message),
             Some(_) => {
                 let hint = format!("write {PREFIX}{name}");
-                Err(self.report_with(node, format!("{} is not a type URL", quoted(&url)), Some(hint)))
+                Err(self.report_with(node, format!("{} is not a type URL", quoted(url)), Some(hint)))
             }
             None => {
                 let hint = close_message(name).map(|close| format!("did you mean {PREFIX}{close}?"));
-                Err(self.report_with(node, format!("unknown type {}", quoted(&url)), hint))
+                Err(self.report_with(node, format!("unknown type {}", quoted(url)), hint))
             }
         }
     }

@@ -78,7 +78,7 @@ pub fn elements<'a>(field: FieldRef, values: &[(FieldRef, WireValue<'a>)]) -> Re
         while !packed.is_empty() {
             let element = match width {
                 0 => wire::take_varint(&mut packed).map(WireValue::Varint),
-                _ => wire::take_fixed(&mut packed, width).map(WireValue::Fixed),
+                _ => wire::take_fixed(&mut packed, width).map(WireValue::Fixed64),
             };
             out.push(element.ok_or(Malformed)?);
         }

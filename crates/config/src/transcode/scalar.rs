@@ -217,6 +217,9 @@ impl Transcoder<'_> {
 
     fn bytes(&mut self, node: NodeRef<'_>) -> Result<Vec<u8>, super::Reported> {
         let text = self.string(node)?;
+        if node.is_text() {
+            return Ok(text.into_bytes());
+        }
         match base64(&text) {
             Some(bytes) => Ok(bytes),
             None => {
@@ -280,7 +283,7 @@ fn whole(node: NodeRef<'_>) -> String {
 fn base64(text: &str) -> Option<Vec<u8>> {
     let unpadded = text.trim_end_matches('=');
     let padding = text.len() - unpadded.len();
-    if unpadded.len() % 4 == 1 || (padding > 0 && (text.len() % 4 != 0 || padding > 2)) {
+    if unpadded.len() % 4 == 1 || (padding > 0 && (!text.len().is_multiple_of(4) || padding > 2)) {
         return None;
     }
     let mut out = Vec::with_capacity(unpadded.len() * 3 / 4);

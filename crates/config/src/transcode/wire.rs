@@ -61,8 +61,10 @@ fn varint_length(value: u64) -> usize {
 pub enum WireValue<'a> {
     /// Wire type 0.
     Varint(u64),
-    /// Wire types 1 and 5; the latter in the low half.
-    Fixed(u64),
+    /// Wire type 1.
+    Fixed64(u64),
+    /// Wire type 5.
+    Fixed32(u32),
     /// Wire type 2.
     Bytes(&'a [u8]),
 }
@@ -71,7 +73,8 @@ impl<'a> WireValue<'a> {
     /// The number on the wire, whatever its width.
     pub fn bits(self) -> u64 {
         match self {
-            Self::Varint(value) | Self::Fixed(value) => value,
+            Self::Varint(value) | Self::Fixed64(value) => value,
+            Self::Fixed32(value) => u64::from(value),
             Self::Bytes(_) => 0,
         }
     }
@@ -129,12 +132,12 @@ impl<'a> Fields<'a> {
         let tag = u32::try_from(take_varint(&mut self.0)?).ok()?;
         let value = match tag & 7 {
             VARINT => WireValue::Varint(take_varint(&mut self.0)?),
-            FIXED64 => WireValue::Fixed(take_fixed(&mut self.0, 8)?),
+            FIXED64 => WireValue::Fixed64(take_fixed(&mut self.0, 8)?),
             LENGTH => {
                 let length = usize::try_from(take_varint(&mut self.0)?).ok()?;
                 WireValue::Bytes(take(&mut self.0, length)?)
             }
-            FIXED32 => WireValue::Fixed(take_fixed(&mut self.0, 4)?),
+            FIXED32 => WireValue::Fixed32(take_fixed(&mut self.0, 4)? as u32),
             _ => return None,
         };
         (tag >> 3 != 0).then_some((tag >> 3, value))

@@ -54,8 +54,15 @@ impl<'d> Builder<'d> {
             source: source.clone(),
             nodes: Vec::with_capacity(length / 24),
             text: String::with_capacity(length / 2),
+            is_text: false,
         };
         Self { tree, open: Vec::new(), anchors: HashMap::new(), diagnostics, expanded: 0 }
+    }
+
+    /// The tree is of the text format, whose keys may repeat.
+    pub fn text_format(mut self) -> Self {
+        self.tree.is_text = true;
+        self
     }
 
     pub fn error(&self, place: Place, message: impl Into<String>) -> Fatal {
@@ -126,7 +133,7 @@ impl<'d> Builder<'d> {
         if let Some(node) = self.tree.nodes.get_mut(open.node as usize) {
             node.count = open.children;
         }
-        if open.is_mapping {
+        if open.is_mapping && !self.tree.is_text {
             self.report_duplicates(open.node);
         }
         self.finish(Anchored { node: open.node, size: open.size, height: open.height }, open.anchor)

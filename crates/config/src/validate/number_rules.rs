@@ -111,8 +111,8 @@ fn listed(kind: Kind, rule: Rule) -> Vec<Number> {
     let mut out = Vec::new();
     loop {
         let value = match kind {
-            Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => wire::take_fixed(&mut packed, 8).map(WireValue::Fixed),
-            Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => wire::take_fixed(&mut packed, 4).map(WireValue::Fixed),
+            Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => wire::take_fixed(&mut packed, 8).map(WireValue::Fixed64),
+            Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => wire::take_fixed(&mut packed, 4).map(WireValue::Fixed64),
             _ => wire::take_varint(&mut packed).map(WireValue::Varint),
         };
         match value {
