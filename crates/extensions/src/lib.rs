@@ -1,1 +1,20 @@
 //! One directory per Envoy extension, and the registry that lists them.
+//!
+//! An extension is a type that implements a trait of `nuncio_config::compile`, one line in [`registry`], and an example.
+//! Its `config.rs` knows the protobuf messages, its `filter.rs` does not.
+
+pub mod access_loggers;
+pub mod http;
+pub mod listener;
+pub mod network;
+
+use nuncio_config::compile::Registry;
+
+/// All extensions of the program.
+pub fn registry() -> Registry {
+    Registry::default()
+        .access_log::<access_loggers::file::File>()
+        .access_log::<access_loggers::stream::Stdout>()
+        .access_log::<access_loggers::stream::Stderr>()
+        .network::<network::http_connection_manager::HttpConnectionManager>()
+}

@@ -1,1 +1,18 @@
 //! Listener manager, workers, admin endpoints, and the composition root.
+//!
+//! Owns: putting the parts together, the life of the process, and what its operator sees. Does not own: what happens on
+//! a connection once its filter chain is chosen.
+
+mod admin;
+mod compile;
+mod lifecycle;
+mod listener;
+mod listener_manager;
+mod logging;
+mod options;
+mod run;
+mod state;
+mod worker;
+
+pub use options::{DrainStrategy, Mode, Options, Output};
+pub use run::run;

@@ -5,10 +5,11 @@
 mod dispatch;
 mod inspect;
 
-use dispatch::{Accepted, serve_connection};
+use dispatch::serve_connection;
 use nuncio_config::snapshot::{ListenerConfig, TrafficDirection};
 use nuncio_filter::{ConnectionRegistry, Drain, Worker};
-use nuncio_io::listen::{Acceptor, BoundSocket};
+use nuncio_io::accept::{Acceptor, Outcome};
+use nuncio_io::listen::Listener;
 use nuncio_stats::names::{ListenerStats, ListenerWorkerStats};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -55,7 +56,7 @@ impl Directory {
 
     fn add(&self, listener: &Rc<ActiveListener>) {
         for spec in &listener.config.addresses {
-            if let Some(address) = spec.socket_address() {
+            if let Some(address) = spec.address.ip() {
                 self.by_address.borrow_mut().insert(address, Rc::clone(listener));
             }
         }
@@ -90,8 +91,8 @@ impl WorkerListeners {
         &mut self,
         handle: ListenerHandle,
         config: Arc<ListenerConfig>,
-        sockets: Vec<BoundSocket>,
-        drain_replaced: bool,
+        sockets: Vec<Listener>,
+        replace_sockets: bool,
     ) {
         let id = handle.id;
         let active =
@@ -105,8 +106,12 @@ impl WorkerListeners {
         });
         let before = std::mem::replace(&mut entry.active, Rc::clone(&active));
         *entry.slot.borrow_mut() = Rc::clone(&active);
+        if replace_sockets {
+            entry.accepting.drain(..).for_each(|task| task.abort());
+        }
+        let most = active.config.max_accepts_per_event;
         for socket in sockets {
-            match Acceptor::new(socket) {
+            match Acceptor::new(socket, most) {
                 Ok(acceptor) => {
                     let task = accept_loop(acceptor, Rc::clone(&entry.slot), Rc::clone(&self.worker), Rc::clone(&self.directory));
                     entry.accepting.push(tokio::task::spawn_local(task).abort_handle());
@@ -116,10 +121,8 @@ impl WorkerListeners {
                 }
             }
         }
-        if !Rc::ptr_eq(&before, &active) && drain_replaced {
+        if !Rc::ptr_eq(&before, &active) {
             self.retire(before);
-        } else if !Rc::ptr_eq(&before, &active) && before.registry.open() > 0 {
-            self.draining.push(before);
         }
     }
 
@@ -185,15 +188,18 @@ async fn accept_loop(
 ) {
     loop {
         match acceptor.accept().await {
-            Ok(accepted) => {
+            Ok(Outcome::Connection(accepted)) => {
                 let listener = Rc::clone(&slot.borrow());
-                let accepted = Accepted { socket: accepted, worker: Rc::clone(&worker), handed_over: false };
-                tokio::task::spawn_local(serve_connection(accepted, listener, Rc::clone(&directory)));
+                tokio::task::spawn_local(serve_connection(accepted, Rc::clone(&worker), listener, Rc::clone(&directory)));
+            }
+            Ok(Outcome::Exhausted(error)) => {
+                // The acceptor waits by itself before it tries again; connections that exist go on.
+                slot.borrow().handle.stats.downstream_cx_overload_reject().inc();
+                tracing::warn!(target: "connection", "listener {}: can't accept: {error}", slot.borrow().config.name);
             }
             Err(error) => {
-                // The acceptor waits by itself before it tries again.
-                slot.borrow().handle.stats.downstream_cx_overload_reject().inc();
-                tracing::warn!(target: "connection", "listener {}: accept failed: {error}", slot.borrow().config.name);
+                tracing::error!(target: "connection", "listener {}: stops: {error}", slot.borrow().config.name);
+                return;
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::listener::{ListenerHandle, WorkerListeners};
 use nuncio_cluster::{WorkerClusters, WorkerSeed};
 use nuncio_config::snapshot::ListenerConfig;
 use nuncio_filter::{HttpClientHandle, LocalAddress, Runtime, StatsStore, Worker};
-use nuncio_io::listen::BoundSocket;
+use nuncio_io::listen::Listener;
 use nuncio_stats::Store;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, oneshot};
 /// What a worker is told. Commands are handled in order.
 pub(crate) enum Command {
     /// Serve a listener; a listener of the same id is replaced: new connections get the new configuration, the old ones
-    /// go on, and drain if `drain_replaced`.
-    SetListener { handle: ListenerHandle, config: Arc<ListenerConfig>, sockets: Vec<BoundSocket>, drain_replaced: bool },
+    /// drain. With `replace_sockets` the sockets take the place of the ones it has.
+    SetListener { handle: ListenerHandle, config: Arc<ListenerConfig>, sockets: Vec<Listener>, replace_sockets: bool },
     /// Stop accepting for a listener and drain its connections.
     RemoveListener { handle: ListenerHandle },
     /// Stop accepting everywhere.
@@ -115,9 +115,9 @@ async fn serve(start: WorkerStart, mut commands: mpsc::UnboundedReceiver<Command
     while let Some(command) = commands.recv().await {
         worker.tick();
         match command {
-            Command::SetListener { handle, config, sockets, drain_replaced } => {
+            Command::SetListener { handle, config, sockets, replace_sockets } => {
                 clusters.apply_pending();
-                listeners.set(handle, config, sockets, drain_replaced);
+                listeners.set(handle, config, sockets, replace_sockets);
             }
             Command::RemoveListener { handle } => listeners.remove(handle),
             Command::StopListening { inbound_only } => listeners.stop_listening(inbound_only),

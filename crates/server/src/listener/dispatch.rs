@@ -4,7 +4,7 @@ use super::inspect::{Inspected, inspect};
 use super::{ActiveListener, Directory};
 use nuncio_config::snapshot::FilterChain;
 use nuncio_filter::{Connection, NetworkFilter, OpenStep, Peeked, Worker};
-use nuncio_io::listen::AcceptedSocket;
+use nuncio_io::accept::Accepted;
 use nuncio_io::transport::Transport;
 use nuncio_matcher::ChainQuery;
 use nuncio_stream_info::{AccessLogType, Address, ConnectionInfo, LogContext, ResponseFlags, StreamInfo, details};
@@ -12,13 +12,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// An accepted socket.
-pub(super) struct Accepted {
-    pub socket: AcceptedSocket,
-    pub worker: Rc<Worker>,
-    pub handed_over: bool,
-}
 
 /// Counts a connection for as long as it lives.
 struct ConnectionCount {
@@ -54,9 +47,13 @@ impl Drop for ConnectionCount {
 }
 
 /// Serves a connection from accept to its end.
-pub(super) async fn serve_connection(accepted: Accepted, listener: Rc<ActiveListener>, directory: Rc<Directory>) {
-    let Accepted { socket, worker, .. } = accepted;
-    let Some(prepared) = prepare(socket, &worker, listener, &directory).await else { return };
+pub(super) async fn serve_connection(
+    accepted: Accepted,
+    worker: Rc<Worker>,
+    listener: Rc<ActiveListener>,
+    directory: Rc<Directory>,
+) {
+    let Some(prepared) = prepare(accepted, &worker, listener, &directory).await else { return };
     let Prepared { listener, chain, transport, info } = prepared;
     let _count = ConnectionCount::new(&listener, &worker);
     let Some(chain) = chain else { return no_chain(&listener, &worker, info) };
@@ -86,15 +83,15 @@ struct Prepared {
 
 /// Runs listener filters, hands the connection over if it was meant for another listener, and chooses the chain.
 async fn prepare(
-    socket: AcceptedSocket,
+    socket: Accepted,
     worker: &Rc<Worker>,
     mut listener: Rc<ActiveListener>,
     directory: &Directory,
 ) -> Option<Prepared> {
     let opened = worker.tick();
-    let (direct_local, remote) = (socket.local.clone(), socket.peer.clone());
+    let (direct_local, remote) = (address(&socket.local), address(&socket.peer));
     let mut peeked = Peeked::default();
-    if let Some(tcp) = socket.tcp() {
+    if let Some(tcp) = socket.stream.tcp() {
         let port = direct_local.port().unwrap_or(0);
         match inspect(&listener, tcp, port).await {
             Inspected::Continue(found) => peeked = found,
@@ -102,7 +99,7 @@ async fn prepare(
         }
         if listener.config.use_original_dst
             && let Some(destination) =
-                peeked.original_destination.or_else(|| nuncio_io::original_dst::original_destination(tcp))
+                peeked.original_destination.or_else(|| nuncio_io::original_dst::original_dst(tcp))
         {
             let target = directory.find(destination).filter(|other| other.handle.id != listener.handle.id);
             peeked.original_destination = Some(destination);
@@ -131,7 +128,7 @@ async fn prepare(
         info.filter_chain_name = (!chain.name.is_empty()).then(|| Arc::clone(&chain.name));
         info.filter_chain_metadata = chain.metadata.clone();
     }
-    Some(Prepared { listener, chain, transport: socket.into_transport(), info: Arc::new(info) })
+    Some(Prepared { listener, chain, transport: socket.stream, info: Arc::new(info) })
 }
 
 fn choose_chain(
@@ -151,6 +148,13 @@ fn choose_chain(
     };
     let index = listener.config.matcher.find(&query)?;
     listener.config.chains.get(index).cloned()
+}
+
+fn address(address: &nuncio_io::Address) -> Address {
+    match address {
+        nuncio_io::Address::Ip(address) => Address::Ip(*address),
+        nuncio_io::Address::Pipe(path) => Address::Pipe(Arc::clone(path)),
+    }
 }
 
 /// No filter chain wants the connection: counted, logged, closed.

@@ -1,0 +1,4 @@
+//! Access loggers.
+
+pub mod file;
+pub mod stream;

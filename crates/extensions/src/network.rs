@@ -1,0 +1,3 @@
+//! Network filters.
+
+pub mod http_connection_manager;

@@ -1,0 +1,7 @@
+//! `envoy.filters.network.http_connection_manager`: the runtime is the `hcm` crate, this is its configuration.
+
+mod config;
+mod filters;
+mod options;
+
+pub use config::HttpConnectionManager;

@@ -1,0 +1,154 @@
+//! `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
+
+use super::{filters, options};
+use nuncio_api::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use nuncio_config::compile::{Compile, Invalid, NetworkExtension, NetworkFactory};
+use nuncio_config::lower;
+use nuncio_hcm::config::{AccessLogOptions, HcmConfig, HcmStats};
+use nuncio_http::h1::Spelling;
+use nuncio_route::RouteTable;
+use nuncio_stats::names::{HttpConnectionManagerStats, ListenerHttpStats, RouterStats, TracingStats};
+use pb::http_connection_manager::RouteSpecifier;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The extension.
+pub struct HttpConnectionManager;
+
+impl NetworkExtension for HttpConnectionManager {
+    type Config = pb::HttpConnectionManager;
+    const NAME: &'static str = "envoy.filters.network.http_connection_manager";
+
+    fn compile(config: Self::Config, cx: &mut Compile<'_>) -> Result<NetworkFactory, Invalid> {
+        let compiled = compile(config, cx)?;
+        Ok(NetworkFactory::Terminal(nuncio_hcm::HttpConnectionManager::new(compiled)))
+    }
+}
+
+fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<HcmConfig, Invalid> {
+    let prefix = nuncio_stats::sanitize(&config.stat_prefix).into_owned();
+    let stats = stats(&prefix, cx);
+    report_unsupported(&config, cx);
+    check_codec(&config, cx);
+    let scope = stats.scope.clone();
+    let chain = filters::chain(&config.http_filters, &mut cx.scoped(scope.clone()));
+    let upgrades = filters::upgrades(&config.upgrade_configs, &mut cx.scoped(scope.clone()));
+    let routes = routes(config.route_specifier.clone(), cx);
+    let access_logs = lower::access_logs(&config.access_log, "access_log", cx);
+    let local_reply = options::local_reply(config.local_reply_config.clone(), cx);
+    let trust = options::trust(&config, cx);
+    let request_options = options::request(&config, cx);
+    let early = options::early_mutations(&config.early_header_mutation_extensions, cx);
+    let request_id = options::request_id(&config, cx);
+    let (filters, router) = chain?;
+    let header_format = config.http_protocol_options.as_ref();
+    let keep_spelling = request_options.keep_spelling;
+    Ok(HcmConfig {
+        stats,
+        trailers: options::trailers(&config, &request_options),
+        request_options: Arc::new(request_options),
+        spelling: options::spelling(header_format, keep_spelling),
+        filters,
+        router,
+        routes: routes?,
+        upgrades: upgrades?,
+        server_name: if config.server_name.is_empty() { "envoy".into() } else { config.server_name.as_str().into() },
+        server_header: options::server_header(&config),
+        via: config.via.as_str().into(),
+        trust: trust?,
+        request_id: request_id?,
+        path: options::path(&config),
+        strip_port: options::strip_port(&config),
+        strip_trailing_host_dot: config.strip_trailing_host_dot,
+        forward_client_cert: options::forward_client_cert(&config),
+        add_user_agent: options::add_user_agent(&config, cx),
+        timeouts: options::timeouts(&config),
+        max_requests_per_connection: options::max_requests(&config),
+        proxy_100_continue: config.proxy_100_continue,
+        stream_error_on_invalid_message: config.stream_error_on_invalid_http_message.is_some_and(|value| value.value),
+        access_logs: access_logs?,
+        access_log_options: access_log_options(&config),
+        local_reply: local_reply?,
+        early_header_mutations: early?,
+    })
+}
+
+fn stats(prefix: &str, cx: &Compile<'_>) -> HcmStats {
+    let scope = cx.store.scope(&format!("http.{prefix}"), &[]);
+    let listener = cx.store.scope(&format!("{}.http.{prefix}", cx.facts.listener_stat_prefix), &[]);
+    HcmStats {
+        manager: HttpConnectionManagerStats::register(&scope),
+        router: RouterStats::register(&scope),
+        tracing: TracingStats::register(&scope.child("tracing")),
+        listener: ListenerHttpStats::register(&listener),
+        scope,
+        root: cx.store.scope("", &[]),
+    }
+}
+
+/// HTTP/2 and HTTP/3 come from other codecs, which are not there yet.
+fn check_codec(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) {
+    use pb::http_connection_manager::CodecType;
+    let mut at = cx.field("codec_type");
+    match CodecType::try_from(config.codec_type) {
+        Ok(CodecType::Auto) => {}
+        Ok(CodecType::Http1) => {}
+        Ok(CodecType::Http2) => {
+            at.error("HTTP/2 is not built yet: use AUTO or HTTP1");
+        }
+        Ok(CodecType::Http3) => {
+            at.error("HTTP/3 is not built yet: use AUTO or HTTP1");
+        }
+        Err(_) => {
+            at.error(format!("{} is not a codec type: use AUTO or HTTP1", config.codec_type));
+        }
+    }
+}
+
+fn routes(specifier: Option<RouteSpecifier>, cx: &mut Compile<'_>) -> Result<Arc<RouteTable>, Invalid> {
+    match specifier {
+        Some(RouteSpecifier::RouteConfig(routes)) => lower::route_config(&mut cx.field("route_config"), routes),
+        Some(RouteSpecifier::Rds(_)) => Err(cx.field("rds").error("route discovery is not built yet: use route_config")),
+        Some(RouteSpecifier::ScopedRoutes(_)) => {
+            Err(cx.field("scoped_routes").error("scoped routes are not built yet: use route_config"))
+        }
+        None => Err(cx.error_hint("has no routes", "set route_config")),
+    }
+}
+
+fn access_log_options(config: &pb::HttpConnectionManager) -> AccessLogOptions {
+    let (interval, on_new_request) = match &config.access_log_options {
+        Some(options) => (options.access_log_flush_interval.as_ref(), options.flush_access_log_on_new_request),
+        #[allow(deprecated)]
+        None => (config.access_log_flush_interval.as_ref(), config.flush_access_log_on_new_request),
+    };
+    let interval = interval.and_then(lower::duration).map(|interval| interval.max(Duration::from_millis(1)));
+    AccessLogOptions { on_new_request, interval }
+}
+
+/// Fields that are accepted and not acted on.
+fn report_unsupported(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) {
+    cx.unsupported_if(config.tracing.is_some(), "tracing");
+    cx.unsupported_if(config.http2_protocol_options.is_some(), "http2_protocol_options");
+    cx.unsupported_if(config.http3_protocol_options.is_some(), "http3_protocol_options");
+    cx.unsupported_if(config.http1_safe_max_connection_duration, "http1_safe_max_connection_duration");
+    cx.unsupported_if(config.stream_flush_timeout.is_some(), "stream_flush_timeout");
+    cx.unsupported_if(config.drain_timeout_jitter.is_some(), "drain_timeout_jitter");
+    cx.unsupported_if(config.forward_client_cert_matcher.is_some(), "forward_client_cert_matcher");
+    cx.unsupported_if(config.proxy_status_config.is_some(), "proxy_status_config");
+    cx.unsupported_if(config.append_local_overload, "append_local_overload");
+    cx.unsupported_if(config.forward_proto_config.is_some(), "forward_proto_config");
+    cx.unsupported_if(config.path_normalization_options.is_some(), "path_normalization_options");
+    if let Some(extension) = config.original_ip_detection_extensions.first() {
+        let why = format!("the client's address would be taken from elsewhere than {} says", extension.name);
+        cx.refuse("original_ip_detection_extensions", &why);
+    }
+    if let Some(extension) = &config.typed_header_validation_config {
+        cx.refuse("typed_header_validation_config", &format!("{} would not validate headers", extension.name));
+    }
+}
+
+/// How names are written where they were kept as received.
+pub(super) fn preserved(keep: bool) -> Spelling {
+    if keep { Spelling::Preserve } else { Spelling::Lower }
+}

@@ -1,0 +1,237 @@
+//! The listeners as the main thread knows them: binding sockets and handing them to workers.
+//!
+//! *Invariant*: an update binds all new sockets before it changes anything; if one can't be bound, nothing changed.
+
+use crate::listener::ListenerHandle;
+use crate::worker::{Command, WorkerThread};
+use nuncio_config::snapshot::ListenerConfig;
+use nuncio_io::Address;
+use nuncio_io::listen::{BindError, Bound, ListenSpec, Listener, bind};
+use nuncio_stats::Store;
+use nuncio_stats::names::{ListenerManagerStats, ListenerStats, ListenerWorkerStats};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A listener that serves.
+pub(crate) struct ServedListener {
+    pub handle: ListenerHandle,
+    pub config: Arc<ListenerConfig>,
+    /// Where it really listens: with the port that the kernel chose.
+    pub addresses: Vec<Address>,
+}
+
+/// All listeners of the process.
+pub(crate) struct ListenerManager {
+    store: Arc<Store>,
+    stats: ListenerManagerStats,
+    workers: usize,
+    served: Vec<ServedListener>,
+    next_id: u64,
+    stopped: bool,
+}
+
+/// Sockets that are bound for a listener of an update.
+struct Prepared {
+    config: Arc<ListenerConfig>,
+    bound: Vec<Bound>,
+}
+
+/// A listener that could not be bound.
+#[derive(Debug)]
+pub(crate) struct ListenerError {
+    pub listener: Arc<str>,
+    pub error: BindError,
+}
+
+impl std::fmt::Display for ListenerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "listener {}: {}", self.listener, self.error)
+    }
+}
+
+impl ListenerManager {
+    pub(crate) fn new(store: &Arc<Store>, workers: usize) -> ListenerManager {
+        ListenerManager {
+            store: Arc::clone(store),
+            stats: ListenerManagerStats::register(&store.scope("listener_manager", &[])),
+            workers,
+            served: Vec::new(),
+            next_id: 1,
+            stopped: false,
+        }
+    }
+
+    /// The listeners that serve.
+    pub(crate) fn served(&self) -> &[ServedListener] {
+        &self.served
+    }
+
+    /// Whether listening was stopped by a drain.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// The listeners' counters.
+    pub(crate) fn stats(&self) -> &ListenerManagerStats {
+        &self.stats
+    }
+
+    /// Makes `configs` the listeners: adds, updates in place or replaces, removes. On an error nothing changed.
+    pub(crate) fn apply(
+        &mut self,
+        configs: &[Arc<ListenerConfig>],
+        workers: &[WorkerThread],
+    ) -> Result<(), Vec<ListenerError>> {
+        let mut prepared: HashMap<Arc<str>, Prepared> = HashMap::new();
+        let mut errors = Vec::new();
+        for config in configs {
+            let before = self.served.iter().find(|served| served.config.name == config.name);
+            if before.is_some_and(|served| served.config.hash == config.hash || same_sockets(&served.config, config)) {
+                continue;
+            }
+            match self.bind_all(config) {
+                Ok(bound) => {
+                    prepared.insert(Arc::clone(&config.name), Prepared { config: Arc::clone(config), bound });
+                }
+                Err(error) => {
+                    self.stats.listener_create_failure().add(self.workers as u64);
+                    errors.push(ListenerError { listener: Arc::clone(&config.name), error });
+                }
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let mut listening = HashMap::new();
+        for (name, prepared) in prepared {
+            match listen_all(prepared) {
+                Ok(ready) => {
+                    listening.insert(name, ready);
+                }
+                Err(error) => errors.push(ListenerError { listener: name, error }),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        self.remove_missing(configs, workers);
+        for config in configs {
+            self.set(config, listening.remove(&config.name), workers);
+        }
+        self.stats.total_listeners_active().set(self.served.len() as u64);
+        Ok(())
+    }
+
+    fn bind_all(&self, config: &ListenerConfig) -> Result<Vec<Bound>, BindError> {
+        if !config.bind_to_port {
+            return Ok(Vec::new());
+        }
+        config.addresses.iter().map(|spec| bind(spec, self.workers)).collect()
+    }
+
+    fn remove_missing(&mut self, configs: &[Arc<ListenerConfig>], workers: &[WorkerThread]) {
+        let stats = &self.stats;
+        self.served.retain(|served| {
+            if configs.iter().any(|config| config.name == served.config.name) {
+                return true;
+            }
+            stats.listener_removed().inc();
+            for worker in workers {
+                worker.send(Command::RemoveListener { handle: served.handle.clone() });
+            }
+            false
+        });
+    }
+
+    fn set(&mut self, config: &Arc<ListenerConfig>, ready: Option<Ready>, workers: &[WorkerThread]) {
+        let at = self.served.iter().position(|served| served.config.name == config.name);
+        if let Some(at) = at {
+            let served = &mut self.served[at];
+            if served.config.hash == config.hash {
+                return;
+            }
+            self.stats.listener_modified().inc();
+            served.config = Arc::clone(config);
+            if ready.is_none() {
+                self.stats.listener_in_place_updated().inc();
+            }
+        } else {
+            self.stats.listener_added().inc();
+            let handle = self.handle(config, ready.as_ref());
+            self.served.push(ServedListener { handle, config: Arc::clone(config), addresses: Vec::new() });
+        }
+        let at = at.unwrap_or(self.served.len() - 1);
+        let in_place = ready.is_none();
+        let mut per_worker: Vec<Vec<Listener>> = (0..self.workers).map(|_| Vec::new()).collect();
+        if let Some(Ready { addresses, sockets }) = ready {
+            self.served[at].addresses = addresses;
+            for of_address in sockets {
+                for (worker, socket) in of_address.into_iter().enumerate() {
+                    per_worker[worker % self.workers].push(socket);
+                }
+            }
+        } else if self.served[at].addresses.is_empty() {
+            self.served[at].addresses = config.addresses.iter().map(|spec| spec.address.clone()).collect();
+        }
+        for (worker, sockets) in workers.iter().zip(per_worker) {
+            self.stats.listener_create_success().inc();
+            worker.send(Command::SetListener {
+                handle: self.served[at].handle.clone(),
+                config: Arc::clone(config),
+                sockets,
+                replace_sockets: !in_place,
+            });
+        }
+    }
+
+    fn handle(&mut self, config: &ListenerConfig, ready: Option<&Ready>) -> ListenerHandle {
+        let id = self.next_id;
+        self.next_id += 1;
+        let prefix = match ready.and_then(|ready| ready.addresses.first()) {
+            Some(address) if config.stat_prefix.is_empty() => stat_prefix(address),
+            _ => config.stats_name(),
+        };
+        let scope = self.store.scope(&format!("listener.{prefix}"), &[]);
+        let worker_stats = (0..self.workers)
+            .map(|worker| ListenerWorkerStats::register(&scope.child(&format!("worker_{worker}"))))
+            .collect();
+        ListenerHandle { id, stats: ListenerStats::register(&scope), worker_stats }
+    }
+
+    /// Stops accepting on the listeners concerned.
+    pub(crate) fn stop_listening(&mut self, inbound_only: bool, workers: &[WorkerThread]) {
+        self.stopped = true;
+        self.stats.listener_stopped().add(self.served.len() as u64);
+        for worker in workers {
+            worker.send(Command::StopListening { inbound_only });
+        }
+    }
+}
+
+/// The name of an address in statistics: `127.0.0.1_80`.
+pub(crate) fn stat_prefix(address: &Address) -> String {
+    nuncio_stats::sanitize(&address.to_string()).into_owned()
+}
+
+/// Sockets that listen, by address, then by worker.
+struct Ready {
+    addresses: Vec<Address>,
+    sockets: Vec<Vec<Listener>>,
+}
+
+fn listen_all(prepared: Prepared) -> Result<Ready, BindError> {
+    let addresses: Vec<Address> = if prepared.bound.is_empty() {
+        prepared.config.addresses.iter().map(|spec| spec.address.clone()).collect()
+    } else {
+        prepared.bound.iter().map(|bound| bound.address().clone()).collect()
+    };
+    let sockets = prepared.bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
+    Ok(Ready { addresses, sockets })
+}
+
+/// Whether the sockets of one configuration serve the other as well.
+fn same_sockets(before: &ListenerConfig, after: &ListenerConfig) -> bool {
+    before.bind_to_port == after.bind_to_port
+        && before.addresses.len() == after.addresses.len()
+        && before.addresses.iter().zip(&after.addresses).all(|(a, b): (&ListenSpec, &ListenSpec)| a == b)
+}

@@ -1,0 +1,189 @@
+//! The life of the process from the command line to the main loop.
+
+use crate::compile::{self, Read};
+use crate::lifecycle;
+use crate::listener_manager::ListenerManager;
+use crate::logging::{self, LogControl};
+use crate::options::{Mode, Options};
+use crate::state::{Server, ServerState};
+use crate::worker::{WorkerStart, WorkerThread};
+use nuncio_cluster::{ClusterManager, ClusterManagerOptions};
+use nuncio_config::compile::Registry;
+use nuncio_config::snapshot::Snapshot;
+use nuncio_io::log_file::{LogFileOptions, LogFiles};
+use nuncio_io::{cpu, fd_limit};
+use nuncio_stats::Store;
+use nuncio_stats::names::{FilesystemStats, ServerStats};
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc;
+
+/// Version of the Envoy API and behaviour that this program follows.
+const COMPATIBLE: &str = "1.40.0";
+
+/// What `--version` prints.
+pub(crate) fn version() -> String {
+    format!("nuncio  version: {}/{COMPATIBLE}/Clean/RELEASE/rustls", env!("CARGO_PKG_VERSION"))
+}
+
+/// Runs the program.
+pub fn run(options: Options) -> ExitCode {
+    if options.version {
+        println!("\n{}\n", version());
+        return ExitCode::SUCCESS;
+    }
+    if options.hot_restart_version {
+        println!("disabled");
+        return ExitCode::SUCCESS;
+    }
+    let log = match logging::init(&options) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match start(options, log) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(target: "main", "{error}");
+            eprintln!("nuncio: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Parts that outlive every configuration.
+struct Foundation {
+    store: Arc<Store>,
+    files: Arc<LogFiles>,
+    registry: Registry,
+    workers: usize,
+}
+
+fn start(options: Options, log: LogControl) -> Result<ExitCode, String> {
+    let mut read = compile::read(&options);
+    let workers = concurrency(&options);
+    let stats_options = compile::stats_options(&mut read, &options);
+    let store = Store::with_options(workers, stats_options).map_err(|error| format!("stats_config: {error}"))?;
+    let store = Arc::new(store);
+    let filesystem = FilesystemStats::register(&store.scope("filesystem", &[]));
+    let file_options = LogFileOptions {
+        flush_interval: Duration::from_millis(options.file_flush_interval_msec.max(1)),
+        min_flush: usize::try_from(options.file_flush_min_size_kb.saturating_mul(1024)).unwrap_or(usize::MAX),
+        ..LogFileOptions::new(workers)
+    };
+    let files = LogFiles::new(file_options, filesystem).map_err(|error| format!("access logs: {error}"))?;
+    let foundation = Foundation { store, files: Arc::new(files), registry: nuncio_extensions::registry(), workers };
+    let snapshot =
+        compile::compile(&mut read, &options, &foundation.store, &foundation.files, &foundation.registry);
+    if options.mode == Mode::Validate {
+        return Ok(validated(&read, &options, snapshot.is_some()));
+    }
+    let Some(snapshot) = snapshot else {
+        compile::print(&read.loaded.diagnostics, &options);
+        return Ok(ExitCode::FAILURE);
+    };
+    logging::report(&read.loaded.diagnostics, options.skip_deprecated_logs);
+    // The text of the configuration and its tree are not needed any more.
+    drop(read);
+    for flag in options.without_effect() {
+        tracing::warn!(target: "main", "{flag} is accepted and has no effect yet");
+    }
+    if let Err(error) = fd_limit::raise() {
+        tracing::warn!(target: "main", "the limit of open files could not be raised: {error}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .map_err(|error| format!("the main thread's event loop could not be made: {error}"))?;
+    runtime.block_on(serve(options, foundation, snapshot, log))
+}
+
+fn validated(read: &Read, options: &Options, usable: bool) -> ExitCode {
+    compile::print(&read.loaded.diagnostics, options);
+    if !usable {
+        return ExitCode::FAILURE;
+    }
+    if options.output == crate::options::Output::Text {
+        println!("configuration '{}' OK", options.config_path.as_deref().unwrap_or("--config-yaml"));
+    }
+    ExitCode::SUCCESS
+}
+
+fn concurrency(options: &Options) -> usize {
+    let chosen = match options.concurrency {
+        Some(count) if !options.cpuset_threads => count as usize,
+        _ => cpu::available().concurrency(options.cpuset_threads),
+    };
+    chosen.clamp(1, 1024)
+}
+
+async fn serve(
+    options: Options,
+    foundation: Foundation,
+    snapshot: Snapshot,
+    log: LogControl,
+) -> Result<ExitCode, String> {
+    let Foundation { store, files, registry, workers: worker_count } = foundation;
+    let stats = ServerStats::register(&store.scope("server", &[]));
+    stats.concurrency().set(worker_count as u64);
+    let seed = fastrand::u64(..);
+    let cluster_options =
+        ClusterManagerOptions { workers: worker_count as u32, seed, ..ClusterManagerOptions::default() };
+    let clusters = ClusterManager::new(Arc::clone(&store), cluster_options);
+    let local_address = local_address(&options);
+    let mut workers = Vec::with_capacity(worker_count);
+    for id in 1..=worker_count {
+        let start = WorkerStart {
+            id: id as u32,
+            clusters: clusters.worker(),
+            store: Arc::clone(&store),
+            runtime: Arc::clone(&snapshot.runtime),
+            local_address,
+            seed: seed.wrapping_add(id as u64),
+        };
+        workers.push(WorkerThread::start(start).map_err(|error| format!("worker {id} could not start: {error}"))?);
+    }
+    let listeners = RefCell::new(ListenerManager::new(&store, worker_count));
+    let (requests, received) = mpsc::unbounded_channel();
+    let runtime = RefCell::new(Arc::clone(&snapshot.runtime));
+    let server = Rc::new(Server {
+        options,
+        registry,
+        store,
+        files,
+        stats,
+        clusters,
+        listeners,
+        workers,
+        snapshot: RefCell::new(Rc::new(snapshot)),
+        runtime,
+        state: Cell::new(ServerState::PreInitializing),
+        health_check_failed: Cell::new(false),
+        requests,
+        started: Instant::now(),
+        started_wall: SystemTime::now(),
+        last_updated: Cell::new(SystemTime::now()),
+        log,
+    });
+    server.set_state(ServerState::PreInitializing);
+    lifecycle::serve(server, received).await
+}
+
+/// The address that stands for this host: of the interface that the default route uses, which the kernel tells without
+/// a packet being sent; loopback where there is none.
+fn local_address(options: &Options) -> Option<IpAddr> {
+    use crate::options::IpVersion;
+    let (bind, probe) = match options.local_address_ip_version {
+        IpVersion::V4 => ("0.0.0.0:0", "192.0.2.1:9"),
+        IpVersion::V6 => ("[::]:0", "[2001:db8::1]:9"),
+    };
+    let socket = std::net::UdpSocket::bind(bind).ok()?;
+    socket.connect(probe).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}

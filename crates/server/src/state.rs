@@ -1,0 +1,105 @@
+//! What the main thread knows: shared by the admin interface, signals and reloads. Never leaves the main thread.
+
+use crate::listener_manager::ListenerManager;
+use crate::options::Options;
+use crate::worker::WorkerThread;
+use nuncio_cluster::ClusterManager;
+use nuncio_config::compile::Registry;
+use nuncio_config::snapshot::Snapshot;
+use nuncio_filter::Runtime;
+use nuncio_io::log_file::LogFiles;
+use nuncio_stats::Store;
+use nuncio_stats::names::ServerStats;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+use tokio::sync::mpsc;
+
+/// Envoy's `ServerInfo.State`, with its numbers in `server.state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerState {
+    Live = 0,
+    Draining = 1,
+    PreInitializing = 2,
+    Initializing = 3,
+}
+
+impl ServerState {
+    /// As `/ready` and `/server_info` print it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            ServerState::Live => "LIVE",
+            ServerState::Draining => "DRAINING",
+            ServerState::PreInitializing => "PRE_INITIALIZING",
+            ServerState::Initializing => "INITIALIZING",
+        }
+    }
+}
+
+/// What the main loop is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Compile the configuration again and put it in force.
+    Reload,
+    /// Drain and end (SIGTERM).
+    Shutdown,
+    /// End at once (`/quitquitquit`).
+    Quit,
+    /// Drain listeners (`/drain_listeners`).
+    DrainListeners { inbound_only: bool, graceful: bool, skip_exit: bool },
+}
+
+/// The process, as the main thread sees it.
+pub(crate) struct Server {
+    pub options: Options,
+    pub registry: Registry,
+    pub store: Arc<Store>,
+    pub files: Arc<LogFiles>,
+    pub stats: ServerStats,
+    pub clusters: ClusterManager,
+    pub listeners: RefCell<ListenerManager>,
+    pub workers: Vec<WorkerThread>,
+    pub snapshot: RefCell<Rc<Snapshot>>,
+    pub runtime: RefCell<Arc<Runtime>>,
+    pub state: Cell<ServerState>,
+    /// `/healthcheck/fail` was asked for: health checks of this process fail.
+    pub health_check_failed: Cell<bool>,
+    pub requests: mpsc::UnboundedSender<Request>,
+    pub started: Instant,
+    pub started_wall: SystemTime,
+    pub last_updated: Cell<SystemTime>,
+    pub log: crate::logging::LogControl,
+}
+
+impl Server {
+    /// Moves on to another state.
+    pub(crate) fn set_state(&self, state: ServerState) {
+        self.state.set(state);
+        self.stats.state().set(state as u64);
+        self.stats.live().set(u64::from(state == ServerState::Live && !self.health_check_failed.get()));
+    }
+
+    /// Puts runtime values in force everywhere.
+    pub(crate) fn set_runtime(&self, runtime: Arc<Runtime>) {
+        for worker in &self.workers {
+            worker.send(crate::worker::Command::SetRuntime(Arc::clone(&runtime)));
+        }
+        *self.runtime.borrow_mut() = runtime;
+    }
+
+    /// Asks the main loop for something.
+    pub(crate) fn request(&self, request: Request) {
+        // The loop ends only with the process.
+        let _ = self.requests.send(request);
+    }
+
+    /// Open connections of all workers.
+    pub(crate) async fn open_connections(&self) -> usize {
+        let mut open = 0;
+        for worker in &self.workers {
+            open += worker.barrier().await;
+        }
+        open
+    }
+}
