@@ -1,7 +1,6 @@
 //! Circuit breakers: how much of a cluster may be in use at once, over all workers.
 
 use crate::config::{RetryBudget, Thresholds};
-use nuncio_stats::names::CircuitBreakerStats;
 use nuncio_stats::{GaugeRef, Scope, stat_group};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -31,6 +30,24 @@ pub enum RoutingPriority {
 }
 
 stat_group! {
+    /// `cluster.<name>.circuit_breakers.*` of both priorities: one group, as every cluster has it.
+    pub group BreakerStats {
+        gauges {
+            default_cx_open = "circuit_breakers.default.cx_open",
+            default_cx_pool_open = "circuit_breakers.default.cx_pool_open",
+            default_rq_open = "circuit_breakers.default.rq_open",
+            default_rq_pending_open = "circuit_breakers.default.rq_pending_open",
+            default_rq_retry_open = "circuit_breakers.default.rq_retry_open",
+            high_cx_open = "circuit_breakers.high.cx_open",
+            high_cx_pool_open = "circuit_breakers.high.cx_pool_open",
+            high_rq_open = "circuit_breakers.high.rq_open",
+            high_rq_pending_open = "circuit_breakers.high.rq_pending_open",
+            high_rq_retry_open = "circuit_breakers.high.rq_retry_open",
+        }
+    }
+}
+
+stat_group! {
     /// `cluster.<name>.circuit_breakers.<default|high>.remaining_*`, with `track_remaining`.
     pub group RemainingStats {
         gauges {
@@ -49,12 +66,17 @@ pub struct Breaker {
     counts: [AtomicU32; 5],
     max: [u32; 5],
     retry_budget: Option<RetryBudget>,
-    stats: CircuitBreakerStats,
+    priority: RoutingPriority,
+    stats: BreakerStats,
     remaining: Option<RemainingStats>,
 }
 
 impl Breaker {
-    pub(crate) fn new(thresholds: &Thresholds, stats: CircuitBreakerStats, scope: impl FnOnce() -> Scope) -> Self {
+    pub(crate) fn new(thresholds: &Thresholds, priority: RoutingPriority, stats: BreakerStats, scope: &Scope) -> Self {
+        let scope = || match priority {
+            RoutingPriority::Default => scope.child("circuit_breakers.default"),
+            RoutingPriority::High => scope.child("circuit_breakers.high"),
+        };
         let this = Breaker {
             counts: Default::default(),
             max: [
@@ -65,6 +87,7 @@ impl Breaker {
                 thresholds.max_connection_pools,
             ],
             retry_budget: thresholds.retry_budget.clone(),
+            priority,
             stats,
             remaining: thresholds.track_remaining.then(|| RemainingStats::register(&scope())),
         };
@@ -153,12 +176,19 @@ impl Breaker {
 
     #[cold]
     fn show_open(&self, resource: Resource) {
-        let gauge: GaugeRef<'_> = match resource {
-            Resource::Connections => self.stats.cx_open(),
-            Resource::PendingRequests => self.stats.rq_pending_open(),
-            Resource::Requests => self.stats.rq_open(),
-            Resource::Retries => self.stats.rq_retry_open(),
-            Resource::ConnectionPools => self.stats.cx_pool_open(),
+        use RoutingPriority::{Default, High};
+        let stats = &self.stats;
+        let gauge: GaugeRef<'_> = match (resource, self.priority) {
+            (Resource::Connections, Default) => stats.default_cx_open(),
+            (Resource::Connections, High) => stats.high_cx_open(),
+            (Resource::PendingRequests, Default) => stats.default_rq_pending_open(),
+            (Resource::PendingRequests, High) => stats.high_rq_pending_open(),
+            (Resource::Requests, Default) => stats.default_rq_open(),
+            (Resource::Requests, High) => stats.high_rq_open(),
+            (Resource::Retries, Default) => stats.default_rq_retry_open(),
+            (Resource::Retries, High) => stats.high_rq_retry_open(),
+            (Resource::ConnectionPools, Default) => stats.default_cx_pool_open(),
+            (Resource::ConnectionPools, High) => stats.high_cx_pool_open(),
         };
         gauge.set(u64::from(!self.can_create(resource)));
     }
@@ -174,5 +204,58 @@ impl Breaker {
             Resource::ConnectionPools => stats.remaining_cx_pools(),
         };
         gauge.set(u64::from(self.max(resource).saturating_sub(self.current(resource))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nuncio_stats::Store;
+
+    fn breaker(store: &Store, thresholds: &Thresholds, priority: RoutingPriority) -> Breaker {
+        let scope = store.scope("cluster.c", &[]);
+        Breaker::new(thresholds, priority, BreakerStats::register(&scope), &scope)
+    }
+
+    #[test]
+    fn limits_open_and_close() {
+        let store = Store::new(1);
+        let thresholds = Thresholds { max_connections: 2, track_remaining: true, ..Thresholds::default() };
+        let breaker = breaker(&store, &thresholds, RoutingPriority::High);
+        let open = || store.value("cluster.c.circuit_breakers.high.cx_open");
+        let left = || store.value("cluster.c.circuit_breakers.high.remaining_cx");
+        assert_eq!((open(), left()), (Some(0), Some(2)));
+        assert!(breaker.try_acquire(Resource::Connections));
+        assert_eq!((open(), left()), (Some(0), Some(1)));
+        assert!(breaker.try_acquire(Resource::Connections));
+        assert!(!breaker.try_acquire(Resource::Connections));
+        assert_eq!((open(), left()), (Some(1), Some(0)));
+        // The first connection to a host is always allowed.
+        breaker.acquire(Resource::Connections);
+        breaker.release(Resource::Connections);
+        assert_eq!((open(), left()), (Some(1), Some(0)));
+        breaker.release(Resource::Connections);
+        assert_eq!((open(), left()), (Some(0), Some(1)));
+        assert!(breaker.can_create(Resource::Requests), "other resources have their own limits");
+    }
+
+    #[test]
+    fn a_retry_budget_grows_with_the_requests() {
+        let store = Store::new(1);
+        let budget = RetryBudget { budget_percent: 20.0, min_retry_concurrency: 3 };
+        let thresholds = Thresholds { retry_budget: Some(budget), max_retries: 0, ..Thresholds::default() };
+        let breaker = breaker(&store, &thresholds, RoutingPriority::Default);
+        assert_eq!(breaker.max(Resource::Retries), 3);
+        (0..90).for_each(|_| breaker.acquire(Resource::Requests));
+        (0..10).for_each(|_| breaker.acquire(Resource::PendingRequests));
+        assert_eq!(breaker.max(Resource::Retries), 20);
+    }
+
+    #[test]
+    fn nothing_is_allowed_by_zero() {
+        let store = Store::new(1);
+        let thresholds = Thresholds { max_requests: 0, ..Thresholds::default() };
+        let breaker = breaker(&store, &thresholds, RoutingPriority::Default);
+        assert!(!breaker.try_acquire(Resource::Requests));
     }
 }

@@ -1,18 +1,18 @@
 //! What all threads share of a cluster: configuration, stats and circuit breakers. Membership is elsewhere.
 
 use crate::Host;
-use crate::breaker::{Breaker, Resource, RoutingPriority};
-use crate::config::ClusterConfig;
+use crate::breaker::{Breaker, BreakerStats, Resource, RoutingPriority};
+use crate::config::{ClusterConfig, Discovery};
 use crate::event::{Event, Events};
 use crate::outlier::Watch;
 use crate::worker::SharedHosts;
-use nuncio_stats::names::{
-    CircuitBreakerStats, ClusterRequestTimeStats, ClusterStats as TrafficStats, ClusterUpdateStats, Http1CodecStats,
-};
+use hashbrown::HashMap;
+use nuncio_stats::names::{ClusterRequestTimeStats, ClusterStats as TrafficStats, ClusterUpdateStats, Http1CodecStats};
 use nuncio_stats::{CodeCounters, Scope, Store};
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 
 /// A cluster as its users see it.
 pub struct ClusterInfo {
@@ -27,8 +27,8 @@ pub struct ClusterInfo {
     pub(crate) watch: Option<Arc<Watch>>,
     /// Worker ids are 1 to this.
     pub(crate) workers: u32,
-    /// Hosts of an `ORIGINAL_DST` cluster.
-    pub(crate) original_dst: SharedHosts,
+    /// Hosts of an `ORIGINAL_DST` cluster; `None` for any other.
+    original_dst: Option<Box<SharedHosts>>,
 }
 
 impl ClusterInfo {
@@ -37,21 +37,13 @@ impl ClusterInfo {
             .outlier_detection
             .as_deref()
             .map(|outlier| Arc::new(Watch { config: outlier.clone(), events: events.clone(), workers }));
+        let original_dst = matches!(config.discovery, Discovery::OriginalDst(_)).then(Box::default);
         let limits = &config.circuit_breakers;
         let breakers = [
-            Breaker::new(&limits.default, stats.inner.breakers[0].clone(), || breaker_scope(stats.scope(), "default")),
-            Breaker::new(&limits.high, stats.inner.breakers[1].clone(), || breaker_scope(stats.scope(), "high")),
+            Breaker::new(&limits.default, RoutingPriority::Default, stats.inner.breakers.clone(), stats.scope()),
+            Breaker::new(&limits.high, RoutingPriority::High, stats.inner.breakers.clone(), stats.scope()),
         ];
-        ClusterInfo {
-            config,
-            stats,
-            breakers,
-            stream: OnceLock::new(),
-            events,
-            watch,
-            workers,
-            original_dst: SharedHosts::default(),
-        }
+        ClusterInfo { config, stats, breakers, stream: OnceLock::new(), events, watch, workers, original_dst }
     }
 
     /// The name.
@@ -78,6 +70,11 @@ impl ClusterInfo {
             ("max_requests", breaker.max(Resource::Requests)),
             ("max_retries", breaker.max(Resource::Retries)),
         ]
+    }
+
+    /// The hosts of an `ORIGINAL_DST` cluster, of all workers; `None` for any other cluster.
+    pub(crate) fn original_dst_hosts(&self) -> Option<MutexGuard<'_, HashMap<SocketAddr, Arc<Host>>>> {
+        self.original_dst.as_ref().map(|hosts| hosts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What streams refer to the cluster by. Made on first use.
@@ -116,7 +113,7 @@ struct Stats {
     scope: Scope,
     traffic: TrafficStats,
     update: ClusterUpdateStats,
-    breakers: [CircuitBreakerStats; 2],
+    breakers: BreakerStats,
     http1: OnceLock<Http1CodecStats>,
     responses: OnceLock<Box<Responses>>,
 }
@@ -141,19 +138,14 @@ impl ResponseStats {
     }
 }
 
-fn breaker_scope(scope: &Scope, priority: &str) -> Scope {
-    scope.child(&format!("circuit_breakers.{priority}"))
-}
-
 impl ClusterStats {
     /// Registers the stats of a cluster.
     pub(crate) fn new(store: &Store, observability_name: &str) -> Self {
         let scope = store.scope(&format!("cluster.{}", nuncio_stats::sanitize(observability_name)), &[]);
-        let breaker = |priority| CircuitBreakerStats::register(&breaker_scope(&scope, priority));
         let inner = Stats {
             traffic: TrafficStats::register(&scope),
             update: ClusterUpdateStats::register(&scope),
-            breakers: [breaker("default"), breaker("high")],
+            breakers: BreakerStats::register(&scope),
             http1: OnceLock::new(),
             responses: OnceLock::new(),
             scope,

@@ -26,6 +26,8 @@ mod manager;
 mod membership;
 mod original_dst;
 mod outlier;
+#[cfg(test)]
+mod scripted;
 mod worker;
 
 pub mod config;

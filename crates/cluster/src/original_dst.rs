@@ -2,7 +2,6 @@
 
 use crate::manager::{AbortOnDrop, Cluster};
 use std::rc::Rc;
-use std::sync::PoisonError;
 
 /// Removes hosts that were not used for a whole `cleanup_interval` and have no connections.
 pub(crate) fn clean_up(cluster: &Rc<Cluster>) -> AbortOnDrop {
@@ -13,7 +12,7 @@ pub(crate) fn clean_up(cluster: &Rc<Cluster>) -> AbortOnDrop {
             tokio::time::sleep(interval).await;
             let Some(cluster) = weak.upgrade() else { return };
             let Some(shared) = cluster.shared() else { return };
-            let mut hosts = cluster.info.original_dst.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(mut hosts) = cluster.info.original_dst_hosts() else { return };
             let before = hosts.len();
             hosts.retain(|_, host| host.take_used());
             let changed = hosts.len() != before;

@@ -3,6 +3,8 @@
 mod detector;
 mod log;
 mod monitor;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use detector::Detector;
 pub(crate) use monitor::Watch;

@@ -13,7 +13,7 @@ use nuncio_lb::{Endpoint, Health, PrioritySet};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A cluster, active or warming.
@@ -223,8 +223,8 @@ impl Cluster {
 
     /// Takes up the hosts that workers made for original destinations.
     pub(crate) fn take_up_original_dst(self: &Rc<Self>, shared: &Shared) {
-        let hosts = self.info.original_dst.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut hosts: Vec<Arc<Host>> = hosts.values().cloned().collect();
+        let hosts = self.info.original_dst_hosts().map(|hosts| hosts.values().cloned().collect());
+        let mut hosts: Vec<Arc<Host>> = hosts.unwrap_or_default();
         hosts.sort_by_key(|host| host.address().socket());
         self.set_members(shared, vec![LocalityMembers { priority: 0, weight: 0, hosts }]);
     }

@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::info::ClusterInfo;
 use nuncio_headers::HeaderMap;
 use nuncio_lb::{Balancer, Choice, Priorities, PriorityLoad};
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -71,7 +71,7 @@ pub struct WorkerCluster {
     balancer: RefCell<Balancer<Arc<Host>>>,
     /// Hosts made for original destinations; `None` for any other cluster.
     original_dst: Option<OriginalDstHosts>,
-    observer: OnceCell<Rc<dyn HostObserver>>,
+    observers: RefCell<Vec<Rc<dyn HostObserver>>>,
     /// The worker's connections to the cluster's hosts.
     pub pools: Rc<crate::pool::ClusterPools>,
 }
@@ -87,14 +87,20 @@ impl WorkerCluster {
             info: state.info,
             balancer: RefCell::new(balancer),
             original_dst,
-            observer: OnceCell::from(observer),
+            observers: RefCell::new(vec![observer]),
             pools,
         }
     }
 
-    /// Says who wants to know of hosts that leave. The first call counts.
+    /// Says who wants to know of hosts that leave, beside the pools.
     pub fn observe(&self, observer: Rc<dyn HostObserver>) {
-        let _ = self.observer.set(observer);
+        self.observers.borrow_mut().push(observer);
+    }
+
+    /// Observers run without a borrow held: they may come back here.
+    fn each_observer(&self, tell: impl Fn(&dyn HostObserver)) {
+        let observers = self.observers.borrow().clone();
+        observers.iter().for_each(|observer| tell(&**observer));
     }
 
     /// The host for the next request; `None` if there is none that may be used (503 `UH`).
@@ -136,22 +142,19 @@ impl WorkerCluster {
         if let Some(hosts) = &self.original_dst {
             hosts.forget(&update.removed);
         }
-        let Some(observer) = self.observer.get() else { return };
         if !update.failed.is_empty() {
-            observer.hosts_failed(&update.failed);
+            self.each_observer(|observer| observer.hosts_failed(&update.failed));
         }
         if !update.removed.is_empty() {
-            observer.hosts_removed(&update.removed);
+            self.each_observer(|observer| observer.hosts_removed(&update.removed));
         }
         if self.info.config.common_lb.close_connections_on_host_set_change {
-            observer.host_set_changed();
+            self.each_observer(|observer| observer.host_set_changed());
         }
     }
 
     pub(super) fn retire(&self) {
-        if let Some(observer) = self.observer.get() {
-            observer.cluster_retired();
-        }
+        self.each_observer(|observer| observer.cluster_retired());
     }
 }
 

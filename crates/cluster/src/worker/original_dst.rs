@@ -12,7 +12,7 @@ use nuncio_headers::HeaderName;
 use nuncio_stream_info::{Address, HostInfo, Locality};
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Most hosts of one cluster. A client that opens connections to every address of the internet must not fill the memory;
 /// beyond this, new addresses wait (503 `UH`) until a cleanup.
@@ -88,7 +88,7 @@ impl OriginalDstHosts {
 /// The host of an address, made if no worker has met it.
 #[cold]
 fn shared_host(info: &Arc<ClusterInfo>, address: SocketAddr, cx: &LbContext<'_>) -> Option<Arc<Host>> {
-    let mut shared = info.original_dst.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut shared = info.original_dst_hosts()?;
     if let Some(host) = shared.get(&address) {
         host.mark_used();
         return Some(host.clone());
