@@ -175,7 +175,7 @@ impl MessageRef {
             let pair = TABLE.get(offset..offset + 2).unwrap_or(&[0, 0]);
             FieldRef((first + usize::from(u16::from_le_bytes([pair[0], pair[1]]))) as u32)
         };
-        search(self.field_count(), |at| nth(at).name().as_bytes().cmp(name.as_bytes())).map(nth)
+        search(self.field_count(), |at| nth(at).name_bytes().cmp(name.as_bytes())).map(nth)
     }
 
     /// The field that a configuration key names: by proto name or by JSON name.
@@ -242,15 +242,19 @@ impl FieldRef {
         self.word(0)
     }
 
+    fn name_bytes(self) -> &'static [u8] {
+        blob(self.word(1), (self.word(2) & 0xff) as usize)
+    }
+
     /// The proto name, in snake case.
     pub fn name(self) -> &'static str {
-        text(self.word(1), (self.word(2) & 0xff) as usize)
+        std::str::from_utf8(self.name_bytes()).unwrap_or_default()
     }
 
     /// Whether `key` is the lowerCamel form of the name.
     pub fn is_json_name(self, key: &str) -> bool {
         let (mut rest, mut upper) = (key.bytes(), false);
-        for byte in self.name().bytes() {
+        for &byte in self.name_bytes() {
             if byte == b'_' {
                 upper = true;
                 continue;

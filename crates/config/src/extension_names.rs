@@ -71,6 +71,12 @@ pub fn find(holder: MessageRef, name: &str, path: &FieldPath) -> Option<Named> {
     Some(Named { name, message })
 }
 
+/// The names of all extensions that fit into `holder`, if only extensions with a name and a type do.
+pub fn known(holder: MessageRef) -> Option<impl Iterator<Item = &'static str>> {
+    let prefix = category(holder)?;
+    Some(types::TYPES.iter().map(|(name, _)| *name).filter(move |name| name.starts_with(prefix)))
+}
+
 /// The prefix that the names of what fits into `holder` have.
 fn category(holder: MessageRef) -> Option<&'static str> {
     Some(match holder.full_name() {

@@ -365,7 +365,13 @@ impl<'d> Transcoder<'d> {
             return;
         }
         let Some((_, value)) = node.get(name.key.spelling()) else { return };
-        let Some(extension) = extension_names::find(message, value.spelling(), &self.path) else { return };
+        let Some(extension) = extension_names::find(message, value.spelling(), &self.path) else {
+            let is_optional = seen.iter().any(|it| it.field.name() == "is_optional" && !it.is_null);
+            if !is_optional {
+                self.unknown_extension(value, message);
+            }
+            return;
+        };
         let text = format!(
             "{} has no `typed_config`; an empty {} is taken",
             quoted(value.spelling()),
@@ -375,6 +381,19 @@ impl<'d> Transcoder<'d> {
         self.warn(value, text, Some(hint));
         wire::put_tag(out, config.number(), wire::LENGTH);
         wire::put_nested(out, |out| any::put_type_url(out, extension.message));
+    }
+}
+
+impl Transcoder<'_> {
+    /// A name that leads to no extension, where nothing else says which one is meant.
+    fn unknown_extension(&mut self, name: NodeRef<'_>, holder: MessageRef) {
+        let Some(known) = extension_names::known(holder).filter(|_| !name.spelling().is_empty()) else { return };
+        let text = format!("{} has no `typed_config`, and no extension of this name is known", quoted(name.spelling()));
+        let hint = match did_you_mean(name.spelling(), known) {
+            Some(close) => format!("did you mean {close}?"),
+            None => "add a `typed_config` with an `@type`".to_owned(),
+        };
+        self.report_with(name, text, Some(hint));
     }
 }
 

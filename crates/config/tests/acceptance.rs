@@ -2,6 +2,8 @@
 //!
 //! They lie beside the repository, in `../shared`, or where `NUNCIO_SHARED` says.
 
+#![allow(clippy::unwrap_used)]
+
 use nuncio_config::{Format, LoadOptions, Loaded, Severity, Source, load};
 use std::path::PathBuf;
 

@@ -325,7 +325,15 @@ fn extensions_by_name_alone() {
         accepts(http, &format!("{{name: {name}, typed_config: ~}}"), &expected);
         hints(http, &format!("name: {name}"), &format!("add `typed_config: {{\"@type\": {router}}}`"));
     }
-    accepts(http, "name: something", r#"{"name":"something"}"#);
+    accepts(http, "{name: something, is_optional: true}", r#"{"name":"something","is_optional":true}"#);
+    refuses(
+        http,
+        "name: envoy.filters.http.ruoter",
+        &["t:1:7: error: `envoy.filters.http.ruoter` has no `typed_config`, and no extension of this name is known"],
+    );
+    hints(http, "name: envoy.filters.http.ruoter", "did you mean envoy.filters.http.router?");
+    hints(http, "name: mine", "add a `typed_config` with an `@type`");
+    hints(http, "name: envoy.tcp_proxy", "add a `typed_config` with an `@type`");
     accepts(http, "{name: envoy.filters.http.router, config_discovery: {}}", {
         r#"{"name":"envoy.filters.http.router","config_discovery":{}}"#
     });

@@ -1,7 +1,7 @@
 //! YAML text to a tree: the parser's events, and what yaml-cpp and Envoy make of documents, tags and anchors.
 
 use super::builder::{Builder, Fatal, Place};
-use super::{NodeKind, Tree};
+use super::{MAX_DEPTH, NodeKind, Tree};
 use crate::diagnostics::{Diagnostics, quoted};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 use std::borrow::Cow;
@@ -82,6 +82,9 @@ fn syntax(builder: &Builder<'_>, text: &str, error: &ScanError) -> Fatal {
     let marker = error.marker();
     let place = Place { line: (marker.line() as u32).max(1), column: marker.col() as u32 + 1 };
     let line = text.lines().nth(marker.line().saturating_sub(1)).unwrap_or_default();
+    if error.info().contains("recursion limit") {
+        return builder.error(place, format!("nested deeper than {MAX_DEPTH} levels"));
+    }
     let mut fatal = builder.error(place, format!("YAML: {}", error.info()));
     let indentation = line.len() - line.trim_start().len();
     if line[..indentation].contains('\t') {
