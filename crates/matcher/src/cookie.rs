@@ -42,11 +42,8 @@ impl CookieMatcher {
 pub fn cookie_value<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a [u8]> {
     let header = HeaderName::from(Known::COOKIE);
     headers.all(&header).flat_map(|value| value.split(|b| *b == b';')).find_map(|pair| {
-        let at = pair.iter().position(|b| *b == b'=')?;
-        let (key, value) = pair.split_at(at);
-        let value = value.get(1..)?.trim_ascii();
-        let unquoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-        (key.trim_ascii() == name).then_some(unquoted)
+        let value = pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"=")?;
+        Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
     })
 }
 
@@ -57,7 +54,7 @@ mod tests {
     #[test]
     fn values_and_inversion() {
         let mut headers = HeaderMap::new();
-        headers.append_known(Known::COOKIE, b"a=1; b=\"two\";c");
+        headers.append_known(Known::COOKIE, b"a =7; a=1; b=\"two\";c");
         headers.append_known(Known::COOKIE, b"d=4; a=9");
         let get = |name: &str| cookie_value(&headers, name.as_bytes()).map(|v| String::from_utf8_lossy(v).into_owned());
         assert_eq!(get("a").as_deref(), Some("1"));

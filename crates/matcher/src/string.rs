@@ -23,7 +23,7 @@ pub enum StringMatchSpec {
 pub struct StringMatcherSpec {
     /// What to compare with.
     pub pattern: StringMatchSpec,
-    /// Compare ASCII letters without case. Default false. No effect on `safe_regex`, as in Envoy (use `(?i)`).
+    /// Compare ASCII letters without case. Default false. Refused with `safe_regex`, as in Envoy: write `(?i)`.
     pub ignore_case: bool,
 }
 
@@ -82,6 +82,10 @@ impl StringMatcher {
             StringMatchSpec::Prefix(prefix) => Pattern::Prefix(text("prefix", prefix)?),
             StringMatchSpec::Suffix(suffix) => Pattern::Suffix(text("suffix", suffix)?),
             StringMatchSpec::Contains(part) => Pattern::Contains(text("contains", part)?),
+            StringMatchSpec::SafeRegex(_) if fold => {
+                let message = "ignore_case has no effect for safe_regex; write (?i) at the start of the expression";
+                return Err(InvalidMatcher::new("ignore_case", message));
+            }
             StringMatchSpec::SafeRegex(regex) => {
                 Pattern::Regex(Box::new(Regex::new(regex).map_err(|e| e.within("safe_regex"))?))
             }
@@ -151,7 +155,8 @@ mod tests {
         check(Contains(s("b")), false, &["abc", "b"], &["aBc", ""]);
         check(Contains(s("B")), true, &["abc", "aBc"], &["ac"]);
         check(SafeRegex("a.c".into()), false, &["abc"], &["abcd", "ABC"]);
-        check(SafeRegex("a.c".into()), true, &["abc"], &["ABC"]);
+        let folded = StringMatcherSpec { pattern: SafeRegex("a".into()), ignore_case: true };
+        assert_eq!(StringMatcher::new(&folded).unwrap_err().path, "ignore_case");
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub use cx::BuildError;
 
 use crate::host::HostIndexBuilder;
 use crate::index::PathIndexBuilder;
-use crate::mutate::{HeaderAddition, HeaderMutations, HeaderValue, Side, joins};
+use crate::mutate::{HeaderAddition, HeaderMutations, HeaderValue};
 use crate::per_filter::PerFilter;
 use crate::policy::MirrorPolicy;
 use crate::retry::RetryPolicy;
@@ -23,6 +23,7 @@ use crate::table::{HostRoutes, RouteTable};
 use crate::{LegacyFilters, spec};
 use cx::Build;
 use nuncio_headers::HeaderName;
+use nuncio_matcher::{Side, is_inline};
 use nuncio_stream_info::{Format, FormatOptions, RouteInfo, VirtualHostInfo};
 use std::sync::Arc;
 
@@ -291,7 +292,7 @@ fn addition(cx: &mut Build<'_>, side: Side, option: HeaderValueOptionSpec) -> Op
     });
     let value = cx.within("header.value", |cx| header_value(cx, &option.value));
     let name = name?;
-    let joins = option.append_action == spec::AppendAction::AppendIfExistsOrAdd && joins(side, name.as_str());
+    let joins = is_inline(side, name.as_str());
     Some(HeaderAddition {
         name,
         value: value?,

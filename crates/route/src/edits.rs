@@ -1,9 +1,10 @@
 //! Header changes that stand outside a route configuration: local replies, filters, health checks.
 
 use crate::build::{self, BuildError};
-use crate::mutate::{HeaderMutations, Side};
+use crate::mutate::HeaderMutations;
 use crate::spec::HeaderMutationsSpec;
 use nuncio_headers::HeaderMap;
+use nuncio_matcher::Side;
 use nuncio_stream_info::{FormatOptions, LogContext};
 
 /// Compiled changes to the headers of one message.
@@ -24,7 +25,11 @@ impl HeaderEdits {
         HeaderEdits::build(spec, Side::Response, options)
     }
 
-    fn build(spec: HeaderMutationsSpec, side: Side, options: &FormatOptions<'_>) -> Result<HeaderEdits, Vec<BuildError>> {
+    fn build(
+        spec: HeaderMutationsSpec,
+        side: Side,
+        options: &FormatOptions<'_>,
+    ) -> Result<HeaderEdits, Vec<BuildError>> {
         build::edits(spec, side, options).map(|mutations| HeaderEdits { mutations, side })
     }
 

@@ -5,6 +5,7 @@
 
 use crate::spec::AppendAction;
 use nuncio_headers::{HeaderMap, HeaderName};
+use nuncio_matcher::Side;
 use nuncio_stream_info::{Format, LogContext};
 use smallvec::SmallVec;
 
@@ -22,7 +23,7 @@ pub(crate) struct HeaderAddition {
     pub(crate) value: HeaderValue,
     pub(crate) action: AppendAction,
     pub(crate) keep_empty_value: bool,
-    /// See [`joins`].
+    /// Appending joins the values: see [`nuncio_matcher::is_inline`].
     pub(crate) joins: bool,
 }
 
@@ -31,13 +32,6 @@ pub(crate) struct HeaderAddition {
 pub(crate) enum HeaderValue {
     Literal(Box<[u8]>),
     Format(Box<Format>),
-}
-
-/// Which message's headers are changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    Request,
-    Response,
 }
 
 impl HeaderMutations {
@@ -109,102 +103,3 @@ fn append(headers: &mut HeaderMap, addition: &HeaderAddition, value: &[u8]) {
     joined.extend_from_slice(value);
     headers.set(&addition.name, &joined);
 }
-
-/// Whether Envoy keeps a header in one entry, so that appending joins with a comma where it would add a line. Measured on
-/// Envoy 1.40; no other header's values are joined.
-pub(crate) fn joins(side: Side, name: &str) -> bool {
-    let own = match side {
-        Side::Request => JOINED_IN_REQUESTS,
-        Side::Response => JOINED_IN_RESPONSES,
-    };
-    own.contains(&name) || JOINED_IN_BOTH.contains(&name)
-}
-
-const JOINED_IN_BOTH: &[&str] = &[
-    "cache-control",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-status",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-envoy-attempt-count",
-    "x-envoy-decorator-operation",
-    "x-request-id",
-];
-
-const JOINED_IN_REQUESTS: &[&str] = &[
-    "accept",
-    "accept-encoding",
-    "access-control-request-headers",
-    "access-control-request-method",
-    "access-control-request-private-network",
-    "authorization",
-    "expect",
-    "grpc-accept-encoding",
-    "grpc-timeout",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "origin",
-    "pragma",
-    "referer",
-    "te",
-    "user-agent",
-    "x-client-trace-id",
-    "x-envoy-downstream-service-cluster",
-    "x-envoy-downstream-service-node",
-    "x-envoy-expected-rq-timeout-ms",
-    "x-envoy-external-address",
-    "x-envoy-force-trace",
-    "x-envoy-hedge-on-per-try-timeout",
-    "x-envoy-internal",
-    "x-envoy-ip-tags",
-    "x-envoy-max-retries",
-    "x-envoy-original-host",
-    "x-envoy-original-path",
-    "x-envoy-retriable-header-names",
-    "x-envoy-retriable-status-codes",
-    "x-envoy-retry-grpc-on",
-    "x-envoy-retry-on",
-    "x-envoy-upstream-alt-stat-name",
-    "x-envoy-upstream-rq-per-try-timeout-ms",
-    "x-envoy-upstream-rq-timeout-alt-response",
-    "x-envoy-upstream-rq-timeout-ms",
-    "x-forwarded-client-cert",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-];
-
-const JOINED_IN_RESPONSES: &[&str] = &[
-    "access-control-allow-credentials",
-    "access-control-allow-headers",
-    "access-control-allow-methods",
-    "access-control-allow-origin",
-    "access-control-expose-headers",
-    "access-control-max-age",
-    "age",
-    "date",
-    "etag",
-    "expires",
-    "grpc-message",
-    "grpc-status",
-    "last-modified",
-    "location",
-    "server",
-    "vary",
-    "x-envoy-degraded",
-    "x-envoy-immediate-health-check-fail",
-    "x-envoy-ratelimited",
-    "x-envoy-upstream-canary",
-    "x-envoy-upstream-healthchecked-cluster",
-    "x-envoy-upstream-service-time",
-];

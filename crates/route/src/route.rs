@@ -2,13 +2,13 @@
 
 use crate::condition::Conditions;
 use crate::forward::{ClusterSpecifier, Forward, LegacyFilters, WeightedCluster};
-use crate::mutate::{HeaderMutations, Side};
+use crate::mutate::HeaderMutations;
 use crate::per_filter::{PerFilter, PerFilterLevels};
 use crate::redirect::{Redirect, direct_response_location};
 use crate::rewrite::{HostUpdate, Matched, set_host, set_path};
 use crate::spec::{BodyFormatSpec, Decorator, RequireTls, RouteTracing};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
-use nuncio_matcher::{HeaderMatcher, Regex};
+use nuncio_matcher::{HeaderMatcher, Regex, Side};
 use nuncio_stream_info::{LogContext, Metadata, RouteInfo, VirtualHostInfo};
 use std::fmt;
 use std::sync::Arc;

@@ -15,14 +15,16 @@ pub(crate) struct Trie {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Node {
+    /// What follows the first byte, by which the node was chosen (the root has none).
     label: u32,
     label_len: u32,
     values: u32,
     values_len: u32,
     children: u32,
     children_len: u16,
-    /// The children's first bytes have no gap: the child is found by subtraction.
+    /// The children's first bytes have no gap: the child is found by subtracting the lowest.
     dense: bool,
+    lowest: u8,
 }
 
 /// A part of the sorted keys that becomes one node.
@@ -47,6 +49,8 @@ impl Trie {
         while let Some(Pending { node, from, to, depth }) = pending.pop() {
             let group = keys.get(from..to)?;
             let (first, last) = (&group.first()?.0, &group.last()?.0);
+            // The byte that chose the node is common to the group, and is not part of the label.
+            let depth = if node == 0 { 0 } else { depth + 1 };
             let end = depth + common(first.get(depth..)?, last.get(depth..)?);
             let mut made = Node {
                 label: u32::try_from(labels.len()).ok()?,
@@ -70,10 +74,10 @@ impl Trie {
             }
             let children = firsts.get(made.children as usize..)?;
             made.children_len = u16::try_from(children.len()).ok()?;
-            made.dense = match (children.first(), children.last()) {
-                (Some(low), Some(high)) => usize::from(high - low) + 1 == children.len(),
-                _ => false,
-            };
+            if let (Some(low), Some(high)) = (children.first(), children.last()) {
+                made.dense = usize::from(high - low) + 1 == children.len();
+                made.lowest = *low;
+            }
             *nodes.get_mut(node)? = made;
         }
         Some(Trie { nodes: nodes.into(), firsts: firsts.into(), labels: labels.into(), values: values.into() })
@@ -84,41 +88,45 @@ impl Trie {
     #[inline]
     pub(crate) fn walk<'t, const FOLD: bool>(&'t self, text: &[u8], mut visit: impl FnMut(usize, &'t [u32])) {
         let Some(mut node) = self.nodes.first() else { return };
-        let mut depth = 0;
+        let mut rest = text;
         loop {
-            let Some(label) = self.labels.get(node.label as usize..(node.label + node.label_len) as usize) else {
-                return;
-            };
-            let Some(part) = text.get(depth..depth + label.len()) else { return };
-            let same = if FOLD { part.eq_ignore_ascii_case(label) } else { part == label };
-            if !same {
-                return;
+            if node.label_len != 0 {
+                let Some(label) = part(&self.labels, node.label, node.label_len) else { return };
+                let Some((start, after)) = rest.split_at_checked(label.len()) else { return };
+                if !(if FOLD { start.eq_ignore_ascii_case(label) } else { start == label }) {
+                    return;
+                }
+                rest = after;
             }
-            depth += label.len();
             if node.values_len != 0
-                && let Some(values) = self.values.get(node.values as usize..(node.values + node.values_len) as usize)
+                && let Some(values) = part(&self.values, node.values, node.values_len)
             {
-                visit(depth, values);
+                visit(text.len() - rest.len(), values);
             }
-            let Some(byte) = text.get(depth) else { return };
+            let Some((byte, after)) = rest.split_first() else { return };
             let byte = if FOLD { byte.to_ascii_lowercase() } else { *byte };
             let Some(child) = self.child(node, byte) else { return };
             node = child;
+            rest = after;
         }
     }
 
     #[inline]
     fn child(&self, node: &Node, byte: u8) -> Option<&Node> {
-        let start = node.children as usize;
-        let firsts = self.firsts.get(start..start + usize::from(node.children_len))?;
         let at = if node.dense {
-            let at = usize::from(byte.wrapping_sub(*firsts.first()?));
-            (at < firsts.len()).then_some(at)?
+            let at = u32::from(byte.wrapping_sub(node.lowest));
+            (at < u32::from(node.children_len)).then_some(at)?
         } else {
-            memchr::memchr(byte, firsts)?
+            let firsts = part(&self.firsts, node.children, node.children_len.into())?;
+            memchr::memchr(byte, firsts)? as u32
         };
-        self.nodes.get(start + at)
+        self.nodes.get((node.children + at) as usize)
     }
+}
+
+#[inline]
+fn part<T>(all: &[T], start: u32, length: u32) -> Option<&[T]> {
+    all.get(start as usize..)?.get(..length as usize)
 }
 
 /// Length of the common start.

@@ -113,7 +113,7 @@ impl<'o> Build<'o> {
         (compiled.len() == specs.len()).then(|| compiled.into())
     }
 
-    /// Compiles header matchers.
+    /// Compiles matchers of request headers.
     pub(super) fn header_matchers(&mut self, field: &str, specs: &[HeaderMatcherSpec]) -> Option<Box<[HeaderMatcher]>> {
         self.list(field, specs, HeaderMatcher::new)
     }

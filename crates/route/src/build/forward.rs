@@ -6,7 +6,6 @@ use crate::forward::{
     ClusterSpecifier, DEFAULT_TIMEOUT, EntryName, Forward, GrpcTimeout, LegacyFilters, RandomValue, WeightedCluster,
     WeightedClusters,
 };
-use crate::mutate::Side;
 use crate::policy::{HashCookie, HashInput, HashPolicy, InternalRedirectPolicy, MirrorCluster, MirrorPolicy, Upgrade};
 use crate::rewrite::{HostRewrite, PathRewrite};
 use crate::spec::{
@@ -16,7 +15,7 @@ use crate::spec::{
 };
 use crate::template;
 use nuncio_headers::HeaderName;
-use nuncio_matcher::{FractionalPercent, RegexSpec, RuntimeFractionalPercent, Substitution, SubstitutionSpec};
+use nuncio_matcher::{FractionalPercent, RegexSpec, RuntimeFractionalPercent, Side, Substitution, SubstitutionSpec};
 use nuncio_stream_info::{Metadata, Struct};
 use std::sync::Arc;
 

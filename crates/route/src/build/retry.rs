@@ -3,6 +3,7 @@
 use super::cx::Build;
 use crate::retry::{BackOff, RateLimitedBackOff, RetryOn, RetryPolicy};
 use crate::spec::{RateLimitedBackOffSpec, RetryBackOffSpec, RetryPolicySpec};
+use nuncio_matcher::{HeaderMatcher, Side};
 use std::time::Duration;
 
 /// `RateLimitedRetryBackOff.max_interval` when none is given.
@@ -19,7 +20,8 @@ pub(super) fn policy(cx: &mut Build<'_>, spec: RetryPolicySpec) -> Option<RetryP
         on
     });
     let status_codes = cx.within("retriable_status_codes", |cx| status_codes(cx, &spec.retriable_status_codes));
-    let retriable_headers = cx.header_matchers("retriable_headers", &spec.retriable_headers);
+    let retriable_headers =
+        cx.list("retriable_headers", &spec.retriable_headers, |spec| HeaderMatcher::on(Side::Response, spec));
     let retriable_request_headers = cx.header_matchers("retriable_request_headers", &spec.retriable_request_headers);
     let back_off = match spec.retry_back_off {
         None => Some(None),
