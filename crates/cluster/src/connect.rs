@@ -49,7 +49,7 @@ fn failure(cluster: &ClusterInfo, error: &ConnectError) -> ConnectFailure {
     ConnectFailure { timeout: false, local: error.is_local(), overflow: false, reason }
 }
 
-fn spec(config: &ClusterConfig, address: &nuncio_io::Address) -> ConnectSpec {
+pub(crate) fn spec(config: &ClusterConfig, address: &nuncio_io::Address) -> ConnectSpec {
     let mut spec = ConnectSpec::new();
     spec.keepalive = config.tcp_keepalive.map(|keepalive| Keepalive {
         probes: keepalive.probes,

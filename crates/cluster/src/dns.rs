@@ -6,4 +6,5 @@ mod target;
 mod tests;
 
 pub(crate) use resolver::Resolvers;
+pub use resolver::SystemFiles;
 pub(crate) use target::discover;

@@ -35,6 +35,7 @@ pub mod pool;
 
 pub use breaker::{Breaker, Resource, RoutingPriority};
 pub use config::ClusterConfig;
+pub use dns::SystemFiles;
 pub use health::HealthFlags;
 pub use host::{Destination, Host, HostCounter};
 pub use info::{ClusterInfo, ClusterStats};

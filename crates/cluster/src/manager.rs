@@ -7,6 +7,7 @@ mod tests;
 pub(crate) use cluster::Cluster;
 
 use crate::config::{ClusterConfig, ResolverOptions};
+use crate::dns::SystemFiles;
 use crate::event::{Event, Events};
 use crate::info::{ClusterInfo, ClusterStats};
 use crate::worker::{Update, WorkerSeed};
@@ -29,13 +30,15 @@ pub struct ClusterManagerOptions {
     pub workers: u32,
     /// Seed of jitter and of enforcement percentages.
     pub seed: u64,
-    /// Name servers of clusters that don't name their own; the default is `/etc/resolv.conf`.
+    /// Name servers of clusters that don't name their own; the default is those of [`SystemFiles::resolv_conf`].
     pub resolver: Arc<ResolverOptions>,
+    /// The files that names are resolved by.
+    pub files: SystemFiles,
 }
 
 impl Default for ClusterManagerOptions {
     fn default() -> Self {
-        ClusterManagerOptions { workers: 1, seed: 0, resolver: Arc::default() }
+        ClusterManagerOptions { workers: 1, seed: 0, resolver: Arc::default(), files: SystemFiles::default() }
     }
 }
 
@@ -85,7 +88,7 @@ impl ClusterManager {
         let shared = Rc::new(Shared {
             stats: ClusterManagerStats::register(&store.scope("cluster_manager", &[])),
             rng: RefCell::new(fastrand::Rng::with_seed(options.seed)),
-            dns: crate::dns::Resolvers::new(options.resolver.clone()),
+            dns: crate::dns::Resolvers::new(options.resolver.clone(), options.files.clone()),
             event_logs: crate::event_log::EventLogs::default(),
             store,
             options,

@@ -2,6 +2,7 @@
 //! so that the paused clock never runs ahead of them.
 
 use crate::config::ResolverOptions;
+use crate::dns::SystemFiles;
 use crate::manager::{ClusterManager, ClusterManagerOptions};
 use crate::worker::{LbContext, WorkerClusters};
 use hickory_resolver::proto::op::{Message, ResponseCode};
@@ -49,6 +50,11 @@ impl Setup {
 
     /// With these name servers.
     pub(crate) fn with_servers(servers: Vec<SocketAddr>) -> Self {
+        Setup::with_files(servers, SystemFiles::default())
+    }
+
+    /// With these name servers and files.
+    pub(crate) fn with_files(servers: Vec<SocketAddr>, files: SystemFiles) -> Self {
         let store = Arc::new(Store::new(1));
         let resolver = ResolverOptions {
             servers,
@@ -57,7 +63,7 @@ impl Setup {
             no_default_search_domain: true,
             ..ResolverOptions::default()
         };
-        let options = ClusterManagerOptions { resolver: Arc::new(resolver), ..ClusterManagerOptions::default() };
+        let options = ClusterManagerOptions { resolver: Arc::new(resolver), files, ..ClusterManagerOptions::default() };
         let manager = ClusterManager::new(store.clone(), options);
         let worker = WorkerClusters::start(manager.worker());
         Setup { store, manager, worker, rng: RefCell::new(fastrand::Rng::with_seed(3)) }

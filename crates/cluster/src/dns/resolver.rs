@@ -4,21 +4,36 @@ use crate::config::{DnsLookupFamily, ResolverOptions};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::xfer::Protocol;
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
 use std::cell::{Cell, RefCell};
 use std::fs;
-use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-const HOSTS: &str = "/etc/hosts";
+/// Files that names are resolved by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemFiles {
+    /// Name servers, search list, options. Default `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+    /// Names that need no name server. Default `/etc/hosts`.
+    pub hosts: PathBuf,
+}
+
+impl Default for SystemFiles {
+    fn default() -> Self {
+        SystemFiles { resolv_conf: "/etc/resolv.conf".into(), hosts: "/etc/hosts".into() }
+    }
+}
+
 /// Most names that are resolved at once, so that 10,000 clusters at the start don't need 20,000 sockets.
 const MAX_LOOKUPS: usize = 128;
 /// After so many failures in a row a resolver is made anew: nothing may stay broken for good.
@@ -39,13 +54,19 @@ type Family = Result<Answer, NetError>;
 /// All resolvers, by their options.
 pub(crate) struct Resolvers {
     default: Arc<ResolverOptions>,
+    files: Rc<SystemFiles>,
     made: RefCell<Vec<(Arc<ResolverOptions>, Rc<Resolver>)>>,
     lookups: Rc<Semaphore>,
 }
 
 impl Resolvers {
-    pub(crate) fn new(default: Arc<ResolverOptions>) -> Self {
-        Resolvers { default, made: RefCell::default(), lookups: Rc::new(Semaphore::new(MAX_LOOKUPS)) }
+    pub(crate) fn new(default: Arc<ResolverOptions>, files: SystemFiles) -> Self {
+        Resolvers {
+            default,
+            files: Rc::new(files),
+            made: RefCell::default(),
+            lookups: Rc::new(Semaphore::new(MAX_LOOKUPS)),
+        }
     }
 
     /// The resolver with these options, or the proxy's.
@@ -57,6 +78,7 @@ impl Resolvers {
         }
         let resolver = Rc::new(Resolver {
             options: options.clone(),
+            files: self.files.clone(),
             state: RefCell::default(),
             failures: Cell::new(0),
             lookups: self.lookups.clone(),
@@ -66,19 +88,24 @@ impl Resolvers {
     }
 }
 
-/// One resolver. Follows changes of `/etc/resolv.conf` and `/etc/hosts`.
+/// One resolver. Follows changes of its files.
 pub(crate) struct Resolver {
     options: Arc<ResolverOptions>,
+    files: Rc<SystemFiles>,
     state: RefCell<Option<State>>,
     failures: Cell<u32>,
     lookups: Rc<Semaphore>,
 }
 
 struct State {
-    resolver: TokioResolver,
+    /// Or why there is none.
+    resolver: Result<TokioResolver, String>,
     hosts: Rc<Hosts>,
-    files: [Option<SystemTime>; 2],
+    stamps: [Option<Stamp>; 2],
 }
+
+/// Tells two versions of a file apart: time of change, length, inode.
+type Stamp = (SystemTime, u64, u64);
 
 impl Resolver {
     /// Resolves a name. `Err` says in words what went wrong; nothing is known about the name then.
@@ -87,12 +114,12 @@ impl Resolver {
             return Ok(Answer { addresses: vec![address], ttl: None });
         }
         let _permit = self.lookups.acquire().await.map_err(|error| error.to_string())?;
-        let (resolver, hosts) = self.current().map_err(|error| format!("{RESOLV_CONF}: {error}"))?;
+        let (resolver, hosts) = self.current();
         let name = Name::from_str(name).map_err(|error| error.to_string())?;
         if let Some(answer) = from_file(&hosts, &name, family) {
             return Ok(answer);
         }
-        let answer = self.ask(&resolver, &name, family).await;
+        let answer = self.ask(&resolver?, &name, family).await;
         let failures = if answer.is_err() { self.failures.get() + 1 } else { 0 };
         self.failures.set(failures);
         if failures >= MAX_FAILURES {
@@ -118,28 +145,42 @@ impl Resolver {
     }
 
     /// The resolver, made anew if a file that it was made from has changed.
-    fn current(&self) -> io::Result<(TokioResolver, Rc<Hosts>)> {
-        let files = [modified(RESOLV_CONF), modified(HOSTS)];
+    fn current(&self) -> (Result<TokioResolver, String>, Rc<Hosts>) {
+        let stamps = [stamp(&self.files.resolv_conf), stamp(&self.files.hosts)];
         if let Some(state) = &*self.state.borrow()
-            && state.files == files
+            && state.stamps == stamps
         {
-            return Ok((state.resolver.clone(), state.hosts.clone()));
+            return (state.resolver.clone(), state.hosts.clone());
         }
-        let hosts = Rc::new(Hosts::from_system().unwrap_or_default());
-        let resolver = build(&self.options).map_err(io::Error::other)?;
-        *self.state.borrow_mut() = Some(State { resolver: resolver.clone(), hosts: hosts.clone(), files });
-        Ok((resolver, hosts))
+        let hosts = Rc::new(read_hosts(&self.files.hosts));
+        let path = &self.files.resolv_conf;
+        let resolver = build(&self.options, path).map_err(|error| format!("{}: {error}", path.display()));
+        let state = State { resolver: resolver.clone(), hosts: hosts.clone(), stamps };
+        *self.state.borrow_mut() = Some(state);
+        (resolver, hosts)
     }
 }
 
-fn modified(path: &str) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
-fn build(options: &ResolverOptions) -> Result<TokioResolver, NetError> {
+/// A file that is missing or can't be read has no names.
+fn read_hosts(path: &Path) -> Hosts {
+    let mut hosts = Hosts::default();
+    if let Ok(text) = fs::read(path)
+        && let Err(error) = hosts.read_hosts_conf(text.as_slice())
+    {
+        tracing::warn!("{}: {error}", path.display());
+    }
+    hosts
+}
+
+fn build(options: &ResolverOptions, resolv_conf: &Path) -> Result<TokioResolver, NetError> {
     let use_system = options.servers.is_empty() || options.system_fallback;
     let (system, mut opts) = match use_system {
-        true => hickory_resolver::system_conf::read_system_conf()?,
+        true => hickory_resolver::system_conf::parse_resolv_conf(fs::read(resolv_conf)?)?,
         false => (ResolverConfig::default(), ResolverOpts::default()),
     };
     let (domain, search, system_servers) = system.into_parts();
@@ -147,7 +188,7 @@ fn build(options: &ResolverOptions) -> Result<TokioResolver, NetError> {
     servers.extend(system_servers);
     if options.use_tcp {
         for server in &mut servers {
-            server.connections.retain(|connection| connection.protocol.to_protocol() != TCP_ONLY_DROPS);
+            server.connections.retain(|connection| connection.protocol.to_protocol() != Protocol::Udp);
         }
     }
     // Answers are asked for when they are needed; a cache would only make them late.
@@ -163,9 +204,6 @@ fn build(options: &ResolverOptions) -> Result<TokioResolver, NetError> {
     let config = ResolverConfig::from_parts(domain, search, servers);
     TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(opts).build()
 }
-
-/// What is left out when names are looked up over TCP.
-const TCP_ONLY_DROPS: hickory_resolver::net::xfer::Protocol = hickory_resolver::net::xfer::Protocol::Udp;
 
 fn name_server(address: std::net::SocketAddr) -> NameServerConfig {
     let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
@@ -223,7 +261,7 @@ fn both(v4: Family, v6: Family) -> Family {
     }
 }
 
-/// What `/etc/hosts` says of a name, and of `localhost` if it says nothing. A name that it has is not asked for.
+/// What the hosts file says of a name, and of `localhost` if it says nothing. A name that it has is not asked for.
 fn from_file(hosts: &Hosts, name: &Name, family: DnsLookupFamily) -> Option<Answer> {
     let find = |record_type| {
         let found = hosts.lookup_static_host(&Query::query(name.clone(), record_type));

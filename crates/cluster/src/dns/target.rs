@@ -212,7 +212,7 @@ fn addresses<'a>(
 }
 
 /// Hosts that an answer dropped stay as long as health checks pass, unless `ignore_health_on_host_removal`.
-fn keep_healthy(cluster: &Cluster, members: &mut Vec<LocalityMembers>, dropped: impl Iterator<Item = Arc<Host>>) {
+fn keep_healthy(cluster: &Cluster, members: &mut [LocalityMembers], dropped: impl Iterator<Item = Arc<Host>>) {
     let config = &cluster.info.config;
     if config.health_check.is_none() || config.ignore_health_on_host_removal {
         return;

@@ -225,6 +225,30 @@ async fn names_that_need_no_server() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn changed_files_are_read_again() {
+    local(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        let files = crate::SystemFiles { resolv_conf: path("resolv.conf"), hosts: path("hosts") };
+        std::fs::write(&files.hosts, "10.0.0.1 a.test\n").unwrap();
+        let setup = Setup::with_files(Vec::new(), files.clone());
+        let set = |names: &[&str]| setup.manager.set_clusters(vec![Arc::new(strict(DnsOptions::default(), names))]);
+        set(&["a.test"]);
+        setup.manager.initialized().await;
+        assert_eq!(sorted(&setup), ["10.0.0.1:80 healthy"], "needs no resolv.conf");
+        std::fs::write(&files.hosts, "10.0.0.25 b.test a.test # moved\n").unwrap();
+        until("the new line is read", || sorted(&setup) == ["10.0.0.25:80 healthy"]).await;
+        std::fs::remove_file(&files.hosts).unwrap();
+        until("queries fail", || setup.stat("cluster.c.update_failure") >= 1).await;
+        assert_eq!(sorted(&setup), ["10.0.0.25:80 healthy"], "the last good answer is kept");
+        std::fs::write(&files.resolv_conf, "nameserver garbage\n\u{0}options ndots:99999999999\n").unwrap();
+        let before = setup.stat("cluster.c.update_failure");
+        until("it is tried again", || setup.stat("cluster.c.update_failure") > before).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn hostile_names_and_answers_do_no_harm() {
     local(async {
         let long = format!("{}.test", "a".repeat(300));

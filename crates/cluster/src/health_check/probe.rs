@@ -17,7 +17,6 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
-use tokio::net::{TcpStream, UnixStream};
 
 /// Most bytes of an answer over TCP that are looked through.
 const MAX_TCP_ANSWER: usize = 64 * 1024;
@@ -49,7 +48,7 @@ impl Probe {
         let check = async {
             match &config.checker {
                 HealthChecker::Http(http) => self.check_http(checks, http, info, host).await,
-                HealthChecker::Tcp(tcp) => self.check_tcp(config, tcp, host).await,
+                HealthChecker::Tcp(tcp) => self.check_tcp(config, tcp, info, host).await,
             }
         };
         let outcome = tokio::time::timeout(config.timeout, check).await;
@@ -60,13 +59,18 @@ impl Probe {
     }
 
     /// The connection of the last check, or a new one; whether it is new.
-    async fn connection(&mut self, config: &HealthCheck, host: &Host) -> io::Result<(Connection, bool)> {
+    async fn connection(
+        &mut self,
+        config: &HealthCheck,
+        info: &ClusterInfo,
+        host: &Host,
+    ) -> io::Result<(Connection, bool)> {
         if let Some(connection) = self.connection.take()
             && connection.transport.is_quiet()
         {
             return Ok((connection, false));
         }
-        let transport = connect(&address(config, host)).await?;
+        let transport = connect(info, &address(config, host)).await?;
         Ok((Connection { transport, read: BytesMut::new() }, true))
     }
 
@@ -79,7 +83,7 @@ impl Probe {
     ) -> Outcome {
         let request = request(http, info, host);
         loop {
-            let Ok((mut connection, is_new)) = self.connection(&checks.config, host).await else {
+            let Ok((mut connection, is_new)) = self.connection(&checks.config, info, host).await else {
                 return failure(FailureType::Network);
             };
             match connection.exchange(&request, http).await {
@@ -95,9 +99,15 @@ impl Probe {
         }
     }
 
-    async fn check_tcp(&mut self, config: &HealthCheck, tcp: &TcpHealthCheck, host: &Host) -> Outcome {
+    async fn check_tcp(
+        &mut self,
+        config: &HealthCheck,
+        tcp: &TcpHealthCheck,
+        info: &ClusterInfo,
+        host: &Host,
+    ) -> Outcome {
         loop {
-            let Ok((mut connection, is_new)) = self.connection(config, host).await else {
+            let Ok((mut connection, is_new)) = self.connection(config, info, host).await else {
                 return failure(FailureType::Network);
             };
             match connection.send_and_receive(tcp).await {
@@ -133,16 +143,16 @@ fn address(config: &HealthCheck, host: &Host) -> Address {
     address
 }
 
-async fn connect(address: &Address) -> io::Result<Transport> {
-    match address {
-        Address::Ip(address) => {
-            let socket = TcpStream::connect(address).await?;
-            socket.set_nodelay(true)?;
-            Ok(Transport::Tcp(socket))
-        }
-        Address::Pipe(path) => Ok(Transport::Unix(UnixStream::connect(&**path).await?)),
-        Address::Internal { .. } => Err(io::ErrorKind::Unsupported.into()),
-    }
+/// Connects as requests do: from the cluster's source address, with its socket options.
+async fn connect(info: &ClusterInfo, address: &Address) -> io::Result<Transport> {
+    let address = match address {
+        Address::Ip(address) => nuncio_io::Address::Ip(*address),
+        Address::Pipe(path) => nuncio_io::Address::Pipe(path.clone()),
+        Address::Internal { .. } => return Err(io::ErrorKind::Unsupported.into()),
+    };
+    let spec = crate::connect::spec(&info.config, &address);
+    let connecting = nuncio_io::connect::connect(&address, &spec).map_err(io::Error::other)?;
+    connecting.finish().await.map_err(io::Error::other)
 }
 
 /// The head of the request, as bytes.
