@@ -10,9 +10,12 @@ use nuncio_filter::{
     AccessLog, HttpFilterFactory, ListenerFilterFactory, NetworkFilterFactory, Runtime, TerminalFilterFactory,
 };
 use nuncio_io::log_file::LogFiles;
+use nuncio_matcher::InvalidMatcher;
+use nuncio_route::RouteTable;
 use nuncio_stats::{Scope, Store};
+use nuncio_stream_info::time::TimeZone;
 use prost::{Message, Name};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The configuration is not usable; what is wrong stands in the diagnostics.
@@ -24,6 +27,10 @@ pub struct Invalid;
 pub struct References {
     /// Clusters, each with the field that names it.
     pub clusters: Vec<(String, FieldPath)>,
+    /// Static route configurations that were compiled, for `/config_dump`.
+    pub routes: Vec<Arc<RouteTable>>,
+    /// How many errors were reported, those included that were reported before.
+    pub errors: usize,
 }
 
 /// Where compiling stands, and what it may use. Hands out a statistics scope, takes findings, records references.
@@ -52,9 +59,37 @@ pub struct Compile<'a> {
     pub facts: &'a Facts,
 }
 
+/// The environment variables of the process, as they were at its start.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(Arc<BTreeMap<String, String>>);
+
+impl Environment {
+    /// Those of this process. What is not UTF-8 is left out.
+    pub fn of_process() -> Self {
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl FromIterator<(String, String)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Environment(Arc::new(variables.into_iter().collect()))
+    }
+}
+
 /// Facts about the process and the place in the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
+    /// For `%HOSTNAME%`.
+    pub hostname: Option<Arc<str>>,
+    /// For `%ENVIRONMENT(X)%` and `environment_variable`.
+    pub environment: Environment,
+    /// For `%START_TIME_LOCAL%` and the like.
+    pub time_zone: Arc<TimeZone>,
     /// `node.id`.
     pub node_id: Arc<str>,
     /// `node.cluster`.
@@ -95,6 +130,24 @@ impl<'a> Compile<'a> {
         let mut inner = self.with_path(path);
         inner.scope = scope;
         inner
+    }
+
+    /// The same with other facts.
+    pub fn with_facts<'b>(&'b mut self, facts: &'b Facts) -> Compile<'b> {
+        let path = self.path.clone();
+        let mut inner = self.with_path(path);
+        inner.facts = facts;
+        inner
+    }
+
+    /// The same, at a field given in the text form of a path below the present one.
+    pub fn below(&mut self, path: &str) -> Compile<'_> {
+        let whole = match (self.path.is_empty(), path.is_empty()) {
+            (_, true) => self.path.clone(),
+            (true, false) => FieldPath::parse(path),
+            (false, false) => FieldPath::parse(&format!("{}.{path}", self.path)),
+        };
+        self.with_path(whole)
     }
 
     fn with_path(&mut self, path: FieldPath) -> Compile<'_> {
@@ -157,8 +210,24 @@ impl<'a> Compile<'a> {
         let location = self.positions.and_then(|positions| positions.locate(&self.path));
         let mut finding = Diagnostic::new(severity, self.path.to_string(), message).at(location);
         finding.hint = hint;
+        self.references.errors += usize::from(severity == Severity::Error);
         self.diagnostics.push(finding);
         Invalid
+    }
+
+    /// The value, or its error reported at the field that it names.
+    pub fn check<T>(&mut self, result: Result<T, InvalidMatcher>) -> Result<T, Invalid> {
+        result.map_err(|InvalidMatcher { path, message }| self.below(&path).error(message))
+    }
+
+    /// How many errors were reported so far, for [`Compile::unless_errors_since`].
+    pub fn errors(&self) -> usize {
+        self.references.errors
+    }
+
+    /// Fails if an error was reported since `errors` was asked for.
+    pub fn unless_errors_since(&self, errors: usize) -> Result<(), Invalid> {
+        if self.references.errors > errors { Err(Invalid) } else { Ok(()) }
     }
 
     /// Decodes the message inside an `Any`.

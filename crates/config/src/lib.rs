@@ -1,8 +1,10 @@
 //! The compile contract: YAML and JSON with positions to an immutable snapshot.
 
+pub mod compile;
 pub mod diagnostics;
 pub mod extension_names;
 pub mod json;
+pub mod snapshot;
 pub mod source;
 pub mod transcode;
 pub mod tree;

@@ -159,3 +159,14 @@ pub struct FilterChain {
     /// `transport_socket_connect_timeout`. Default none.
     pub transport_connect_timeout: Option<Duration>,
 }
+
+impl ListenerConfig {
+    /// The name of the listener in statistics, if its address is the one that is configured: `127.0.0.1_80`.
+    pub fn stats_name(&self) -> String {
+        if !self.stat_prefix.is_empty() {
+            return self.stat_prefix.clone();
+        }
+        let address = self.addresses.first().map(|spec| spec.address.to_string()).unwrap_or_default();
+        nuncio_stats::sanitize(&address).into_owned()
+    }
+}

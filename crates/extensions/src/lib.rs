@@ -16,5 +16,11 @@ pub fn registry() -> Registry {
         .access_log::<access_loggers::file::File>()
         .access_log::<access_loggers::stream::Stdout>()
         .access_log::<access_loggers::stream::Stderr>()
+        .listener::<listener::http_inspector::HttpInspectorExtension>()
+        .listener::<listener::original_dst::OriginalDstExtension>()
+        .network::<network::direct_response::DirectResponseExtension>()
+        .network::<network::echo::EchoExtension>()
         .network::<network::http_connection_manager::HttpConnectionManager>()
+        .network::<network::local_ratelimit::LocalRateLimitExtension>()
+        .network::<network::tcp_proxy::TcpProxyExtension>()
 }

@@ -1,1 +1,4 @@
 //! Listener filters.
+
+pub mod http_inspector;
+pub mod original_dst;

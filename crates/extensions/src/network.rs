@@ -1,3 +1,8 @@
 //! Network filters.
 
+pub mod direct_response;
+pub mod echo;
 pub mod http_connection_manager;
+pub mod local_ratelimit;
+pub mod tcp_proxy;
+mod token_bucket;

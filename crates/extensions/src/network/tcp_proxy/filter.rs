@@ -1,0 +1,290 @@
+//! Serving a connection: choosing the upstream, connecting, and moving bytes until both sides are done.
+
+use nuncio_cluster::pool::{Acquire, ConnectFailure, ConnectionGuard};
+use nuncio_cluster::{HostCounter, LbContext, RoutingPriority, WorkerCluster, WorkerClusters};
+use nuncio_filter::{AccessLogs, Connection, TerminalFilterFactory, Worker};
+use nuncio_io::splice::{Splice, SpliceSocket};
+use nuncio_io::transport::Transport;
+use nuncio_stats::names::TcpProxyStats;
+use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, StreamInfo, TimePoint};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// A cluster and its share of the connections.
+pub(super) struct ClusterWeight {
+    pub name: Arc<str>,
+    pub weight: u32,
+}
+
+/// The filter; one value serves all connections of a chain.
+pub(super) struct TcpProxy {
+    pub stats: TcpProxyStats,
+    pub clusters: Vec<ClusterWeight>,
+    pub idle_timeout: Option<Duration>,
+    pub max_duration: Option<Duration>,
+    pub max_connect_attempts: u32,
+    pub access_logs: AccessLogs,
+    pub log_on_connected: bool,
+}
+
+impl TerminalFilterFactory for TcpProxy {
+    fn serve(&self, connection: Connection) -> Pin<Box<dyn Future<Output = ()>>> {
+        let proxy = TcpProxy {
+            stats: self.stats.clone(),
+            clusters: Vec::new(),
+            access_logs: Arc::clone(&self.access_logs),
+            ..*self
+        };
+        let cluster = self.choose(connection.worker.random());
+        Box::pin(proxy.run(cluster, connection))
+    }
+}
+
+/// An upstream connection with its counts.
+struct Upstream {
+    transport: Transport,
+    guard: ConnectionGuard,
+}
+
+impl TcpProxy {
+    fn choose(&self, random: u64) -> Option<Arc<str>> {
+        let total: u64 = self.clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+        let mut at = random % total.max(1);
+        for cluster in &self.clusters {
+            if at < u64::from(cluster.weight) {
+                return Some(Arc::clone(&cluster.name));
+            }
+            at -= u64::from(cluster.weight);
+        }
+        None
+    }
+
+    async fn run(self, cluster: Option<Arc<str>>, connection: Connection) {
+        let worker = Rc::clone(&connection.worker);
+        self.stats.downstream_cx_total().inc();
+        let started = worker.tick();
+        let mut info = StreamInfo::new(connection.info.start, worker.wall());
+        info.connection = Some(Arc::clone(&connection.info));
+        if let Some(upstream) = self.connect(cluster, &connection, &mut info).await {
+            info.mark(TimePoint::UpstreamConnectEnd, worker.tick());
+            if self.log_on_connected {
+                self.log(&info, &connection, AccessLogType::TcpUpstreamConnected);
+            }
+            self.forward(&connection, upstream, &mut info, started).await;
+        }
+        info.end = Some(worker.tick());
+        self.log(&info, &connection, AccessLogType::TcpConnectionEnd);
+    }
+
+    /// Connects to a host of the cluster, trying others as often as configured.
+    async fn connect(
+        &self,
+        cluster: Option<Arc<str>>,
+        connection: &Connection,
+        info: &mut StreamInfo,
+    ) -> Option<Upstream> {
+        let clusters = connection.worker.services().get::<WorkerClusters>()?;
+        let Some(cluster) = cluster.and_then(|name| clusters.get(&name)) else {
+            self.stats.downstream_cx_no_route().inc();
+            info.flags.insert(ResponseFlags::NO_CLUSTER_FOUND);
+            return None;
+        };
+        info.upstream.cluster = Some(Arc::clone(cluster.info.stream_info()));
+        for attempt in 1..=self.max_connect_attempts {
+            info.upstream.attempts = attempt;
+            match self.try_connect(&cluster, connection, info).await {
+                Ok(upstream) => return Some(upstream),
+                Err(Tried::Hopeless) => return None,
+                Err(Tried::Failed) => {}
+            }
+        }
+        cluster.info.stats.upstream_cx_connect_attempts_exceeded().inc();
+        info.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+        None
+    }
+
+    async fn try_connect(
+        &self,
+        cluster: &Rc<WorkerCluster>,
+        connection: &Connection,
+        info: &mut StreamInfo,
+    ) -> Result<Upstream, Tried> {
+        let worker = &connection.worker;
+        let now = worker.tick();
+        let host = worker.with_rng(|rng| {
+            let mut context = LbContext::new(now, rng);
+            context.original_dst = connection.info.local.socket();
+            cluster.choose_host(&mut context)
+        });
+        let Some(host) = host else {
+            cluster.info.stats.upstream_cx_none_healthy().inc();
+            info.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);
+            return Err(Tried::Hopeless);
+        };
+        info.upstream.set_host(Arc::clone(host.info()));
+        info.upstream.mark_attempted();
+        info.upstream.remote_address = Some(host.info().address.clone());
+        info.mark(TimePoint::UpstreamConnectBegin, now);
+        let pool = cluster.pools.of(&cluster.info, &host);
+        let Acquire::Connect(mut connecting) = pool.connect(RoutingPriority::Default, now) else {
+            info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
+            return Err(Tried::Hopeless);
+        };
+        host.count(HostCounter::RqTotal);
+        let mut closed_early = false;
+        let outcome = poll_fn(|cx| {
+            connection.registration.set_waker(cx.waker());
+            if connection.registration.must_close() {
+                closed_early = true;
+                return Poll::Ready(None);
+            }
+            connecting.poll_raw(cx, worker.tick()).map(Some)
+        });
+        match outcome.await {
+            None => Err(Tried::Hopeless),
+            Some(Ok((transport, guard))) => {
+                info.upstream.local_address = local_address(&transport);
+                cluster.info.stats.upstream_rq_total().inc();
+                host.count(HostCounter::RqSuccess);
+                Ok(Upstream { transport, guard })
+            }
+            Some(Err(failure)) => {
+                host.count(HostCounter::RqError);
+                connect_failed(info, &failure);
+                Err(Tried::Failed)
+            }
+        }
+    }
+
+    /// Moves bytes until both sides ended, one failed, or a timer fired.
+    async fn forward(&self, connection: &Connection, upstream: Upstream, info: &mut StreamInfo, started: Instant) {
+        let stats = &upstream.guard.pool().cluster().stats;
+        stats.upstream_rq_active().add(1);
+        let ended = match (&connection.transport, &upstream.transport) {
+            (Transport::Tcp(a), Transport::Tcp(b)) => self.splice(connection, a, b, info, started).await,
+            (Transport::Tcp(a), Transport::Unix(b)) => self.splice(connection, a, b, info, started).await,
+            (Transport::Unix(a), Transport::Tcp(b)) => self.splice(connection, a, b, info, started).await,
+            (Transport::Unix(a), Transport::Unix(b)) => self.splice(connection, a, b, info, started).await,
+            _ => Ended::Unsupported,
+        };
+        match ended {
+            Ended::Upstream => upstream.guard.closed_by_peer(),
+            Ended::Unsupported => {
+                tracing::error!(target: "filter", "tcp_proxy: this transport can't be forwarded");
+            }
+            Ended::Both | Ended::Downstream | Ended::Timer => {}
+        }
+        let stats = &upstream.guard.pool().cluster().stats;
+        stats.upstream_rq_active().sub(1);
+        stats.upstream_cx_tx_bytes_total().add(info.upstream_bytes.wire_sent);
+        stats.upstream_cx_rx_bytes_total().add(info.upstream_bytes.wire_received);
+        self.stats.downstream_cx_rx_bytes_total().add(info.bytes_received);
+        self.stats.downstream_cx_tx_bytes_total().add(info.bytes_sent);
+    }
+
+    async fn splice<A: SpliceSocket, B: SpliceSocket>(
+        &self,
+        connection: &Connection,
+        a: &A,
+        b: &B,
+        info: &mut StreamInfo,
+        started: Instant,
+    ) -> Ended {
+        let worker = &connection.worker;
+        let mut splice = Splice::new(worker.tick());
+        let mut timer = Box::pin(tokio::time::sleep(Duration::from_secs(u64::from(u32::MAX))));
+        let mut armed = None;
+        let ended = poll_fn(|cx| {
+            connection.registration.set_waker(cx.waker());
+            let now = worker.tick();
+            if connection.registration.must_close() {
+                return Poll::Ready(Ended::Timer);
+            }
+            match splice.poll(cx, a, b, now) {
+                Poll::Ready(Ok(_)) => return Poll::Ready(Ended::Both),
+                Poll::Ready(Err(error)) => {
+                    let downstream = error.side == nuncio_io::splice::Side::A;
+                    return Poll::Ready(if downstream { Ended::Downstream } else { Ended::Upstream });
+                }
+                Poll::Pending => {}
+            }
+            let idle = self.idle_timeout.and_then(|limit| splice.last_activity().checked_add(limit));
+            let longest = self.max_duration.and_then(|limit| started.checked_add(limit));
+            let deadline = [idle, longest].into_iter().flatten().min();
+            let Some(deadline) = deadline else { return Poll::Pending };
+            loop {
+                if deadline <= now {
+                    let too_long = longest.is_some_and(|at| at <= now);
+                    if too_long {
+                        self.stats.max_downstream_connection_duration().inc();
+                    } else {
+                        self.stats.idle_timeout().inc();
+                    }
+                    return Poll::Ready(Ended::Timer);
+                }
+                // Armed for an earlier moment than needed: it fires, and is armed again.
+                if armed.is_none_or(|at| at > deadline || at <= now) {
+                    timer.as_mut().reset(tokio::time::Instant::from_std(deadline));
+                    armed = Some(deadline);
+                }
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                armed = None;
+            }
+        })
+        .await;
+        let (down, up) = (splice.a_to_b(), splice.b_to_a());
+        info.bytes_received = down.received;
+        info.bytes_sent = up.sent;
+        info.upstream_bytes.wire_sent = down.sent;
+        info.upstream_bytes.wire_received = up.received;
+        info.downstream_bytes.wire_received = down.received;
+        info.downstream_bytes.wire_sent = up.sent;
+        ended
+    }
+
+    fn log(&self, info: &StreamInfo, connection: &Connection, kind: AccessLogType) {
+        let worker: &Worker = &connection.worker;
+        let random = worker.random();
+        let now = worker.now();
+        let context = LogContext {
+            kind,
+            random: u128::from(worker.random()) << 64 | u128::from(random),
+            ..LogContext::new(info, now, worker.wall())
+        };
+        for log in self.access_logs.iter().chain(connection.access_logs.iter()) {
+            log.log(&context, random);
+        }
+    }
+}
+
+/// Why there is no upstream connection.
+enum Tried {
+    /// Another try may work.
+    Failed,
+    /// It can't.
+    Hopeless,
+}
+
+/// Who ended the connection.
+enum Ended {
+    Both,
+    Downstream,
+    Upstream,
+    Timer,
+    Unsupported,
+}
+
+fn connect_failed(info: &mut StreamInfo, failure: &ConnectFailure) {
+    info.flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+    info.upstream.transport_failure_reason = Some(Arc::clone(&failure.reason));
+}
+
+fn local_address(transport: &Transport) -> Option<nuncio_stream_info::Address> {
+    transport.tcp().and_then(|socket| socket.local_addr().ok()).map(nuncio_stream_info::Address::from)
+}
