@@ -8,24 +8,12 @@ macro_rules! known {
 
         impl Known {
             $(#[doc = $text] pub const $id: Known = Known(Ids::$id as u8);)*
-
-            /// The id of a name that is already in lower case.
-            #[inline]
-            pub fn from_lower(name: &[u8]) -> Option<Known> {
-                known!(@lookup name, $($id = $text),*)
-            }
         }
 
-        static NAMES: [&str; Ids::Count as usize] = [$($text),*];
+        pub(crate) const COUNT: usize = Ids::Count as usize;
+        pub(crate) static NAMES: [&str; COUNT] = [$($text),*];
         const _: () = assert!((Ids::Count as usize) < 127, "ids must fit the presence bitmap");
     };
-    (@lookup $name:ident, $($id:ident = $text:literal),*) => {{
-        $(const $id: &[u8] = $text.as_bytes();)*
-        match $name {
-            $($id => Some(Known::$id),)*
-            _ => None,
-        }
-    }};
 }
 
 /// A header name that has an id of its own. Comparing two is comparing a byte.
@@ -33,6 +21,12 @@ macro_rules! known {
 pub struct Known(u8);
 
 impl Known {
+    /// The id of a name that is already in lower case.
+    #[inline]
+    pub fn from_lower(name: &[u8]) -> Option<Known> {
+        crate::lookup::find(name)
+    }
+
     /// The name in lower case.
     #[inline]
     pub fn as_str(self) -> &'static str {

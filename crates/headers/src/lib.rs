@@ -11,6 +11,7 @@
 //! by the parser; what a filter sets is sanitised here. Serialising a map can therefore never split a message.
 
 mod known;
+mod lookup;
 mod map;
 mod name;
 mod wire;
@@ -18,7 +19,7 @@ mod wire;
 pub use known::{Known, KnownSet};
 pub use map::{HeaderMap, HeadersTooLarge, Iter};
 pub use name::{HeaderName, InvalidHeaderName};
-pub use wire::Line;
+pub use wire::{Line, LineWriter};
 
 #[cfg(test)]
 mod tests;

@@ -86,33 +86,33 @@ impl HeaderMap {
     /// guarantees that the value holds no CR, LF or NUL. Offsets outside the head are refused.
     #[inline]
     pub fn push_parsed(&mut self, name: (usize, usize), value: (usize, usize)) -> Result<(), HeadersTooLarge> {
-        self.push_received(name, value).map(|_| ())
+        let end = name.0.saturating_add(name.1);
+        let text = self.arena.get(name.0..end).ok_or(HeadersTooLarge)?.to_owned();
+        self.push_received(&text, name.0, value).map(|_| ())
     }
 
-    /// [`HeaderMap::push_parsed`] that also tells which well-known name it was.
+    /// [`HeaderMap::push_parsed`] for a parser that still has the head: `name` is the name where it was received,
+    /// `name_at` its place. Tells which well-known name it is.
     #[inline]
     pub fn push_received(
         &mut self,
-        name: (usize, usize),
+        name: &[u8],
+        name_at: usize,
         value: (usize, usize),
     ) -> Result<Option<Known>, HeadersTooLarge> {
-        let Ok(name_len) = u16::try_from(name.1) else { return Err(HeadersTooLarge) };
-        if value.0.saturating_add(value.1) > self.arena.len() || value.0 > u32::MAX as usize {
-            return Err(HeadersTooLarge);
-        }
-        let Some(text) = self.arena.get_mut(name.0..name.0.saturating_add(name.1)) else { return Err(HeadersTooLarge) };
-        text.make_ascii_lowercase();
-        let known = Known::from_lower(text);
+        let Ok(name_len) = u16::try_from(name.len()) else { return Err(HeadersTooLarge) };
+        self.check_value(value)?;
+        let text = self.arena.get_mut(name_at..name_at.saturating_add(name.len())).ok_or(HeadersTooLarge)?;
+        let known = crate::lookup::lower_and_find(name, text);
         let id = match known {
             Some(known) => {
-                self.repeated |= self.present & known.bit();
-                self.present |= known.bit();
+                self.mark(known);
                 known.id()
             }
             None => OTHER,
         };
         self.entries.push(Entry {
-            name: name.0 as u32,
+            name: name_at as u32,
             value: value.0 as u32,
             value_len: value.1 as u32,
             name_len,
@@ -124,34 +124,44 @@ impl HeaderMap {
     /// Adds an entry whose name is given and whose value is a part of the head given to [`HeaderMap::start`].
     #[inline]
     pub fn push_parsed_known(&mut self, name: Known, value: (usize, usize)) -> Result<(), HeadersTooLarge> {
-        self.push_parsed_as(name, 0, value)
+        self.check_value(value)?;
+        self.push_marked(name, u32::MAX, value);
+        Ok(())
     }
 
-    /// [`HeaderMap::push_parsed_known`] for a header that was received under another name, at `spelled` in the head:
-    /// `Host`, which becomes `:authority`.
+    /// Adds `:authority` from a received `Host`, whose name stands at `name_at` in the head; lowers that name in place.
     #[inline]
-    pub fn push_parsed_as(
-        &mut self,
-        name: Known,
-        spelled: usize,
-        value: (usize, usize),
-    ) -> Result<(), HeadersTooLarge> {
-        if spelled > self.arena.len()
-            || value.0.saturating_add(value.1) > self.arena.len()
-            || value.0 > u32::MAX as usize
-        {
-            return Err(HeadersTooLarge);
-        }
-        self.repeated |= self.present & name.bit();
-        self.present |= name.bit();
+    pub fn push_parsed_host(&mut self, name_at: usize, value: (usize, usize)) -> Result<(), HeadersTooLarge> {
+        self.check_value(value)?;
+        let end = name_at.saturating_add(Known::HOST.as_str().len());
+        self.arena.get_mut(name_at..end).ok_or(HeadersTooLarge)?.make_ascii_lowercase();
+        self.push_marked(Known::AUTHORITY, name_at as u32, value);
+        Ok(())
+    }
+
+    #[inline]
+    fn check_value(&self, value: (usize, usize)) -> Result<(), HeadersTooLarge> {
+        let inside = value.0.checked_add(value.1).is_some_and(|end| end <= self.arena.len().min(u32::MAX as usize));
+        if inside { Ok(()) } else { Err(HeadersTooLarge) }
+    }
+
+    #[inline]
+    fn push_marked(&mut self, name: Known, name_at: u32, value: (usize, usize)) {
+        self.mark(name);
         self.entries.push(Entry {
-            name: spelled as u32,
+            name: name_at,
             value: value.0 as u32,
             value_len: value.1 as u32,
             name_len: name.as_str().len() as u16,
             id: name.id(),
         });
-        Ok(())
+    }
+
+    #[inline]
+    fn mark(&mut self, name: Known) {
+        let bit = name.bit();
+        self.repeated |= self.present & bit;
+        self.present |= bit;
     }
 
     /// Whether a well-known name was added more than once, and so may have several values.
@@ -362,15 +372,7 @@ impl HeaderMap {
     }
 
     fn push_known(&mut self, name: Known, start: usize) {
-        self.repeated |= self.present & name.bit();
-        self.present |= name.bit();
-        self.entries.push(Entry {
-            name: u32::MAX,
-            value: start as u32,
-            value_len: (self.arena.len() - start) as u32,
-            name_len: name.as_str().len() as u16,
-            id: name.id(),
-        });
+        self.push_marked(name, u32::MAX, (start, self.arena.len() - start));
     }
 
     fn drop_entries(&mut self, name: &HeaderName, from: usize) -> usize {

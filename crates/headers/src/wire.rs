@@ -4,6 +4,7 @@
 
 use crate::map::{Entry, OTHER};
 use crate::{HeaderMap, Known, KnownSet};
+use std::ops::Range;
 
 /// One entry of a map, as bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,51 +25,27 @@ impl HeaderMap {
     }
 
     /// Appends `name: value CRLF` for every entry that is not in `skip`, in order.
-    ///
-    /// Entries that came from a received head as exactly such lines, one behind the other, are copied as one piece.
-    pub fn write_lines(&self, out: &mut Vec<u8>, skip: KnownSet) {
-        let skip = skip.bits();
-        let mut run = 0..0;
-        for entry in &self.entries {
-            if entry.id != OTHER && skip >> entry.id & 1 != 0 {
-                continue;
-            }
-            match self.received_line(entry) {
-                Some(line) if line.0 == run.end => run.end = line.1,
-                Some(line) => {
-                    self.flush(out, &run);
-                    run = line.0..line.1;
-                }
-                None => {
-                    self.flush(out, &run);
-                    run = 0..0;
-                    let Line { name, value, .. } = self.line(entry);
-                    push_line(out, name, value);
-                }
-            }
-        }
-        self.flush(out, &run);
-    }
-
     #[inline]
-    fn flush(&self, out: &mut Vec<u8>, run: &std::ops::Range<usize>) {
-        if let Some(text) = self.arena.get(run.clone()) {
-            out.extend_from_slice(text);
-        }
+    pub fn write_lines(&self, out: &mut Vec<u8>, skip: KnownSet) {
+        LineWriter::new(self, out).write(skip);
     }
 
     /// Where the entry's whole line lies in the arena, if it lies there just as it would be written.
     #[inline]
-    fn received_line(&self, entry: &Entry) -> Option<(usize, usize)> {
+    fn received_line(&self, entry: &Entry) -> Option<Range<usize>> {
         let name = entry.name as usize;
         let value = entry.value as usize;
-        let colon = name + entry.name_len as usize;
+        let authority = entry.id == Known::AUTHORITY.id();
+        let colon = name + if authority { HOST.len() } else { entry.name_len as usize };
         if colon + 2 != value {
             return None;
         }
         let end = value + entry.value_len as usize;
         let whole = self.arena.get(colon..end + 2)?;
-        (whole.starts_with(b": ") && whole.ends_with(b"\r\n")).then_some((name, end + 2))
+        if !whole.starts_with(b": ") || !whole.ends_with(b"\r\n") {
+            return None;
+        }
+        (!authority || self.arena.get(name..colon) == Some(HOST)).then_some(name..end + 2)
     }
 
     #[inline]
@@ -84,6 +61,85 @@ impl HeaderMap {
     #[inline]
     fn slice(&self, start: u32, len: u32) -> &[u8] {
         self.arena.get(start as usize..start as usize + len as usize).unwrap_or_default()
+    }
+}
+
+const HOST: &[u8] = b"host";
+
+/// Writes a map's entries as lines. Those that came from a received head as exactly such lines, one behind the other, are
+/// copied as one piece, together with the line before them.
+pub struct LineWriter<'m, 'o> {
+    map: &'m HeaderMap,
+    out: &'o mut Vec<u8>,
+    /// A piece of the arena that is to be copied next.
+    run: Range<usize>,
+}
+
+impl<'m, 'o> LineWriter<'m, 'o> {
+    /// A writer that appends to `out`.
+    #[inline]
+    pub fn new(map: &'m HeaderMap, out: &'o mut Vec<u8>) -> Self {
+        LineWriter { map, out, run: 0..0 }
+    }
+
+    /// Writes the first line, given whole.
+    #[inline]
+    pub fn first_line(&mut self, line: &[u8]) {
+        if self.map.arena.starts_with(line) {
+            self.run = 0..line.len();
+        } else {
+            self.out.extend_from_slice(line);
+        }
+    }
+
+    /// Writes `method SP path version`, if it is the line that was received; otherwise nothing, and says so. `version`
+    /// begins with a space and ends the line.
+    #[inline]
+    pub fn received_request_line(&mut self, version: &[u8]) -> bool {
+        let [method, path, ..] = &self.map.entries[..] else { return false };
+        if (method.id, path.id) != (Known::METHOD.id(), Known::PATH.id())
+            || (method.value, path.value) != (0, method.value_len + 1)
+        {
+            return false;
+        }
+        let end = (path.value + path.value_len) as usize;
+        let rest = self.map.arena.get(end..).unwrap_or_default();
+        if !rest.starts_with(version) || self.map.arena.get(method.value_len as usize) != Some(&b' ') {
+            return false;
+        }
+        self.run = 0..end + version.len();
+        true
+    }
+
+    /// Writes every entry that is not in `skip`, in order; `:authority` as `host`.
+    pub fn write(mut self, skip: KnownSet) {
+        let skip = skip.bits();
+        for entry in &self.map.entries {
+            if entry.id != OTHER && skip >> entry.id & 1 != 0 {
+                continue;
+            }
+            match self.map.received_line(entry) {
+                Some(line) if line.start == self.run.end => self.run.end = line.end,
+                Some(line) => {
+                    self.flush();
+                    self.run = line;
+                }
+                None => {
+                    self.flush();
+                    self.run = 0..0;
+                    let Line { known, name, value } = self.map.line(entry);
+                    push_line(self.out, if known == Some(Known::AUTHORITY) { HOST } else { name }, value);
+                }
+            }
+        }
+        self.flush();
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        if let Some(text) = self.map.arena.get(self.run.clone()) {
+            self.out.extend_from_slice(text);
+        }
     }
 }
 

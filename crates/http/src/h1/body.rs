@@ -220,11 +220,11 @@ impl BodyDecoder {
         let underscores = if self.trailers.deliver { self.trailers.underscores } else { Underscores::Allow };
         trailers.start(block, false);
         for field in fields {
-            let name = (offset(block, field.name.as_bytes()), field.name.len());
-            fields::check_line_start(block, name.0)?;
+            let name_at = offset(block, field.name.as_bytes());
+            fields::check_line_start(block, name_at)?;
             if fields::is_kept(field.name, underscores)? {
                 let value = (offset(block, field.value), field.value.len());
-                trailers.push_parsed(name, value).map_err(|_| HEAD_TOO_LARGE)?;
+                trailers.push_received(field.name.as_bytes(), name_at, value).map_err(|_| HEAD_TOO_LARGE)?;
             }
         }
         fields::check_end(block)?;

@@ -57,12 +57,12 @@ pub(super) fn take_over(
 ) -> Result<Fields, CodecError> {
     let mut found = Fields::default();
     for (index, field) in fields.iter().enumerate() {
-        let name = (offset(source.head, field.name.as_bytes()), field.name.len());
-        check_line_start(source.head, name.0)?;
+        let name_at = offset(source.head, field.name.as_bytes());
+        check_line_start(source.head, name_at)?;
         if source.host == Some(index) {
             continue;
         }
-        if !is_kept(field.name, source.underscores)? {
+        if source.underscores != Underscores::Allow && !is_kept(field.name, source.underscores)? {
             found.dropped += 1;
             continue;
         }
@@ -71,8 +71,10 @@ pub(super) fn take_over(
             continue;
         }
         let value = (offset(source.head, field.value), field.value.len());
-        let known = headers.push_received(name, value).map_err(|_| HEAD_TOO_LARGE)?;
-        if let Some(known) = known {
+        let known = headers.push_received(field.name.as_bytes(), name_at, value).map_err(|_| HEAD_TOO_LARGE)?;
+        if let Some(known) = known
+            && Fields::concerns(known)
+        {
             found.note(known, field.value)?;
         }
     }
@@ -108,7 +110,12 @@ pub(super) fn is_kept(name: &str, underscores: Underscores) -> Result<bool, Code
 }
 
 impl Fields {
+    /// Whether [`Fields::note`] does something for the name.
     #[inline]
+    fn concerns(known: Known) -> bool {
+        matches!(known, Known::CONTENT_LENGTH | Known::CONNECTION | Known::PROXY_CONNECTION | Known::HOST)
+    }
+
     fn note(&mut self, known: Known, value: &[u8]) -> Result<(), CodecError> {
         match known {
             Known::CONTENT_LENGTH => self.note_length(value),

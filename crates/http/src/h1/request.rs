@@ -159,7 +159,7 @@ impl RequestLine<'_> {
         let source = Source { head, underscores: options.underscores, host };
         let found = take_over(&source, fields, headers)?;
         headers.join_repeated(JOINED);
-        self.conclude(found, target == Target::Authority, options, headers)
+        conclude(found, self.version, target == Target::Authority, options, headers)
     }
 
     /// Puts method, path, authority and scheme in front of the map; returns which field was the host.
@@ -197,8 +197,8 @@ impl RequestLine<'_> {
                 if !target::is_host_value(field.value) {
                     return Err(Refused::Host);
                 }
-                let spelled = offset(head, field.name.as_bytes());
-                headers.push_parsed_as(Known::AUTHORITY, spelled, (offset(head, field.value), field.value.len()))?;
+                let name_at = offset(head, field.name.as_bytes());
+                headers.push_parsed_host(name_at, (offset(head, field.value), field.value.len()))?;
             }
             (Target::Path, None) => {
                 if let (Version::Http10, Some(host)) = (self.version, &options.default_host_for_http_10) {
@@ -208,50 +208,50 @@ impl RequestLine<'_> {
         }
         Ok(host)
     }
+}
 
-    /// Decides framing and reuse, once all fields are known.
-    #[inline]
-    fn conclude(
-        &self,
-        mut found: Fields,
-        connect: bool,
-        options: &RequestOptions,
-        headers: &mut HeaderMap,
-    ) -> Result<RequestHead, CodecError> {
-        let upgrade = found.upgrade && wants_upgrade(options, headers);
-        if found.nominates {
-            connection::remove_nominated(headers)?;
-        }
-        if connect {
-            check_connect(&mut found, headers)?;
-        }
-        let chunked = found.settle(options.allow_chunked_length, headers)?;
-        let http_10 = self.version == Version::Http10;
-        if chunked && http_10 {
-            return Err(http_10_chunked());
-        }
-        let framing = match found.length {
-            _ if upgrade || connect => Framing::UntilClose,
-            _ if chunked => Framing::Chunked,
-            Some(length) => Framing::Length(length),
-            // RFC 9112 §6.3: "If this is a request message and none of the above are true, then the message body
-            // length is zero (no message body is present)."
-            None => Framing::None,
-        };
-        Ok(RequestHead {
-            version: self.version,
-            framing,
-            keep_alive: !found.close && (!http_10 || found.keep_alive),
-            // RFC 9110 §10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore
-            // that expectation."
-            expect_continue: !http_10
-                && headers.get(Known::EXPECT).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")),
-            upgrade,
-            connect,
-            head_bytes: 0,
-            dropped_underscore_headers: found.dropped,
-        })
+/// Decides framing and reuse, once all fields are known.
+#[inline]
+fn conclude(
+    mut found: Fields,
+    version: Version,
+    connect: bool,
+    options: &RequestOptions,
+    headers: &mut HeaderMap,
+) -> Result<RequestHead, CodecError> {
+    let upgrade = found.upgrade && wants_upgrade(options, headers);
+    if found.nominates {
+        connection::remove_nominated(headers)?;
     }
+    if connect {
+        check_connect(&mut found, headers)?;
+    }
+    let chunked = found.settle(options.allow_chunked_length, headers)?;
+    let http_10 = version == Version::Http10;
+    if chunked && http_10 {
+        return Err(http_10_chunked());
+    }
+    let framing = match found.length {
+        _ if upgrade || connect => Framing::UntilClose,
+        _ if chunked => Framing::Chunked,
+        Some(length) => Framing::Length(length),
+        // RFC 9112 §6.3: "If this is a request message and none of the above are true, then the message body
+        // length is zero (no message body is present)."
+        None => Framing::None,
+    };
+    Ok(RequestHead {
+        version,
+        framing,
+        keep_alive: !found.close && (!http_10 || found.keep_alive),
+        // RFC 9110 §10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore
+        // that expectation."
+        expect_continue: !http_10
+            && headers.get(Known::EXPECT).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")),
+        upgrade,
+        connect,
+        head_bytes: 0,
+        dropped_underscore_headers: found.dropped,
+    })
 }
 
 /// Whether the `upgrade` header asks for something. `h2c` never does: Envoy takes it out, and answers in HTTP/1.1.

@@ -1,6 +1,6 @@
 //! Reading the head of a response.
 
-use super::error::{BARE_LINE_FEED, CodecError, CodecErrorKind, HEAD_TOO_LARGE};
+use super::error::{CodecError, CodecErrorKind, HEAD_TOO_LARGE};
 use super::fields::{self, Encoding, Fields, INLINE_HEADERS, Slots, Source, take_over};
 use super::{HeadScanner, Parsed, ResponseOptions};
 use crate::{Framing, Version};
@@ -123,18 +123,14 @@ fn partial(buf: &[u8], options: &ResponseOptions) -> Result<Parsed<ResponseHead>
     if buf.len() > options.max_head_bytes as usize { Err(HEAD_TOO_LARGE) } else { Ok(Parsed::Partial) }
 }
 
-/// RFC 9112 §4: `status-line = HTTP-version SP status-code SP [ reason-phrase ]`, a line that ends with CR LF. A
-/// missing second space is let pass, as everyone does.
+/// RFC 9112 §4: `status-line = HTTP-version SP status-code SP [ reason-phrase ]`. A missing second space is let pass, as
+/// everyone does. How the line ends is seen with the line behind it.
 #[inline]
 fn check_status_line(head: &[u8], status: u16) -> Result<(), CodecError> {
     // RFC 9110 §15: "Values outside the range 100..599 are invalid." Envoy hands up to 999 through, and so do we.
     let bad_status = status < 100;
-    let line_end = memchr::memchr(b'\n', head).unwrap_or_default();
     if bad_status || head.get(STATUS_AT - 1) != Some(&b' ') {
         return Err(CodecError::new(CodecErrorKind::Syntax, "invalid status line"));
-    }
-    if head.get(line_end.wrapping_sub(1)) != Some(&b'\r') {
-        return Err(BARE_LINE_FEED);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::spelling::{Spelling, write_lines_spelled};
 use crate::{Framing, Version, reason_phrase};
-use nuncio_headers::{HeaderMap, Known, KnownSet};
+use nuncio_headers::{HeaderMap, Known, KnownSet, LineWriter};
 
 /// The form of the request target that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,7 +18,6 @@ pub enum TargetForm {
 const NOT_LINES: KnownSet = KnownSet::of(&[
     Known::METHOD,
     Known::PATH,
-    Known::AUTHORITY,
     Known::SCHEME,
     Known::STATUS,
     Known::PROTOCOL,
@@ -36,35 +35,58 @@ pub fn write_request_head(
     spelling: Spelling,
     target: TargetForm,
 ) {
-    let method = headers.get(Known::METHOD).unwrap_or(b"GET");
-    if method.iter().all(|byte| is_token(*byte)) {
-        out.extend_from_slice(method);
-    } else {
-        out.extend(method.iter().filter(|byte| is_token(**byte)));
-    }
-    out.push(b' ');
     let authority = headers.get(Known::AUTHORITY);
-    if method == b"CONNECT" {
-        push_target(out, authority.unwrap_or_default());
-    } else {
-        if target == TargetForm::Absolute {
-            out.extend_from_slice(if headers.get(Known::SCHEME) == Some(b"https") { b"https://" } else { b"http://" });
-            push_target(out, authority.unwrap_or_default());
-        }
-        push_target(out, headers.get(Known::PATH).unwrap_or(b"/"));
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
     let mut skip = NOT_LINES;
-    if let Some(authority) = authority {
+    if authority.is_some() {
         skip = skip.with(Known::HOST);
-        let name = spelling.host(headers);
-        out.extend_from_slice(name);
+    }
+    let length = Length::of(headers, framing);
+    // Nearly always the request goes out as it came, but for its headers.
+    if spelling == Spelling::Lower && target == TargetForm::Origin && is_authority_early(headers) {
+        let mut lines = LineWriter::new(headers, out);
+        if lines.received_request_line(VERSION) {
+            lines.write(length.skip(skip));
+            length.write_rest(out, spelling);
+            out.extend_from_slice(b"\r\n");
+            return;
+        }
+    }
+    write_request_line(out, headers, target);
+    if let Some(authority) = authority {
+        out.extend_from_slice(spelling.host(headers));
         out.extend_from_slice(b": ");
         out.extend_from_slice(authority);
         out.extend_from_slice(b"\r\n");
     }
-    write_fields(out, headers, framing, spelling, skip);
+    length.write_lines(out, headers, spelling, skip.with(Known::AUTHORITY));
+    length.write_rest(out, spelling);
     out.extend_from_slice(b"\r\n");
+}
+
+const VERSION: &[u8] = b" HTTP/1.1\r\n";
+
+/// Whether nothing that becomes a line stands before `:authority`: `host` comes first.
+#[inline]
+fn is_authority_early(headers: &HeaderMap) -> bool {
+    let line = headers.lines().find(|line| !line.known.is_some_and(|known| NOT_LINES.contains(known)));
+    line.is_none_or(|line| line.known == Some(Known::AUTHORITY)) || !headers.has(Known::AUTHORITY)
+}
+
+fn write_request_line(out: &mut Vec<u8>, headers: &HeaderMap, target: TargetForm) {
+    let method = headers.get(Known::METHOD).unwrap_or(b"GET");
+    let authority = headers.get(Known::AUTHORITY).unwrap_or_default();
+    out.extend(method.iter().filter(|byte| is_token(**byte)));
+    out.push(b' ');
+    if method == b"CONNECT" {
+        push_target(out, authority);
+    } else {
+        if target == TargetForm::Absolute {
+            out.extend_from_slice(if headers.get(Known::SCHEME) == Some(b"https") { b"https://" } else { b"http://" });
+            push_target(out, authority);
+        }
+        push_target(out, headers.get(Known::PATH).unwrap_or(b"/"));
+    }
+    out.extend_from_slice(VERSION);
 }
 
 /// How a response head is written.
@@ -88,26 +110,32 @@ pub struct ResponseWrite<'a> {
 pub fn write_response_head(out: &mut Vec<u8>, headers: &HeaderMap, how: &ResponseWrite<'_>) {
     let status = headers.get(Known::STATUS).unwrap_or_default();
     let http_10 = how.version == Version::Http10;
-    write_status_line(out, status, http_10, how.reason);
     let close = how.close || http_10 && how.framing == Framing::UntilClose;
     // An informational response says nothing about the connection, and 101 says it itself.
-    if status.first() == Some(&b'1') || !close && !http_10 {
-        write_fields(out, headers, how.framing, how.spelling, NOT_LINES);
+    let own_line: Option<&[u8]> = match (status.first(), close, http_10) {
+        (Some(b'1'), ..) | (_, false, false) => None,
+        (_, true, _) => Some(b"connection: close\r\n"),
+        (_, false, true) => Some(b"connection: keep-alive\r\n"),
+    };
+    let length = Length::of(headers, how.framing);
+    let skip = if own_line.is_some() { NOT_LINES.with(Known::CONNECTION) } else { NOT_LINES };
+    let plain = status == b"200" && !http_10 && how.reason.is_none();
+    if plain && how.spelling == Spelling::Lower {
+        let mut lines = LineWriter::new(headers, out);
+        lines.first_line(b"HTTP/1.1 200 OK\r\n");
+        lines.write(length.skip(skip));
     } else {
-        let line: &[u8] = if close { b"connection: close\r\n" } else { b"connection: keep-alive\r\n" };
-        let length = Length::of(headers, how.framing);
-        length.write_lines(out, headers, how.spelling, NOT_LINES.with(Known::CONNECTION));
-        how.spelling.push_own_line(out, line);
-        length.write_rest(out, how.spelling);
+        write_status_line(out, status, http_10, how.reason);
+        length.write_lines(out, headers, how.spelling, skip);
     }
+    if let Some(line) = own_line {
+        how.spelling.push_own_line(out, line);
+    }
+    length.write_rest(out, how.spelling);
     out.extend_from_slice(b"\r\n");
 }
 
 fn write_status_line(out: &mut Vec<u8>, status: &[u8], http_10: bool, reason: Option<&str>) {
-    if status == b"200" && !http_10 && reason.is_none() {
-        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-        return;
-    }
     let code = match status {
         [a, b, c] if status.iter().all(u8::is_ascii_digit) => {
             u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0')
@@ -121,12 +149,6 @@ fn write_status_line(out: &mut Vec<u8>, status: &[u8], http_10: bool, reason: Op
     let reason = reason.unwrap_or_else(|| reason_phrase(code));
     out.extend(reason.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
     out.extend_from_slice(b"\r\n");
-}
-
-fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap, framing: Framing, spelling: Spelling, skip: KnownSet) {
-    let length = Length::of(headers, framing);
-    length.write_lines(out, headers, spelling, skip);
-    length.write_rest(out, spelling);
 }
 
 /// The length headers of a message: one of the map's lines if it says the right thing, otherwise one at the end.
@@ -155,9 +177,15 @@ impl Length {
         Length { framing, in_place }
     }
 
+    /// What is not written of the map.
+    #[inline]
+    fn skip(&self, skip: KnownSet) -> KnownSet {
+        if self.in_place { skip } else { skip.with(Known::CONTENT_LENGTH) }
+    }
+
     #[inline]
     fn write_lines(&self, out: &mut Vec<u8>, headers: &HeaderMap, spelling: Spelling, skip: KnownSet) {
-        let skip = if self.in_place { skip } else { skip.with(Known::CONTENT_LENGTH) };
+        let skip = self.skip(skip);
         match spelling {
             Spelling::Lower => headers.write_lines(out, skip),
             _ => write_lines_spelled(out, headers, skip, spelling),
@@ -207,7 +235,7 @@ pub fn write_chunk_end(out: &mut Vec<u8>) {
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        let skip = NOT_LINES.with(Known::CONTENT_LENGTH).with(Known::HOST).with(Known::TRAILER);
+        let skip = NOT_LINES.with(Known::AUTHORITY).with(Known::CONTENT_LENGTH).with(Known::HOST).with(Known::TRAILER);
         trailers.write_lines(out, skip);
     }
     out.extend_from_slice(b"\r\n");

@@ -92,7 +92,15 @@ fn chunks() {
     }
     check("3\nabc\r\n0\r\n\r\n", BAD);
     check("3\rabc\r\n0\r\n\r\n", BAD);
-    for (input, partial) in [("3", ""), ("3\r", ""), ("3\r\n", ""), ("3\r\nab", "ab"), ("3\r\nabc\r", "abc"), ("3\r\nabc\r\n0\r\n", "abc"), ("3\r\nabc\r\n0\r\n\r", "abc")] {
+    for (input, partial) in [
+        ("3", ""),
+        ("3\r", ""),
+        ("3\r\n", ""),
+        ("3\r\nab", "ab"),
+        ("3\r\nabc\r", "abc"),
+        ("3\r\nabc\r\n0\r\n", "abc"),
+        ("3\r\nabc\r\n0\r\n\r", "abc"),
+    ] {
         check(input, &format!("{partial} partial"));
     }
 }

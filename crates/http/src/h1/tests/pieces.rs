@@ -114,8 +114,7 @@ fn what_was_written_reads_back() {
         let mut written = Vec::new();
         write_request_head(&mut written, &headers, head.framing, Spelling::Lower, TargetForm::Absolute);
         let mut again = HeaderMap::new();
-        let Ok(Parsed::Complete(reread, used)) =
-            parse_request(&written, &mut HeadScanner::new(), &options, &mut again)
+        let Ok(Parsed::Complete(reread, used)) = parse_request(&written, &mut HeadScanner::new(), &options, &mut again)
         else {
             panic!("{input:?} became {}", written.escape_ascii())
         };

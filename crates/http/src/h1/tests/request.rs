@@ -144,7 +144,10 @@ fn absolute_form() {
             &format!(":method=GET|:path={path}|:authority={authority}|:scheme={scheme}; none"),
         );
     }
-    for host in ["", "a:99999", "a:65536", "a:b", "a:", "a_b", "%61", "a!b", "a,b", "a;b", "[::1", "[::1]x", "[zz]", "u@v@x", ":80", "[]"] {
+    for host in [
+        "", "a:99999", "a:65536", "a:b", "a:", "a_b", "%61", "a!b", "a,b", "a;b", "[::1", "[::1]x", "[zz]", "u@v@x",
+        ":80", "[]",
+    ] {
         check_line(&format!("GET http://{host}/y HTTP/1.1"), BAD_URL);
     }
     check_line("GET http:// HTTP/1.1", BAD_URL);
@@ -169,7 +172,9 @@ fn authority_form() {
             &format!(":method=CONNECT|:authority={target}; close connect"),
         );
     }
-    for target in ["h", "h:", ":80", "h:a", "h_b:80", "u@h:80", "[::1]", "h:80/", "h:80?x", "*", "/x", "http://h/x", "h:65536"] {
+    for target in
+        ["h", "h:", ":80", "h:a", "h_b:80", "u@h:80", "[::1]", "h:80/", "h:80?x", "*", "/x", "http://h/x", "h:65536"]
+    {
         check_line(&format!("CONNECT {target} HTTP/1.1"), BAD_URL);
     }
     check("CONNECT h:80 HTTP/1.1\r\n\r\nx", ":method=CONNECT|:authority=h:80; close connect more");
@@ -181,9 +186,13 @@ fn authority_form() {
 #[test]
 fn hosts() {
     for host in ["", "a,b", "a@b", "a:80", "a:", "a:b", "[::1]:80", "::1", "a_b", "%61", "!$&'()*+,;=", "a.b~c-d"] {
-        check(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), &format!(":method=GET|:path=/|:authority={host}; none"));
+        check(
+            &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+            &format!(":method=GET|:path=/|:authority={host}; none"),
+        );
     }
-    for host in ["a b", "a/b", "a?b", "a#b", "a\\b", "ä", "a\tb", "http://a", "a<b", "a\"b", "a{b", "a|b", "a^b", "a`b"] {
+    for host in ["a b", "a/b", "a?b", "a#b", "a\\b", "ä", "a\tb", "http://a", "a<b", "a\"b", "a{b", "a|b", "a^b", "a`b"]
+    {
         check(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), BAD_HOST);
     }
     // Envoy joins them with a comma.
@@ -200,7 +209,9 @@ fn field_syntax() {
     check_field(b"A: b\tc", "GET|a=b\tc; none");
     check_field(b"A: b\xffc", "GET|a=b\u{fffd}c; none");
     check_field(b"!#$%&'*+-.^_`|~: c", "GET|!#$%&'*+-.^_`|~=c; none");
-    for field in [&b"A : b"[..], b"A\t: b", b" A: b", b": b", b"Abc", b"A b: c", b"A(: c", b"A\": c", b"A\xff: c", b":path: /x"] {
+    for field in
+        [&b"A : b"[..], b"A\t: b", b" A: b", b": b", b"Abc", b"A b: c", b"A(: c", b"A\": c", b"A\xff: c", b":path: /x"]
+    {
         check_field(field, BAD);
     }
     for field in [&b"A: b\0c"[..], b"A: b\x01c", b"A: b\x7fc", b"A\x01: c", b"A\0: c", b"A: \0"] {
@@ -252,7 +263,22 @@ fn content_lengths() {
     check("05", "POST05; 5");
     check("\t5 ", "POST5; 5");
     check("18446744073709551615", "POST18446744073709551615; 18446744073709551615");
-    for value in ["+5", "5,5", "5, 5", "", " ", "-1", "0x5", "5 5", "5a", "5.0", "5;a", "18446744073709551616", "99999999999999999999", "٥"] {
+    for value in [
+        "+5",
+        "5,5",
+        "5, 5",
+        "",
+        " ",
+        "-1",
+        "0x5",
+        "5 5",
+        "5a",
+        "5.0",
+        "5;a",
+        "18446744073709551616",
+        "99999999999999999999",
+        "٥",
+    ] {
         check(value, BAD);
     }
     super::request::check("POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", BAD);
@@ -266,7 +292,19 @@ fn transfer_encodings() {
         check(&post(&format!("Transfer-Encoding: {value}")), ":method=POST|:path=/; chunked");
     }
     const UNKNOWN: &str = "501 http1.invalid_transfer_encoding";
-    for value in ["identity", "gzip", "gzip, chunked", "chunked, gzip", "chunked, chunked", "xchunked", "chunked;a", "", "chunked,", ",chunked", "\"chunked\""] {
+    for value in [
+        "identity",
+        "gzip",
+        "gzip, chunked",
+        "chunked, gzip",
+        "chunked, chunked",
+        "xchunked",
+        "chunked;a",
+        "",
+        "chunked,",
+        ",chunked",
+        "\"chunked\"",
+    ] {
         check(&post(&format!("Transfer-Encoding: {value}")), UNKNOWN);
     }
     check(&post("Transfer-Encoding: \u{b}chunked"), BAD_CHARACTER);
@@ -328,10 +366,7 @@ fn upgrades() {
         ..RequestOptions::default()
     };
     let upgrade = |to: &str| format!("GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: {to}\r\n\r\n");
-    assert_eq!(
-        request_with(upgrade("foo").as_bytes(), &ignoring),
-        ":method=GET|:path=/|connection=upgrade; none"
-    );
+    assert_eq!(request_with(upgrade("foo").as_bytes(), &ignoring), ":method=GET|:path=/|connection=upgrade; none");
     assert!(request_with(upgrade("bar").as_bytes(), &ignoring).ends_with("close upgrade"));
 }
 
@@ -347,7 +382,9 @@ fn nominated_headers() {
     check_field(b"Connection: te\r\nTE: gzip", "GET; none");
     check_field(b"Connection: a,b,c,d,e,f,g,h,i\r\nC: 1", "GET; none");
     const REFUSED: &str = "400 http1.connection_header_rejected";
-    for value in ["host", "x-forwarded-for, close", "X-Forwarded-Host", "x-forwarded-proto", ":path", "a,b,c,d,e,f,g,h,i,j"] {
+    for value in
+        ["host", "x-forwarded-for, close", "X-Forwarded-Host", "x-forwarded-proto", ":path", "a,b,c,d,e,f,g,h,i,j"]
+    {
         check_field(format!("Connection: {value}").as_bytes(), REFUSED);
     }
     let long = format!("Connection: te\r\nTE: trailers,{}", "a".repeat(256));

@@ -22,8 +22,14 @@ fn plain_responses() {
     check_fields("Transfer-Encoding: chunked", ":status=200; chunked");
     check_fields("X: y", ":status=200|x=y; close final");
     check_fields("Connection: close\r\nContent-Length: 1", ":status=200|connection=close|content-length=1; 1 final");
-    check_fields("Proxy-Connection: close\r\nContent-Length: 0", ":status=200|proxy-connection=close|content-length=0; 0 final");
-    check_fields("Set-Cookie: a\r\nVia: 1\r\nSet-Cookie: b\r\nVia: 2\r\nContent-Length: 0", ":status=200|set-cookie=a|via=1,2|set-cookie=b|content-length=0; 0");
+    check_fields(
+        "Proxy-Connection: close\r\nContent-Length: 0",
+        ":status=200|proxy-connection=close|content-length=0; 0 final",
+    );
+    check_fields(
+        "Set-Cookie: a\r\nVia: 1\r\nSet-Cookie: b\r\nVia: 2\r\nContent-Length: 0",
+        ":status=200|set-cookie=a|via=1,2|set-cookie=b|content-length=0; 0",
+    );
     check("HTTP/1.1 200 OK\r\nA: b", "partial");
     check("", "partial");
 }
@@ -36,7 +42,9 @@ fn status_lines() {
     check_bytes(b"HTTP/1.1 200 a\xffb\r\nContent-Length: 0\r\n\r\n", ":status=200|content-length=0; 0");
     check("HTTP/1.1 600 X\r\nContent-Length: 0\r\n\r\n", ":status=600|content-length=0; 0");
     check("HTTP/1.1 999 X\r\nContent-Length: 0\r\n\r\n", ":status=999|content-length=0; 0");
-    for line in ["HTTP/1.1 20 OK", "HTTP/1.1 099 OK", "HTTP/1.1 abc OK", "garbage", "\r\nHTTP/1.1 200 OK", "http/1.1 200 OK"] {
+    for line in
+        ["HTTP/1.1 20 OK", "HTTP/1.1 099 OK", "HTTP/1.1 abc OK", "garbage", "\r\nHTTP/1.1 200 OK", "http/1.1 200 OK"]
+    {
         check(&format!("{line}\r\nContent-Length: 0\r\n\r\n"), BAD);
     }
     // Envoy lets these pass.
@@ -109,7 +117,10 @@ fn tunnels() {
     check_bytes(SWITCH, BAD);
     let upgrade = ResponseOptions { upgrade_request: true, ..ResponseOptions::default() };
     assert_eq!(response_with(SWITCH, &upgrade), ":status=101|connection=Upgrade|upgrade=websocket; close final tunnel");
-    assert_eq!(response_with(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", &upgrade), ":status=200|content-length=1; 1");
+    assert_eq!(
+        response_with(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", &upgrade),
+        ":status=200|content-length=1; 1"
+    );
     let connect = ResponseOptions { connect_request: true, ..ResponseOptions::default() };
     for (input, expected) in [
         ("HTTP/1.1 200 OK\r\n\r\nabc", ":status=200; close final tunnel more"),

@@ -140,7 +140,10 @@ fn connection_of_informational_responses() {
     let go_on = map(&[(":status", "100")]);
     assert_eq!(response(&go_on, Framing::None, Version::Http10, true), "HTTP/1.0 100 Continue\r\n\r\n");
     let mixed = map(&[(":status", "200"), ("connection", "x"), ("a", "b")]);
-    assert_eq!(response(&mixed, Framing::None, Version::Http11, true), "HTTP/1.1 200 OK\r\na: b\r\nconnection: close\r\n\r\n");
+    assert_eq!(
+        response(&mixed, Framing::None, Version::Http11, true),
+        "HTTP/1.1 200 OK\r\na: b\r\nconnection: close\r\n\r\n"
+    );
 }
 
 #[test]
@@ -229,6 +232,10 @@ fn framing_of_responses() {
         if let Some(length) = length {
             headers.append_known(Known::CONTENT_LENGTH, length.as_bytes());
         }
-        assert_eq!(response_framing(&headers, status, version, head, end), expected, "{status} {length:?} {head} {end}");
+        assert_eq!(
+            response_framing(&headers, status, version, head, end),
+            expected,
+            "{status} {length:?} {head} {end}"
+        );
     }
 }
