@@ -36,9 +36,7 @@ fn settings(mode: &str) -> Result<SpliceSettings, Failure> {
     Ok(match mode.split_once(':') {
         None if mode == "auto" => default,
         Some(("copy", kib)) => SpliceSettings { pipe_bytes: 0, copy_bytes: kib.parse::<usize>()? << 10, ..default },
-        Some(("splice", kib)) => {
-            SpliceSettings { pipe_bytes: kib.parse::<usize>()? << 10, splice_after: 0, ..default }
-        }
+        Some(("splice", kib)) => SpliceSettings { pipe_bytes: kib.parse::<usize>()? << 10, splice_after: 0, ..default },
         _ => return Err(format!("unknown mode {mode}").into()),
     })
 }

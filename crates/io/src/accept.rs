@@ -242,7 +242,8 @@ mod tests {
     async fn takes_turns() {
         let mut acceptor = acceptor(Address::Ip("127.0.0.1:0".parse().unwrap()), Some(1));
         let to = acceptor.address().ip().unwrap();
-        let _clients = [tokio::net::TcpStream::connect(to).await.unwrap(), tokio::net::TcpStream::connect(to).await.unwrap()];
+        let _clients =
+            [tokio::net::TcpStream::connect(to).await.unwrap(), tokio::net::TcpStream::connect(to).await.unwrap()];
         connection(acceptor.accept().await.unwrap());
         assert_eq!(acceptor.accepted_in_a_row(), 1);
         let mut cx = Context::from_waker(std::task::Waker::noop());

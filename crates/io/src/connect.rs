@@ -239,12 +239,7 @@ mod tests {
         let bound = |source: &str| ConnectSpec { bind: Some(source.parse().unwrap()), ..ConnectSpec::new() };
         let unreachable: SocketAddr = "255.255.255.255:1".parse().unwrap();
         let table: [(Address, ConnectSpec, ConnectPhase, &str); 4] = [
-            (
-                refusing.into(),
-                ConnectSpec::new(),
-                ConnectPhase::Delayed,
-                "delayed connect error: Connection refused",
-            ),
+            (refusing.into(), ConnectSpec::new(), ConnectPhase::Delayed, "delayed connect error: Connection refused"),
             (
                 Address::pipe("/nonexistent/x"),
                 ConnectSpec::new(),

@@ -127,12 +127,7 @@ impl Splice {
 
     /// As [`Splice::new`], with other settings.
     pub fn with_settings(settings: SpliceSettings, now: Instant) -> Self {
-        Splice {
-            a_to_b: Direction::new(&settings),
-            b_to_a: Direction::new(&settings),
-            settings,
-            last_activity: now,
-        }
+        Splice { a_to_b: Direction::new(&settings), b_to_a: Direction::new(&settings), settings, last_activity: now }
     }
 
     /// Bytes received from A earlier (to choose a filter chain, or while B was connecting), to be sent to B first. They
@@ -244,7 +239,9 @@ impl Splice {
         let second = failure(&mut self.b_to_a, Side::B, Side::A);
         // The side that could not be read from is the cause; that it could not be written to either is a consequence.
         let (first, second) = match (first, second) {
-            (Some(a), Some(b)) if a.operation == Operation::Write && b.operation == Operation::Read => (Some(b), Some(a)),
+            (Some(a), Some(b)) if a.operation == Operation::Write && b.operation == Operation::Read => {
+                (Some(b), Some(a))
+            }
             both => both,
         };
         Poll::Ready(first.or(second).map_or(Ok(Closed), Err))

@@ -6,6 +6,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 /// Turns the result of a system call into a `Result`.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -114,12 +117,15 @@ pub(crate) fn poll(waiting: &mut [libc::pollfd], timeout: Option<Duration>) -> i
     }
 }
 
-/// An inotify instance that does not block.
-pub(crate) fn inotify() -> io::Result<OwnedFd> {
+/// An inotify instance that does not block, registered with the runtime of this thread. The descriptor in it must not be
+/// exchanged through `get_mut`.
+pub(crate) fn inotify() -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the call touches no memory of this process.
     let fd = check(unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) })?;
     // SAFETY: the call succeeded, so this is an open descriptor that nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: an `OwnedFd` stays open, and the same, until it is dropped, which `AsyncFd` does itself.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
 /// Adds a path to an inotify instance, or changes its mask; returns the watch descriptor.

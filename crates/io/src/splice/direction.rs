@@ -271,9 +271,7 @@ impl Direction {
                 let rest = &buffer[*start..*end];
                 try_write(to, |count| count < rest.len(), || sys::send_now(to.as_fd(), rest))
             }
-            Waiting::Piped { pipe, bytes } => {
-                to.try_io(Interest::WRITABLE, || pipe.drain(to.as_fd(), *bytes))
-            }
+            Waiting::Piped { pipe, bytes } => to.try_io(Interest::WRITABLE, || pipe.drain(to.as_fd(), *bytes)),
         };
         match result {
             Ok(0) => self.fail_write(io::ErrorKind::WriteZero.into()),
