@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     active: RefCell<HashMap<Arc<str>, Rc<Cluster>>>,
     /// Clusters that are not ready yet. One of the same name may be active until then.
     warming: RefCell<HashMap<Arc<str>, Rc<Cluster>>>,
+    /// Clusters whose workers may send events, by serial number.
+    by_serial: RefCell<HashMap<u64, Weak<Cluster>>>,
     workers: RefCell<Vec<UnboundedSender<Update>>>,
     events: UnboundedSender<(u64, Event)>,
     serial: Cell<u64>,
@@ -94,6 +96,7 @@ impl ClusterManager {
             options,
             active: RefCell::default(),
             warming: RefCell::default(),
+            by_serial: RefCell::default(),
             workers: RefCell::default(),
             events: sender,
             serial: Cell::new(0),
@@ -148,6 +151,9 @@ impl ClusterManager {
         let unfinished = shared.warming.borrow_mut().insert(cluster.info.name().clone(), cluster.clone());
         if let Some(unfinished) = unfinished {
             unfinished.stop();
+        }
+        if cluster.has_events() {
+            shared.by_serial.borrow_mut().insert(shared.serial.get(), Rc::downgrade(&cluster));
         }
         cluster.start(shared);
         shared.show_counts();
@@ -265,20 +271,19 @@ impl Shared {
         self.refresh.notify_one();
     }
 
+    /// Events of a cluster that was stopped are ignored.
+    fn forget_events(&self, cluster: &Cluster) {
+        self.by_serial.borrow_mut().remove(&cluster.info.events.cluster);
+    }
+
     fn show_counts(&self) {
         self.stats.active_clusters().set(self.active.borrow().len() as u64);
         self.stats.warming_clusters().set(self.warming.borrow().len() as u64);
     }
 
-    fn by_serial(&self, name_serial: u64) -> Option<Rc<Cluster>> {
-        let find = |map: &RefCell<HashMap<Arc<str>, Rc<Cluster>>>| {
-            map.borrow().values().find(|cluster| cluster.info.events.cluster == name_serial).cloned()
-        };
-        find(&self.active).or_else(|| find(&self.warming))
-    }
-
     fn handle(&self, serial: u64, event: Event) {
-        let Some(cluster) = self.by_serial(serial) else { return };
+        let cluster = self.by_serial.borrow().get(&serial).and_then(Weak::upgrade);
+        let Some(cluster) = cluster else { return };
         match event {
             Event::Outlier(host, what) => cluster.outlier_detected(self, &host, what),
             Event::ImmediateHealthCheckFail(host) => {

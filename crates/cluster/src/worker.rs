@@ -47,7 +47,7 @@ pub(crate) struct HostsUpdate {
     pub(crate) hosts: Hosts,
     /// Hosts that are gone.
     pub(crate) removed: Vec<Arc<Host>>,
-    /// Hosts whose connections are to be closed (`close_connections_on_host_health_failure`).
+    /// Hosts that have just become unhealthy.
     pub(crate) failed: Vec<Arc<Host>>,
 }
 

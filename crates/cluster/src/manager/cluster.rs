@@ -94,10 +94,21 @@ impl Cluster {
         self.parts.borrow_mut().get_or_insert_default().tasks.push(task);
     }
 
+    /// Whether workers may have something to tell about the cluster.
+    pub(super) fn has_events(&self) -> bool {
+        let config = &self.info.config;
+        config.health_check.is_some()
+            || config.outlier_detection.is_some()
+            || matches!(config.discovery, Discovery::OriginalDst(_))
+    }
+
     /// Ends all tasks. Workers keep what they were told.
     pub(super) fn stop(&self) {
         let parts = self.parts.borrow_mut().take();
         drop(parts);
+        if let Some(shared) = self.shared() {
+            shared.forget_events(self);
+        }
     }
 
     /// The cluster is not ready before this has been answered by [`Cluster::arrived`].
@@ -186,7 +197,7 @@ impl Cluster {
 
     /// The health flags of a host changed.
     pub(crate) fn health_changed(self: &Rc<Self>, shared: &Shared, host: &Arc<Host>) {
-        if self.info.config.close_connections_on_host_health_failure && host.health() == Health::Unhealthy {
+        if host.health() == Health::Unhealthy {
             self.failed.borrow_mut().push(host.clone());
         }
         if !self.is_stale.replace(true) {

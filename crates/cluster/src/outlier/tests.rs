@@ -89,6 +89,32 @@ async fn consecutive_errors_eject() {
     .await;
 }
 
+#[derive(Default)]
+struct Failed(std::cell::RefCell<Vec<String>>);
+
+impl crate::HostObserver for Failed {
+    fn hosts_removed(&self, _: &[Arc<Host>]) {}
+    fn hosts_failed(&self, hosts: &[Arc<Host>]) {
+        self.0.borrow_mut().extend(hosts.iter().map(|host| host.address().to_string()));
+    }
+    fn host_set_changed(&self) {}
+    fn cluster_retired(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_hear_of_ejected_hosts() {
+    local(async {
+        let (setup, hosts) = start(cluster(all(OutlierDetection::default()), 2)).await;
+        let failed = std::rc::Rc::new(Failed::default());
+        setup.worker.get("c").unwrap().observe(failed.clone());
+        respond(&hosts[1], 500, 5);
+        settle(&setup).await;
+        assert_eq!(*failed.0.borrow(), ["10.0.0.1:2"]);
+        assert_eq!(setup.choose("c").as_deref(), Some("10.0.0.1:1"));
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_share_of_ejected_hosts_is_limited() {
     local(async {

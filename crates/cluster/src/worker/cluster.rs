@@ -56,7 +56,8 @@ impl<'a> LbContext<'a> {
 pub trait HostObserver {
     /// Hosts left the cluster: connections drain.
     fn hosts_removed(&self, hosts: &[Arc<Host>]);
-    /// Hosts failed and their connections are to be closed at once.
+    /// Hosts failed a health check or were ejected: connections drain. With `close_connections_on_host_health_failure` those
+    /// in use are to be closed too.
     fn hosts_failed(&self, hosts: &[Arc<Host>]);
     /// The host set changed and `close_connections_on_host_set_change` is set: all connections drain.
     fn host_set_changed(&self);
