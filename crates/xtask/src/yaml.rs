@@ -31,7 +31,7 @@ struct Node {
 
 enum Kind {
     List(Vec<Value>),
-    Map { entries: Map<String, Value>, key: Option<String> },
+    Map { entries: Map<String, Value>, merged: Map<String, Value>, key: Option<String> },
 }
 
 impl Loader {
@@ -47,14 +47,17 @@ impl Loader {
                 Ok(())
             }
             Event::MappingStart(anchor, _) => {
-                self.open.push(Node { anchor, kind: Kind::Map { entries: Map::new(), key: None } });
+                self.open.push(Node { anchor, kind: Kind::Map { entries: Map::new(), merged: Map::new(), key: None } });
                 Ok(())
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let node = self.open.pop().ok_or("an end without a start")?;
                 let value = match node.kind {
                     Kind::List(items) => Value::Array(items),
-                    Kind::Map { entries, .. } => Value::Object(entries),
+                    Kind::Map { entries, mut merged, .. } => {
+                        merged.extend(entries);
+                        Value::Object(merged)
+                    }
                 };
                 self.add(value, node.anchor)
             }
@@ -69,10 +72,10 @@ impl Loader {
         match self.open.last_mut().map(|node| &mut node.kind) {
             None => self.documents.push(value),
             Some(Kind::List(items)) => items.push(value),
-            Some(Kind::Map { entries, key }) => match key.take() {
+            Some(Kind::Map { entries, merged, key }) => match key.take() {
                 None => *key = Some(key_of(value)?),
-                Some(name) if name == "<<" => merge_key(entries, value)?,
-                Some(name) if entries.contains_key(&name) && anchor == 0 => {
+                Some(name) if name == "<<" => merge_key(merged, value)?,
+                Some(name) if entries.contains_key(&name) => {
                     return Err(format!("the key '{name}' stands twice"));
                 }
                 Some(name) => drop(entries.insert(name, value)),
@@ -82,11 +85,9 @@ impl Loader {
     }
 }
 
-fn merge_key(entries: &mut Map<String, Value>, value: Value) -> Result<(), String> {
-    let Value::Object(merged) = value else { return Err("'<<' takes a mapping".into()) };
-    for (name, value) in merged {
-        entries.entry(name).or_insert(value);
-    }
+fn merge_key(merged: &mut Map<String, Value>, value: Value) -> Result<(), String> {
+    let Value::Object(entries) = value else { return Err("'<<' takes a mapping".into()) };
+    merged.extend(entries);
     Ok(())
 }
 
@@ -124,11 +125,11 @@ mod tests {
 
     #[test]
     fn scalars_anchors_and_merge_keys() {
-        let text = "base: &b {x: 1, y: '2'}\nlist: [*b, ~, true, 1.5, 1.5s]\nmerged:\n  <<: *b\n  z: -3\n";
+        let text = "base: &b {x: 1, y: '2'}\nlist: [*b, ~, true, 1.5, 1.5s]\nmerged:\n  <<: *b\n  x: 7\n  z: -3\n";
         let expected = json!({
             "base": {"x": 1, "y": "2"},
             "list": [{"x": 1, "y": "2"}, null, true, 1.5, "1.5s"],
-            "merged": {"x": 1, "y": "2", "z": -3},
+            "merged": {"x": 7, "y": "2", "z": -3},
         });
         assert_eq!(documents(text).unwrap(), [expected]);
     }
