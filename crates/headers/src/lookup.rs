@@ -194,10 +194,10 @@ fn lower(source: &[u8], name: &mut [u8]) {
 #[inline]
 fn lower_word(word: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
-    let seven = word & 0x7f * EACH;
+    let seven = word & (0x7f * EACH);
     let from_a = seven + (0x80 - b'A' as u64) * EACH;
     let above_z = seven + (0x7f - b'Z' as u64) * EACH;
-    let upper = (from_a ^ above_z) & !word & 0x80 * EACH;
+    let upper = (from_a ^ above_z) & !word & (0x80 * EACH);
     word | upper >> 2
 }
 

@@ -4,7 +4,7 @@ use super::wire::{BodyPart, BodyWriter, RecvError, Wire};
 use crate::h1::{self, BodyDecoder, RequestHead, RequestOptions, ResponseWrite, Spelling, TrailerOptions};
 use crate::{Framing, Version};
 use bytes::Bytes;
-use nuncio_headers::HeaderMap;
+use nuncio_headers::{HeaderMap, Known};
 use nuncio_io::transport::Transport;
 use std::io;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ pub struct ServerConnection {
     request: BodyDecoder,
     response: BodyWriter,
     version: Version,
+    head_request: bool,
 }
 
 impl ServerConnection {
@@ -38,6 +39,7 @@ impl ServerConnection {
             request: BodyDecoder::new(Framing::None),
             response: BodyWriter::new(Framing::None),
             version: Version::Http11,
+            head_request: false,
         }
     }
 
@@ -60,8 +62,10 @@ impl ServerConnection {
     /// Reads the head of the next request.
     pub fn poll_head(&mut self, cx: &mut Context<'_>, headers: &mut HeaderMap) -> Poll<Result<RequestHead, RecvError>> {
         let options = &self.options;
+        self.head_request = false;
         let head = ready!(self.wire.poll_head(cx, |buf, scan| h1::parse_request(buf, scan, options, headers)))?;
         self.version = head.version;
+        self.head_request = headers.get(Known::METHOD) == Some(b"HEAD");
         self.wire.bulk = matches!(head.framing, Framing::Length(length) if length > 4096);
         self.request = BodyDecoder::new(head.framing).with_trailers(self.trailers);
         Poll::Ready(Ok(head))
@@ -112,11 +116,13 @@ impl ServerConnection {
         self.wire.bulk = true;
     }
 
-    /// Writes a response head. `close` adds `connection: close`.
+    /// Writes a response head. `close` adds `connection: close`. Of a body that the response can't have (to HEAD, 204,
+    /// 304), nothing will be written, whatever `framing` the head tells.
     pub fn send_head(&mut self, headers: &HeaderMap, framing: Framing, close: bool) {
         let how = ResponseWrite { version: self.version, framing, reason: None, close, spelling: self.spelling };
         h1::write_response_head(self.wire.output.tail(), headers, &how);
-        self.response = BodyWriter::new(framing);
+        let bodiless = self.head_request || matches!(headers.get(Known::STATUS), Some(b"204" | b"304"));
+        self.response = BodyWriter::new(if bodiless { Framing::None } else { framing });
     }
 
     /// Writes an informational head (1xx), which another head follows.

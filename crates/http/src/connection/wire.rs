@@ -106,12 +106,12 @@ impl Wire {
         mut parse: impl FnMut(&[u8], &mut HeadScanner) -> Result<h1::Parsed<T>, CodecError>,
     ) -> Poll<Result<T, RecvError>> {
         loop {
-            if !self.input.is_empty() {
-                if let h1::Parsed::Complete(head, used) = parse(self.input.filled(), &mut self.scan)? {
-                    self.scan.reset();
-                    self.input.consume(used);
-                    return Poll::Ready(Ok(head));
-                }
+            if !self.input.is_empty()
+                && let h1::Parsed::Complete(head, used) = parse(self.input.filled(), &mut self.scan)?
+            {
+                self.scan.reset();
+                self.input.consume(used);
+                return Poll::Ready(Ok(head));
             }
             match ready!(self.poll_fill(cx)) {
                 Ok(0) if self.input.is_empty() => return Poll::Ready(Err(RecvError::Closed)),
@@ -161,7 +161,8 @@ impl Wire {
     }
 }
 
-/// Writes the framing of one body.
+/// Writes the framing of one body. *Invariant*: with [`Framing::None`] nothing is written, whatever is handed in: bytes
+/// behind a head that ends its message would be read as the next message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyWriter {
     framing: Framing,
@@ -181,6 +182,9 @@ impl BodyWriter {
     }
 
     pub fn write(&self, output: &mut WriteBuffer, chunk: Bytes) {
+        if self.framing == Framing::None {
+            return;
+        }
         let chunked = self.chunked(chunk.len());
         if chunked {
             h1::write_chunk_head(output.tail(), chunk.len());
@@ -192,6 +196,9 @@ impl BodyWriter {
     }
 
     pub fn forward(&self, output: &mut WriteBuffer, input: &mut ReadBuffer, start: usize, end: usize) {
+        if self.framing == Framing::None {
+            return input.consume(end);
+        }
         let chunked = self.chunked(end - start);
         if chunked {
             h1::write_chunk_head(output.tail(), end - start);
