@@ -1,7 +1,6 @@
 //! Tables for every rule of the codec, and properties that hold for all input.
 
 mod body;
-mod corpus;
 mod pieces;
 mod request;
 mod response;
