@@ -1,5 +1,8 @@
 //! Replays the corpora of the fuzz targets: what a fuzzer once found stays found.
 
+// Helpers of tests, which the lint does not see as tests.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 #[path = "h1_corpus/properties.rs"]
 mod properties;
 
