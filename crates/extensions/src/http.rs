@@ -1,1 +1,6 @@
 //! HTTP filters.
+
+pub mod buffer;
+pub mod fault;
+pub mod header_mutation;
+pub mod local_ratelimit;

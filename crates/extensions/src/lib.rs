@@ -7,6 +7,8 @@ pub mod access_loggers;
 pub mod http;
 pub mod listener;
 pub mod network;
+#[cfg(test)]
+mod testing;
 
 use nuncio_config::compile::Registry;
 
@@ -16,6 +18,10 @@ pub fn registry() -> Registry {
         .access_log::<access_loggers::file::File>()
         .access_log::<access_loggers::stream::Stdout>()
         .access_log::<access_loggers::stream::Stderr>()
+        .http::<http::buffer::BufferExtension>()
+        .http::<http::fault::FaultExtension>()
+        .http::<http::header_mutation::HeaderMutationExtension>()
+        .http::<http::local_ratelimit::LocalRateLimitExtension>()
         .listener::<listener::http_inspector::HttpInspectorExtension>()
         .listener::<listener::original_dst::OriginalDstExtension>()
         .network::<network::direct_response::DirectResponseExtension>()

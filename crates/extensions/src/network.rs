@@ -6,3 +6,5 @@ pub mod http_connection_manager;
 pub mod local_ratelimit;
 pub mod tcp_proxy;
 mod token_bucket;
+
+pub(crate) use token_bucket::TokenBucket;

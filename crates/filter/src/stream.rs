@@ -170,6 +170,18 @@ impl Stream<'_> {
         }
     }
 
+    /// The same, as shared handles, for filters that change the stream by them.
+    pub fn per_route_shared<T: Any + Send + Sync>(&mut self, mut each: impl FnMut(Arc<T>)) {
+        self.resolve();
+        let Some(name) = self.state.names.get(self.state.current) else { return };
+        let RouteSlot::Found(route) = &self.state.route else { return };
+        for config in route.per_filter(None).least_to_most_specific(name) {
+            if let Ok(config) = Arc::clone(config).downcast() {
+                each(config);
+            }
+        }
+    }
+
     /// The part of the request body that is held back.
     pub fn request_body(&mut self) -> &mut BytesMut {
         &mut self.state.request_body

@@ -41,6 +41,26 @@ impl TokenBucket {
         true
     }
 
+    /// Tokens that are left.
+    pub(crate) fn left(&self, now: Instant) -> u64 {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.fill(&mut state, now);
+        state.tokens
+    }
+
+    /// Most tokens that it holds.
+    pub(crate) fn size(&self) -> u64 {
+        self.max
+    }
+
+    /// Seconds until the next tokens come, rounded up.
+    pub(crate) fn reset_seconds(&self, now: Instant) -> u64 {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = state.filled.and_then(|filled| filled.checked_add(self.interval)).unwrap_or(now);
+        let wait = next.saturating_duration_since(now);
+        wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+    }
+
     /// Fills by whole intervals, so that a bucket of one token a second gives its token once a second.
     fn fill(&self, state: &mut State, now: Instant) {
         let filled = *state.filled.get_or_insert(now);
