@@ -1,7 +1,7 @@
 //! Paths: what of `:path` is compared, and `envoy.type.matcher.v3.PathMatcher`.
 
 use crate::{InvalidMatcher, StringMatcher, StringMatcherSpec};
-use memchr::{memchr, memchr2};
+use memchr::memchr2;
 
 /// `:path` without query and fragment.
 #[inline]
@@ -12,13 +12,16 @@ pub fn path_only(path: &[u8]) -> &[u8] {
     }
 }
 
-/// Everything before the first `;` (`RouteConfiguration.ignore_path_parameters_in_path_matching`).
-#[inline]
-pub fn without_parameters(path: &[u8]) -> &[u8] {
-    match memchr(b';', path) {
-        Some(end) => &path[..end],
-        None => path,
+/// A path whose segments end before their first `;` (`RouteConfiguration.ignore_path_parameters_in_path_matching`).
+pub fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    for (at, segment) in path.split(|byte| *byte == b'/').enumerate() {
+        if at > 0 {
+            out.push(b'/');
+        }
+        out.extend_from_slice(segment.split(|byte| *byte == b';').next().unwrap_or_default());
     }
+    out
 }
 
 /// `envoy.type.matcher.v3.PathMatcher`: a string matcher on `:path` without query and fragment.
@@ -48,7 +51,11 @@ mod tests {
         {
             assert_eq!(path_only(path.as_bytes()), expected.as_bytes());
         }
-        assert_eq!(without_parameters(b"/a;b/c"), b"/a");
+        for (path, expected) in
+            [("/a;b/c", "/a/c"), ("/a;b;c=d;/e;f", "/a/e"), ("/a/;b", "/a/"), ("/a", "/a"), (";", "")]
+        {
+            assert_eq!(without_parameters(path.as_bytes()), expected.as_bytes(), "{path}");
+        }
         let matcher = PathMatcher::new(&StringMatcherSpec::exact("/admin")).unwrap();
         for (path, expected) in
             [("/admin", true), ("/admin?x", true), ("/admin#x", true), ("/admin/", false), ("/admin%3fx", false)]

@@ -15,6 +15,7 @@ use crate::mutate::{HeaderAddition, HeaderMutations, HeaderValue};
 use crate::per_filter::PerFilter;
 use crate::policy::MirrorPolicy;
 use crate::retry::RetryPolicy;
+use crate::rewrite::Matched;
 use crate::route::{Extras, Route, RouteConfig, VirtualCluster, VirtualHost};
 use crate::spec::{
     HeaderMutationsSpec, HeaderValueOptionSpec, PerFilterSpec, RouteConfigSpec, RouteSpec, VirtualHostSpec,
@@ -186,7 +187,11 @@ fn route(cx: &mut Build<'_>, spec: RouteSpec, inherited: &Inherited) -> Option<(
         _ => None,
     };
     let matched = cx.within("match", |cx| matching::compile(cx, spec.matching));
-    let action = action::compile(cx, spec.action, template.as_deref(), inherited);
+    let of_path = action::PathMatch {
+        template: template.as_deref(),
+        matched: matched.as_ref().map_or(Matched::Path, |compiled| compiled.matched.clone()),
+    };
+    let action = action::compile(cx, spec.action, of_path, inherited);
     let info = match spec.name.is_empty() && spec.metadata.is_none() {
         true => inherited.unnamed.clone(),
         false => Arc::new(RouteInfo {
@@ -217,7 +222,6 @@ fn route(cx: &mut Build<'_>, spec: RouteSpec, inherited: &Inherited) -> Option<(
         action: action?,
         regex: matched.regex,
         conditions: matched.conditions,
-        matched: matched.matched,
         request,
         response,
         per_filter,

@@ -1,7 +1,7 @@
 //! Redirects: `envoy.config.route.v3.RedirectAction`, the https redirect of `require_tls`, and the `location` that Envoy
 //! gives to direct responses with status 201 or 3xx.
 
-use crate::rewrite::{Matched, PathRewrite, set_path};
+use crate::rewrite::{PathRewrite, set_path};
 use crate::spec::{RedirectCode, SchemeRedirectSpec};
 use nuncio_headers::{HeaderMap, Known};
 use nuncio_stream_info::LogContext;
@@ -28,8 +28,8 @@ impl Redirect {
     }
 
     /// Rewrites `:path` as the redirect says, so that logs see what Envoy's see.
-    pub(crate) fn rewrite(&self, matched: Matched, headers: &mut HeaderMap, cx: &LogContext<'_>, keep_original: bool) {
-        if let Some(path) = self.rewrite.as_ref().and_then(|rewrite| rewrite.apply(matched, headers, cx)) {
+    pub(crate) fn rewrite(&self, headers: &mut HeaderMap, cx: &LogContext<'_>, keep_original: bool) {
+        if let Some(path) = self.rewrite.as_ref().and_then(|rewrite| rewrite.apply(headers, cx)) {
             set_path(headers, &path, keep_original);
         }
     }

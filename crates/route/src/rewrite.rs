@@ -5,18 +5,33 @@ use nuncio_matcher::{Substitution, path_only};
 use nuncio_stream_info::{Format, LogContext};
 
 /// Which part of the path a prefix rewrite replaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Matched {
-    /// So many bytes at its start.
-    Start(u32),
+    /// This text at its start.
+    Start { text: Box<[u8]>, case_sensitive: bool },
     /// All of it, without the query.
     Path,
+}
+
+impl Matched {
+    /// How many bytes of the path it is. `None` if the path does not start with the text: it matched without its
+    /// parameters (`;…`), or was changed since; Envoy does not rewrite it then.
+    fn length(&self, path: &[u8]) -> Option<usize> {
+        match self {
+            Matched::Start { text, case_sensitive } => {
+                let start = path.get(..text.len())?;
+                let same = if *case_sensitive { *start == **text } else { start.eq_ignore_ascii_case(text) };
+                same.then_some(text.len())
+            }
+            Matched::Path => Some(path_only(path).len()),
+        }
+    }
 }
 
 /// A compiled path rewrite.
 #[derive(Debug)]
 pub(crate) enum PathRewrite {
-    Prefix(Box<[u8]>),
+    Prefix(Matched, Box<[u8]>),
     Regex(Substitution),
     Template(Substitution),
     Format(Format),
@@ -34,7 +49,7 @@ pub(crate) enum HostRewrite {
 
 impl PathRewrite {
     /// The new `:path`; `None` if it stays as it is and is not counted as rewritten.
-    pub(crate) fn apply(&self, matched: Matched, headers: &HeaderMap, cx: &LogContext<'_>) -> Option<Vec<u8>> {
+    pub(crate) fn apply(&self, headers: &HeaderMap, cx: &LogContext<'_>) -> Option<Vec<u8>> {
         let path = headers.get(Known::PATH)?;
         let whole = path_only(path);
         let replace = |length: usize, new: &[u8]| {
@@ -45,13 +60,7 @@ impl PathRewrite {
             out
         };
         match self {
-            PathRewrite::Prefix(new) => {
-                let length = match matched {
-                    Matched::Start(length) => (length as usize).min(path.len()),
-                    Matched::Path => whole.len(),
-                };
-                Some(replace(length, new))
-            }
+            PathRewrite::Prefix(matched, new) => Some(replace(matched.length(path)?, new)),
             PathRewrite::Regex(substitution) => Some(replace(whole.len(), &substitution.replace_all(whole))),
             PathRewrite::Template(substitution) => match substitution.regex().matches(whole) {
                 true => Some(replace(whole.len(), &substitution.replace_all(whole))),

@@ -5,7 +5,7 @@ use crate::forward::{ClusterSpecifier, Forward, LegacyFilters, WeightedCluster};
 use crate::mutate::HeaderMutations;
 use crate::per_filter::{PerFilter, PerFilterLevels};
 use crate::redirect::{Redirect, direct_response_location};
-use crate::rewrite::{HostUpdate, Matched, set_host, set_path};
+use crate::rewrite::{HostUpdate, set_host, set_path};
 use crate::spec::{BodyFormatSpec, Decorator, RequireTls, RouteTracing};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_matcher::{HeaderMatcher, Regex, Side};
@@ -19,13 +19,27 @@ pub struct Route {
     pub(crate) virtual_host: Arc<VirtualHost>,
     pub(crate) action: Action,
     /// Of the path, beyond what the index compares.
-    pub(crate) regex: Option<Box<Regex>>,
+    pub(crate) regex: Option<Box<PathRegex>>,
     pub(crate) conditions: Option<Box<Conditions>>,
-    pub(crate) matched: Matched,
     pub(crate) request: HeaderMutations,
     pub(crate) response: HeaderMutations,
     pub(crate) per_filter: PerFilter,
     pub(crate) extras: Option<Box<Extras>>,
+}
+
+/// An expression for the whole path.
+#[derive(Debug)]
+pub(crate) struct PathRegex {
+    pub(crate) regex: Regex,
+    /// Compares the path with its parameters, even if the configuration ignores them: path templates do in Envoy.
+    pub(crate) with_parameters: bool,
+}
+
+impl PathRegex {
+    /// Whether the path matches; `compared` is the path without parameters, if they are ignored.
+    pub(crate) fn matches(&self, path: &[u8], compared: &[u8]) -> bool {
+        self.regex.matches(if self.with_parameters { path } else { compared })
+    }
 }
 
 /// What few routes have.
@@ -291,7 +305,7 @@ impl Route {
             let update = HostUpdate { append_x_forwarded_host: forward.append_x_forwarded_host, keep_original };
             set_host(headers, &host, update);
         }
-        if let Some(path) = forward.path_rewrite.as_ref().and_then(|rewrite| rewrite.apply(self.matched, headers, cx)) {
+        if let Some(path) = forward.path_rewrite.as_ref().and_then(|rewrite| rewrite.apply(headers, cx)) {
             set_path(headers, &path, keep_original);
         }
     }
@@ -305,7 +319,7 @@ impl Route {
         keep_original: bool,
     ) -> Option<(u16, Vec<u8>)> {
         let Action::Redirect(redirect) = &self.action else { return None };
-        redirect.rewrite(self.matched, headers, cx, keep_original);
+        redirect.rewrite(headers, cx, keep_original);
         Some((redirect.status(), redirect.location(headers)))
     }
 

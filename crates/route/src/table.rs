@@ -133,20 +133,26 @@ impl RouteTable {
     #[inline]
     fn route<'t>(&self, host: &'t HostRoutes, query: &RouteQuery<'_>) -> Option<&'t Arc<Route>> {
         let Some(path) = query.headers.get(Known::PATH) else { return host.connect_route(query) };
-        let mut path = path_only(path);
-        if self.ignore_path_parameters {
-            path = without_parameters(path);
+        let path = path_only(path);
+        if self.ignore_path_parameters && memchr::memchr(b';', path).is_some() {
+            return host.route(path, &without_parameters(path), query);
         }
-        let found = host.index.first(path, |at, compare| {
-            let Some(route) = host.routes.get(at as usize) else { return false };
-            (!compare || route.regex.as_ref().is_none_or(|regex| regex.matches(path)))
-                && route.conditions.as_ref().is_none_or(|conditions| conditions.hold(query))
-        })?;
-        host.routes.get(found as usize)
+        host.route(path, path, query)
     }
 }
 
 impl HostRoutes {
+    /// The first route that matches `path`; `compared` is what is compared of it.
+    #[inline]
+    fn route(&self, path: &[u8], compared: &[u8], query: &RouteQuery<'_>) -> Option<&Arc<Route>> {
+        let found = self.index.first(compared, |at, compare| {
+            let Some(route) = self.routes.get(at as usize) else { return false };
+            (!compare || route.regex.as_ref().is_none_or(|regex| regex.matches(path, compared)))
+                && route.conditions.as_ref().is_none_or(|conditions| conditions.hold(query))
+        })?;
+        self.routes.get(found as usize)
+    }
+
     /// A request without a path (CONNECT): only routes with a `connect_matcher` count.
     fn connect_route(&self, query: &RouteQuery<'_>) -> Option<&Arc<Route>> {
         if !is_connect(query.headers) {

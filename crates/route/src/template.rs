@@ -1,8 +1,8 @@
 //! Path templates: `envoy.path.match.uri_template` and `envoy.path.rewrite.uri_template`.
 //!
-//! A template is literal text with `*` (one segment), `**` (the rest, last only), and named variables `{name}`,
-//! `{name=*}`, `{name=**}` or `{name=a/*/b}`. It becomes a regular expression with one group per variable; a rewrite
-//! becomes its substitution.
+//! A template is segments of literal text with one operator each: `*` (one segment), `**` (any number of segments; none of
+//! the operators may follow it), or a named variable `{name}`, `{name=*}`, `{name=**}`, `{name=a/*/b}`; text may stand around
+//! it (`/{file}.html`). It becomes a regular expression with one group per variable; a rewrite becomes its substitution.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ const MAX_VARIABLES: usize = 5;
 /// Longest name of a variable, as in Envoy.
 const MAX_NAME: usize = 16;
 /// What a path segment may hold, as in Envoy, as the inside of a character class.
-const SEGMENT: &str = "-a-zA-Z0-9._~%!$&'()+,;:@=";
+const SEGMENT: &str = "-a-zA-Z0-9._~%!$&'()*+,;:@=";
 
 /// A template as a regular expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,40 +24,153 @@ pub(crate) struct Template {
 
 /// Compiles a `path_template`.
 pub(crate) fn parse(template: &str) -> Result<Template, String> {
-    let Some(mut rest) = template.strip_prefix('/') else {
+    let Some(path) = template.strip_prefix('/') else {
         return Err(format!("{template:?} must start with `/`"));
     };
-    let mut compiled = Template { regex: "/".to_owned(), variables: Vec::new() };
-    let mut ended = false;
-    while let Some(c) = rest.chars().next() {
-        if ended {
-            return Err(format!("{template:?}: nothing may follow `**`"));
+    let mut parser = Parser { regex: String::new(), variables: Vec::new(), text_glob: false };
+    let mut rest = path;
+    loop {
+        let end = segment_end(rest)?;
+        let (segment, after) = rest.split_at(end);
+        if segment.is_empty() && !after.is_empty() {
+            return Err(format!("{template:?} has an empty segment"));
         }
-        if c == '{' {
-            let (inside, after) =
-                rest[1..].split_once('}').ok_or_else(|| format!("{template:?}: `{{` without `}}`"))?;
-            ended = variable(inside, &mut compiled)?;
-            rest = after;
-            if !rest.is_empty() && !rest.starts_with('/') {
-                return Err(format!("{template:?}: a variable must be a whole segment"));
+        parser.regex.push('/');
+        parser.segment(segment)?;
+        match after.strip_prefix('/') {
+            // A `/` at the end is part of the path.
+            Some("") => {
+                parser.regex.push('/');
+                break;
             }
-            continue;
+            Some(next) => rest = next,
+            None => break,
         }
-        let (text, star) = piece(rest)?;
-        ended = star == Some("**");
-        write_piece(text, star, &mut compiled.regex);
-        rest = &rest[text.len() + star.map_or(0, str::len)..];
     }
-    if rest.is_empty() && compiled.regex.contains("//") {
-        return Err(format!("{template:?} has an empty segment"));
+    Ok(Template { regex: parser.regex, variables: parser.variables })
+}
+
+/// Where the segment ends: at a `/` outside of braces.
+fn segment_end(text: &str) -> Result<usize, String> {
+    let mut inside = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' if inside => return Err(format!("{text:?}: `{{` inside of a variable")),
+            '{' => inside = true,
+            '}' if !inside => return Err(format!("{text:?}: `}}` without `{{`")),
+            '}' => inside = false,
+            '/' if !inside => return Ok(at),
+            _ => {}
+        }
     }
-    Ok(compiled)
+    if inside { Err(format!("{text:?}: `{{` without `}}`")) } else { Ok(text.len()) }
+}
+
+struct Parser {
+    regex: String,
+    variables: Vec<String>,
+    /// `**` was there.
+    text_glob: bool,
+}
+
+impl Parser {
+    /// Text, then an operator, then text; each may be missing.
+    fn segment(&mut self, segment: &str) -> Result<(), String> {
+        let start = segment.find(['*', '{']).unwrap_or(segment.len());
+        let (before, operator) = segment.split_at(start);
+        self.literal(before)?;
+        if operator.starts_with('*') && !before.is_empty() {
+            return Err(format!("{segment:?}: text before `*`; use a variable, as in `text{{name}}`"));
+        }
+        let after = if let Some(inside) = operator.strip_prefix('{') {
+            let (variable, after) = inside.split_once('}').ok_or_else(|| format!("{segment:?}: `{{` without `}}`"))?;
+            self.variable(variable)?;
+            after
+        } else {
+            self.glob(operator)?
+        };
+        if after.contains(['*', '{']) {
+            return Err(format!("{segment:?}: one `*`, `**` or variable per segment"));
+        }
+        self.literal(after)
+    }
+
+    fn literal(&mut self, text: &str) -> Result<(), String> {
+        for c in text.chars() {
+            if !is_literal(c) {
+                return Err(format!("{c:?} can't be in a path template"));
+            }
+            if !c.is_ascii_alphanumeric() {
+                self.regex.push('\\');
+            }
+            self.regex.push(c);
+        }
+        Ok(())
+    }
+
+    /// The operator that the text starts with, if any; gives what follows.
+    fn glob<'t>(&mut self, text: &'t str) -> Result<&'t str, String> {
+        let Some(after) = text.strip_prefix('*') else { return Ok(text) };
+        if self.text_glob {
+            return Err("no `*`, `**` or variable may follow `**`".to_owned());
+        }
+        if let Some(after) = after.strip_prefix('*') {
+            self.text_glob = true;
+            let _ = write!(self.regex, "[{SEGMENT}/]*");
+            return Ok(after);
+        }
+        let _ = write!(self.regex, "[{SEGMENT}]+");
+        Ok(after)
+    }
+
+    /// `name` or `name=pattern`.
+    fn variable(&mut self, inside: &str) -> Result<(), String> {
+        let (name, pattern) = inside.split_once('=').unwrap_or((inside, "*"));
+        let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
+        if !starts || name.len() > MAX_NAME || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            return Err(format!(
+                "{name:?} is no variable name: a letter, then letters, digits and `_`, {MAX_NAME} at most"
+            ));
+        }
+        if self.variables.iter().any(|known| known == name) {
+            return Err(format!("variable {name:?} occurs twice"));
+        }
+        if self.variables.len() == MAX_VARIABLES {
+            return Err(format!("more than {MAX_VARIABLES} variables"));
+        }
+        self.variables.push(name.to_owned());
+        self.regex.push('(');
+        for (at, part) in pattern.split('/').enumerate() {
+            if part.is_empty() {
+                return Err(format!("{pattern:?} has an empty segment"));
+            }
+            if at > 0 {
+                self.regex.push('/');
+            }
+            match part {
+                "*" | "**" => self.glob(part).map(|_| ())?,
+                text => self.literal(text)?,
+            }
+        }
+        self.regex.push(')');
+        Ok(())
+    }
+}
+
+fn is_literal(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-._~%!$&'()+,;:@=".contains(c)
 }
 
 /// Compiles a `path_template_rewrite` for a template with these variables to a substitution.
 pub(crate) fn parse_rewrite(rewrite: &str, variables: &[String]) -> Result<String, String> {
     if !rewrite.starts_with('/') {
         return Err(format!("{rewrite:?} must start with `/`"));
+    }
+    if let Some(bad) = rewrite.chars().find(|c| !is_literal(*c) && !"/{}*_".contains(*c)) {
+        return Err(format!("{rewrite:?}: {bad:?} can't be in a path"));
+    }
+    if rewrite.contains("//") {
+        return Err(format!("{rewrite:?} has an empty segment"));
     }
     let mut out = String::new();
     let mut rest = rewrite;
@@ -77,84 +190,6 @@ pub(crate) fn parse_rewrite(rewrite: &str, variables: &[String]) -> Result<Strin
     Ok(out)
 }
 
-/// Literal text up to a star or brace, and the star that follows it.
-fn piece(text: &str) -> Result<(&str, Option<&'static str>), String> {
-    let end = text.find(['*', '{']).unwrap_or(text.len());
-    let (literal, after) = text.split_at(end);
-    let allowed = |c: char| c == '/' || c.is_ascii_alphanumeric() || "-._~%!$&'()+,;:@=".contains(c);
-    if let Some(bad) = literal.chars().find(|c| !allowed(*c)) {
-        return Err(format!("{bad:?} can't be in a path template"));
-    }
-    let star = if after.starts_with("**") {
-        Some("**")
-    } else if after.starts_with('*') {
-        Some("*")
-    } else {
-        None
-    };
-    if let Some(star) = star {
-        let before = literal.is_empty() || literal.ends_with('/');
-        let behind = after[star.len()..].is_empty() || after[star.len()..].starts_with('/');
-        if !before || !behind {
-            return Err(format!("`{star}` must be a whole segment"));
-        }
-    }
-    Ok((literal, star))
-}
-
-fn write_piece(literal: &str, star: Option<&str>, regex: &mut String) {
-    for c in literal.chars() {
-        if !c.is_ascii_alphanumeric() && c != '/' {
-            regex.push('\\');
-        }
-        regex.push(c);
-    }
-    match star {
-        Some("**") => {
-            let _ = write!(regex, "[{SEGMENT}/]*");
-        }
-        Some(_) => {
-            let _ = write!(regex, "[{SEGMENT}]+");
-        }
-        None => {}
-    }
-}
-
-/// `name` or `name=pattern`; tells whether it ends the template.
-fn variable(inside: &str, compiled: &mut Template) -> Result<bool, String> {
-    let (name, pattern) = inside.split_once('=').unwrap_or((inside, "*"));
-    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
-    if !starts || name.len() > MAX_NAME || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return Err(format!(
-            "{name:?} is no variable name: a letter, then letters, digits and `_`, {MAX_NAME} at most"
-        ));
-    }
-    if compiled.variables.iter().any(|known| known == name) {
-        return Err(format!("variable {name:?} occurs twice"));
-    }
-    if compiled.variables.len() == MAX_VARIABLES {
-        return Err(format!("more than {MAX_VARIABLES} variables"));
-    }
-    if pattern.is_empty() {
-        return Err(format!("variable {name:?} has an empty pattern"));
-    }
-    compiled.variables.push(name.to_owned());
-    compiled.regex.push('(');
-    let mut rest = pattern;
-    let mut ended = false;
-    while !rest.is_empty() {
-        if ended || rest.starts_with('{') {
-            return Err(format!("{pattern:?} is no pattern of a variable"));
-        }
-        let (text, star) = piece(rest)?;
-        ended = star == Some("**");
-        write_piece(text, star, &mut compiled.regex);
-        rest = &rest[text.len() + star.map_or(0, str::len)..];
-    }
-    compiled.regex.push(')');
-    Ok(ended)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,12 +206,18 @@ mod tests {
                 assert!(!regex.matches(path.as_bytes()), "{template} should not match {path}");
             }
         };
-        check("/a/*", &["/a/b", "/a/b.c-d"], &["/a/", "/a", "/a/b/c"]);
-        check("/a/**", &["/a/", "/a/b/c"], &["/a", "/ab"]);
+        check("/a/*", &["/a/b", "/a/b.c-d", "/a/*", "/a/b%41"], &["/a/", "/a", "/a/b/c", "/a/b\"c", "/a/[", "/a/b\\c"]);
+        check("/a/**", &["/a/", "/a/b/c", "/a//b/"], &["/a", "/ab"]);
         check("/a/{x}/c", &["/a/b/c"], &["/a/b/d", "/a//c"]);
         check("/{x=**}", &["/", "/a/b"], &[]);
         check("/{x=v1/*}/z", &["/v1/a/z"], &["/v2/a/z", "/v1/a/b/z"]);
+        check("/m/**/b", &["/m//b", "/m/x/b", "/m/x/y/b"], &["/m/b"]);
+        check("/n/{x=**}/a", &["/n/x/y/a", "/n//a"], &["/n/a"]);
+        check("/{x}.html", &["/x.html"], &["/.html"]);
+        check("/*.js", &["/a.js"], &["/.js"]);
+        check("/b-{x}", &["/b-c"], &["/b-", "/b-c/d"]);
         check("/a.b", &["/a.b"], &["/axb"]);
+        check("/q/", &["/q/"], &["/q"]);
         check("/", &["/"], &["/a"]);
     }
 
@@ -197,12 +238,37 @@ mod tests {
 
     #[test]
     fn errors() {
-        for bad in
-            ["a", "/a*", "/**/b", "/{x", "/{x}{y}", "/{1}", "/{x}/{x}", "/{x=}", "/a b", "/a//b", "/{x={y}}", "/x}"]
-        {
+        for bad in [
+            "a",
+            "/a*",
+            "/**/**",
+            "/**/*",
+            "/{x=**}/{y}",
+            "/{x",
+            "/{x}{y}",
+            "/*{x}",
+            "/{x=*}.{y}",
+            "/{1}",
+            "/{_a}",
+            "/{}",
+            "/{x}/{x}",
+            "/{x=}",
+            "/{x=a/}",
+            "/{x=***}",
+            "/{x=*.js}",
+            "/a b",
+            "/a//b",
+            "//",
+            "/{x={y}}",
+            "/x}",
+            "/[a]",
+            "/a?b",
+            "/{abcdefghijklmnopq}",
+            "/{a}/{b}/{c}/{d}/{e}/{f}",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
-        for bad in ["a", "/{y}", "/{x", "/x}"] {
+        for bad in ["a", "/{y}", "/{x", "/x}", "/a b", "//", "/{x}?a"] {
             assert!(parse_rewrite(bad, &["x".to_owned()]).is_err(), "{bad}");
         }
     }

@@ -17,6 +17,16 @@ pub struct SubstitutionSpec {
 pub struct Substitution {
     regex: Regex,
     parts: Box<[Part]>,
+    flaw: Option<Flaw>,
+}
+
+/// A replacement that does not do what it was written for. Envoy takes it, so it is no error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    /// Refers to a group that is not there: nothing is ever replaced.
+    NoGroup(usize),
+    /// A backslash before something else: the replacement ends there.
+    Escape,
 }
 
 #[derive(Debug, Clone)]
@@ -26,11 +36,25 @@ enum Part {
 }
 
 impl Substitution {
-    /// Compiles; a reference to a group that the pattern lacks is an error, as in Envoy.
+    /// Compiles.
     pub fn new(spec: &SubstitutionSpec) -> Result<Substitution, InvalidMatcher> {
         let regex = Regex::for_substitution(&spec.pattern).map_err(|e| e.within("pattern"))?;
-        let parts = parse(&spec.substitution, regex.groups()).map_err(|e| InvalidMatcher::new("substitution", e))?;
-        Ok(Substitution { regex, parts })
+        let (parts, flaw) = parse(&spec.substitution, regex.groups());
+        Ok(Substitution { regex, parts, flaw })
+    }
+
+    /// What is wrong with the replacement, if Envoy takes it but does not do what it seems to say.
+    pub fn warning(&self) -> Option<String> {
+        Some(match self.flaw? {
+            Flaw::NoGroup(at) => format!(
+                r"\{at} refers to a group that the pattern does not have ({} groups): nothing is ever replaced",
+                self.regex.groups()
+            ),
+            Flaw::Escape => {
+                let rule = r"a backslash must be followed by a digit (`\1` is a group) or a backslash";
+                format!("{rule}: the replacement ends before it")
+            }
+        })
     }
 
     /// The pattern.
@@ -42,7 +66,8 @@ impl Substitution {
     pub fn replace_all(&self, input: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(input.len());
         let mut end = 0;
-        if let Some(regex) = &self.regex.anywhere {
+        let inert = matches!(self.flaw, Some(Flaw::NoGroup(_)));
+        if let Some(regex) = self.regex.anywhere.as_ref().filter(|_| !inert) {
             for found in regex.captures_iter(input) {
                 let Some(whole) = found.get(0) else { continue };
                 out.extend_from_slice(input.get(end..whole.start()).unwrap_or_default());
@@ -60,9 +85,10 @@ impl Substitution {
     }
 }
 
-fn parse(text: &str, groups: usize) -> Result<Box<[Part]>, String> {
+fn parse(text: &str, groups: usize) -> (Box<[Part]>, Option<Flaw>) {
     let mut parts = Vec::new();
     let mut literal = Vec::new();
+    let mut flaw = None;
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         if byte != b'\\' {
@@ -74,18 +100,21 @@ fn parse(text: &str, groups: usize) -> Result<Box<[Part]>, String> {
             Some(digit @ b'0'..=b'9') => {
                 let at = usize::from(digit - b'0');
                 if at > groups {
-                    return Err(format!(r"\{at} refers to a group that the pattern does not have; it has {groups}"));
+                    flaw.get_or_insert(Flaw::NoGroup(at));
                 }
                 if !literal.is_empty() {
                     parts.push(Part::Text(std::mem::take(&mut literal).into()));
                 }
                 parts.push(Part::Group(at));
             }
-            _ => return Err(format!(r"{text:?}: write `\\` for a backslash, `\0` to `\9` for a group")),
+            _ => {
+                flaw.get_or_insert(Flaw::Escape);
+                break;
+            }
         }
     }
     if !literal.is_empty() {
         parts.push(Part::Text(literal.into()));
     }
-    Ok(parts.into())
+    (parts.into(), flaw)
 }

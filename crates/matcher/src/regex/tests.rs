@@ -119,9 +119,11 @@ fn substitution() {
     check("a", r"[\0]\\", "banana", r"b[a]\n[a]\n[a]\");
     check("(x)?a", r"<\1>", "ba", "b<>");
     check("x*", "-", "abc", "-a-b-c-");
+    check("a", r"[\1]", "banana", "banana");
+    check("a", r"[\q]", "bat", "b[t");
     for (substitution, expected) in [(r"\2", "does not have"), (r"\q", "backslash"), (r"\", "backslash")] {
         let spec = SubstitutionSpec { pattern: "(a)".into(), substitution: substitution.to_owned() };
-        let message = Substitution::new(&spec).unwrap_err().to_string();
+        let message = Substitution::new(&spec).unwrap().warning().unwrap();
         assert!(message.contains(expected), "{message}");
     }
 }

@@ -3,26 +3,32 @@
 use super::cx::Build;
 use super::{Inherited, forward};
 use crate::redirect::Redirect;
-use crate::rewrite::PathRewrite;
+use crate::rewrite::{Matched, PathRewrite};
 use crate::route::{Action, DirectResponse};
 use crate::spec::{ActionSpec, DirectResponseSpec, RedirectPathSpec, RedirectSpec};
-use nuncio_matcher::Substitution;
 use nuncio_stream_info::{Format, FormatOptions};
 
-/// `template`: the path template of the match, if it is one.
+/// What rewrites need to know of how the path was matched.
+pub(super) struct PathMatch<'t> {
+    /// The path template, if it was one.
+    pub(super) template: Option<&'t str>,
+    /// What a prefix rewrite replaces.
+    pub(super) matched: Matched,
+}
+
 pub(super) fn compile(
     cx: &mut Build<'_>,
     spec: ActionSpec,
-    template: Option<&str>,
+    path: PathMatch<'_>,
     inherited: &Inherited,
 ) -> Option<Action> {
     match spec {
         ActionSpec::Route(route) => {
-            let forward = cx.within("route", |cx| forward::compile(cx, *route, template, inherited))?;
+            let forward = cx.within("route", |cx| forward::compile(cx, *route, path, inherited))?;
             Some(Action::Forward(Box::new(forward)))
         }
         ActionSpec::Redirect(redirect) => {
-            let redirect = cx.within("redirect", |cx| self::redirect(cx, redirect))?;
+            let redirect = cx.within("redirect", |cx| self::redirect(cx, redirect, path.matched))?;
             Some(Action::Redirect(Box::new(redirect)))
         }
         ActionSpec::DirectResponse(response) => {
@@ -33,7 +39,7 @@ pub(super) fn compile(
     }
 }
 
-fn redirect(cx: &mut Build<'_>, spec: RedirectSpec) -> Option<Redirect> {
+fn redirect(cx: &mut Build<'_>, spec: RedirectSpec, matched: Matched) -> Option<Redirect> {
     let port = match spec.port_redirect {
         0 => Box::default(),
         port => format!(":{port}").into_bytes().into(),
@@ -43,10 +49,10 @@ fn redirect(cx: &mut Build<'_>, spec: RedirectSpec) -> Option<Redirect> {
         Some(RedirectPathSpec::Path(path)) => (path, None),
         Some(RedirectPathSpec::Prefix(prefix)) if prefix.is_empty() => (prefix, None),
         Some(RedirectPathSpec::Prefix(prefix)) => {
-            (String::new(), Some(PathRewrite::Prefix(prefix.into_bytes().into())))
+            (String::new(), Some(PathRewrite::Prefix(matched, prefix.into_bytes().into())))
         }
         Some(RedirectPathSpec::Regex(regex)) => {
-            let substitution = cx.within("regex_rewrite", |cx| cx.check(Substitution::new(&regex)))?;
+            let substitution = cx.within("regex_rewrite", |cx| cx.substitution(&regex))?;
             (String::new(), Some(PathRewrite::Regex(substitution)))
         }
         Some(RedirectPathSpec::Format(text)) => {

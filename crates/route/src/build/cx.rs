@@ -1,7 +1,7 @@
 //! Where the compiler stands in the configuration, and what it found wrong.
 
 use nuncio_headers::HeaderName;
-use nuncio_matcher::{HeaderMatcher, HeaderMatcherSpec, InvalidMatcher};
+use nuncio_matcher::{HeaderMatcher, HeaderMatcherSpec, InvalidMatcher, Substitution, SubstitutionSpec};
 use nuncio_stream_info::FormatOptions;
 use std::collections::HashSet;
 use std::fmt;
@@ -116,6 +116,15 @@ impl<'o> Build<'o> {
     /// Compiles matchers of request headers.
     pub(super) fn header_matchers(&mut self, field: &str, specs: &[HeaderMatcherSpec]) -> Option<Box<[HeaderMatcher]>> {
         self.list(field, specs, HeaderMatcher::new)
+    }
+
+    /// Compiles a substitution, and warns of one that does not do what it seems to.
+    pub(super) fn substitution(&mut self, spec: &SubstitutionSpec) -> Option<Substitution> {
+        let substitution = self.check(Substitution::new(spec))?;
+        if let Some(warning) = substitution.warning() {
+            self.within("substitution", |cx| cx.warning(warning));
+        }
+        Some(substitution)
     }
 
     /// Compiles a header name.

@@ -1,5 +1,6 @@
 //! Compiling `RouteAction`.
 
+use super::action::PathMatch;
 use super::cx::Build;
 use super::{Inherited, action, mutations, per_filter, retry};
 use crate::forward::{
@@ -22,7 +23,7 @@ use std::sync::Arc;
 pub(super) fn compile(
     cx: &mut Build<'_>,
     spec: RouteActionSpec,
-    template: Option<&str>,
+    path: PathMatch<'_>,
     inherited: &Inherited,
 ) -> Option<Forward> {
     let metadata_match = lb_fields(spec.metadata_match.as_deref());
@@ -32,7 +33,7 @@ pub(super) fn compile(
     }
     let path_rewrite = match spec.path_rewrite {
         None => Some(None),
-        Some(rewrite) => path_rewrite(cx, rewrite, template),
+        Some(rewrite) => path_rewrite(cx, rewrite, path),
     };
     let host_rewrite = match spec.host_rewrite {
         None => Some(None),
@@ -171,19 +172,19 @@ fn entry(
     })
 }
 
-fn path_rewrite(cx: &mut Build<'_>, spec: PathRewriteSpec, template: Option<&str>) -> Option<Option<PathRewrite>> {
+fn path_rewrite(cx: &mut Build<'_>, spec: PathRewriteSpec, path: PathMatch<'_>) -> Option<Option<PathRewrite>> {
     match spec {
         PathRewriteSpec::Prefix(prefix) if prefix.is_empty() => Some(None),
-        PathRewriteSpec::Prefix(_) if template.is_some() => {
+        PathRewriteSpec::Prefix(_) if path.template.is_some() => {
             cx.within("prefix_rewrite", |cx| cx.error("Cannot use prefix_rewrite with matcher extension"))
         }
-        PathRewriteSpec::Prefix(prefix) => Some(Some(PathRewrite::Prefix(prefix.into_bytes().into()))),
+        PathRewriteSpec::Prefix(prefix) => Some(Some(PathRewrite::Prefix(path.matched, prefix.into_bytes().into()))),
         PathRewriteSpec::Regex(regex) => {
-            cx.within("regex_rewrite", |cx| cx.check(Substitution::new(&regex))).map(|s| Some(PathRewrite::Regex(s)))
+            cx.within("regex_rewrite", |cx| cx.substitution(&regex)).map(|s| Some(PathRewrite::Regex(s)))
         }
         PathRewriteSpec::UriTemplate(text) => cx
             .within("path_rewrite_policy.typed_config.path_template_rewrite", |cx| {
-                template_rewrite(cx, &text, template)
+                template_rewrite(cx, &text, path.template)
             })
             .map(|s| Some(PathRewrite::Template(s))),
         PathRewriteSpec::Format(text) if text.is_empty() => Some(None),
@@ -202,7 +203,7 @@ fn template_rewrite(cx: &mut Build<'_>, rewrite: &str, template: Option<&str>) -
     match template::parse_rewrite(rewrite, &parsed.variables) {
         Ok(substitution) => {
             let spec = SubstitutionSpec { pattern: RegexSpec { regex: parsed.regex }, substitution };
-            cx.check(Substitution::new(&spec))
+            cx.substitution(&spec)
         }
         Err(message) => cx.error(message),
     }
@@ -216,7 +217,7 @@ fn host_rewrite(cx: &mut Build<'_>, spec: HostRewriteSpec) -> Option<HostRewrite
             cx.within("host_rewrite_header", |cx| cx.header_name(&name)).map(HostRewrite::Header)
         }
         HostRewriteSpec::PathRegex(regex) => {
-            cx.within("host_rewrite_path_regex", |cx| cx.check(Substitution::new(&regex))).map(HostRewrite::PathRegex)
+            cx.within("host_rewrite_path_regex", |cx| cx.substitution(&regex)).map(HostRewrite::PathRegex)
         }
         HostRewriteSpec::Format(text) => {
             cx.within("host_rewrite", |cx| action::format(cx, &text, false)).map(HostRewrite::Format)
@@ -270,7 +271,7 @@ fn hash_input(cx: &mut Build<'_>, spec: HashPolicyKindSpec) -> Option<HashInput>
             let name = cx.within("header.header_name", |cx| cx.header_name(&name));
             let rewrite = match rewrite {
                 None => None,
-                Some(spec) => Some(cx.within("header.regex_rewrite", |cx| cx.check(Substitution::new(&spec)))?),
+                Some(spec) => Some(cx.within("header.regex_rewrite", |cx| cx.substitution(&spec))?),
             };
             HashInput::Header(name?, rewrite.map(Box::new))
         }

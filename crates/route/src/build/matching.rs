@@ -4,6 +4,7 @@ use super::cx::Build;
 use crate::condition::{Conditions, FilterStateMatcher, FilterStateTest};
 use crate::index::Fit;
 use crate::rewrite::Matched;
+use crate::route::PathRegex;
 use crate::spec::{FilterStateMatchSpec, FilterStateMatcherSpec, PathSpec, RouteMatchSpec};
 use crate::template;
 use nuncio_matcher::{
@@ -13,7 +14,7 @@ use nuncio_matcher::{
 /// A compiled match.
 pub(super) struct Compiled {
     pub(super) key: Key,
-    pub(super) regex: Option<Box<Regex>>,
+    pub(super) regex: Option<Box<PathRegex>>,
     pub(super) conditions: Option<Box<Conditions>>,
     pub(super) matched: Matched,
 }
@@ -33,11 +34,11 @@ pub(super) fn compile(cx: &mut Build<'_>, spec: RouteMatchSpec) -> Option<Compil
     Some(Compiled { key, regex, conditions, matched })
 }
 
-fn path(cx: &mut Build<'_>, spec: &RouteMatchSpec) -> Option<(Key, Option<Box<Regex>>, Matched)> {
+fn path(cx: &mut Build<'_>, spec: &RouteMatchSpec) -> Option<(Key, Option<Box<PathRegex>>, Matched)> {
     let literal = |text: &str, fit: Fit| {
-        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let key = Key { bytes: text.as_bytes().to_vec(), fit, case_sensitive: spec.case_sensitive };
-        (key, None, Matched::Start(length))
+        let case_sensitive = spec.case_sensitive;
+        let key = Key { bytes: text.as_bytes().to_vec(), fit, case_sensitive };
+        (key, None, Matched::Start { text: text.as_bytes().into(), case_sensitive })
     };
     match &spec.path {
         PathSpec::Prefix(prefix) => {
@@ -54,10 +55,10 @@ fn path(cx: &mut Build<'_>, spec: &RouteMatchSpec) -> Option<(Key, Option<Box<Re
             }
             Some(literal(prefix, Fit::Separated))
         }),
-        PathSpec::SafeRegex(regex) => cx.within("safe_regex", |cx| regex_path(cx, regex)),
+        PathSpec::SafeRegex(regex) => cx.within("safe_regex", |cx| regex_path(cx, regex, false)),
         PathSpec::UriTemplate(text) => {
             cx.within("path_match_policy.typed_config.path_template", |cx| match template::parse(text) {
-                Ok(parsed) => regex_path(cx, &RegexSpec { regex: parsed.regex }),
+                Ok(parsed) => regex_path(cx, &RegexSpec { regex: parsed.regex }, true),
                 Err(message) => cx.error(message),
             })
         }
@@ -68,10 +69,16 @@ fn path(cx: &mut Build<'_>, spec: &RouteMatchSpec) -> Option<(Key, Option<Box<Re
     }
 }
 
-fn regex_path(cx: &mut Build<'_>, spec: &RegexSpec) -> Option<(Key, Option<Box<Regex>>, Matched)> {
+fn regex_path(
+    cx: &mut Build<'_>,
+    spec: &RegexSpec,
+    with_parameters: bool,
+) -> Option<(Key, Option<Box<PathRegex>>, Matched)> {
     let regex = cx.check(Regex::new(spec))?;
-    let key = Key { bytes: regex.literal_prefix().to_vec(), fit: Fit::Maybe, case_sensitive: true };
-    Some((key, Some(Box::new(regex)), Matched::Path))
+    // The index looks at what is compared of other paths.
+    let literal = if with_parameters && cx.ignore_path_parameters { &[] } else { regex.literal_prefix() };
+    let key = Key { bytes: literal.to_vec(), fit: Fit::Maybe, case_sensitive: true };
+    Some((key, Some(Box::new(PathRegex { regex, with_parameters })), Matched::Path))
 }
 
 /// What is compared never holds `?`, `#`, or, if so configured, `;`.
