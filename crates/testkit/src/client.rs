@@ -68,6 +68,11 @@ impl Client {
         self.wire.stream.write_all(bytes)
     }
 
+    /// Sets how long reading waits for bytes; [`PATIENCE`] at first.
+    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        self.wire.stream.set_patience(patience)
+    }
+
     /// Reads the response to one request. `to_head` says that the request was a HEAD, whose response has no body.
     pub fn response(&mut self, to_head: bool) -> Response {
         let mut response = Response::default();

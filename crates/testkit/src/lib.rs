@@ -6,9 +6,11 @@
 
 pub mod access_log;
 pub mod client;
+pub mod dns;
 pub mod gate;
 pub mod memory;
 pub mod message;
+pub mod netns;
 pub mod origin;
 pub mod port;
 pub mod process;

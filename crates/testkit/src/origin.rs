@@ -8,7 +8,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 pub use script::{Action, After, Reply, Script};
 
@@ -21,6 +23,8 @@ use crate::port::ReservedPort;
 pub struct Seen {
     /// The number of the connection, from 1, in order of acceptance.
     pub connection: usize,
+    /// When the head arrived, counted from the start of the origin.
+    pub arrived: Duration,
     /// The head.
     pub head: Head,
     /// The body; [`Body::end`] tells whether it arrived whole.
@@ -31,6 +35,7 @@ pub struct Seen {
 pub struct Origin {
     address: SocketAddr,
     shared: Arc<Shared>,
+    listener: Option<TcpListener>,
     acceptor: Option<JoinHandle<()>>,
     _refusing: Option<ReservedPort>,
 }
@@ -39,6 +44,7 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     gates: Gates,
+    started: Instant,
 }
 
 #[derive(Default)]
@@ -52,6 +58,11 @@ struct State {
 }
 
 impl Shared {
+    fn new(script: Script, gates: Gates) -> Arc<Self> {
+        let state = Mutex::new(State { script, ..State::default() });
+        Arc::new(Self { state, changed: Condvar::new(), gates, started: Instant::now() })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,21 +71,25 @@ impl Shared {
 impl Origin {
     /// Listens on a free port of 127.0.0.1 and plays `script`. The gates are those of the client script.
     pub fn start(script: Script, gates: Gates) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), script, gates)
+    }
+
+    /// Listens on `address`, whose port may be 0.
+    pub fn start_at(address: SocketAddr, script: Script, gates: Gates) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
-        let state = Mutex::new(State { script, ..State::default() });
-        let shared = Arc::new(Shared { state, changed: Condvar::new(), gates });
-        let accepting = Arc::clone(&shared);
-        let acceptor = Some(thread::spawn(move || accept(&listener, &accepting)));
-        Ok(Self { address, shared, acceptor, _refusing: None })
+        let shared = Shared::new(script, gates);
+        let (accepting, accepted) = (Arc::clone(&shared), listener.try_clone()?);
+        let acceptor = Some(thread::spawn(move || accept(&accepted, &accepting)));
+        Ok(Self { address, shared, listener: Some(listener), acceptor, _refusing: None })
     }
 
     /// An origin that nobody listens for: connections are refused.
     pub fn refusing() -> io::Result<Self> {
         let port = ReservedPort::new()?;
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), gates: Gates::default() });
         let address = SocketAddr::from(([127, 0, 0, 1], port.number()));
-        Ok(Self { address, shared, acceptor: None, _refusing: Some(port) })
+        let shared = Shared::new(Script::default(), Gates::default());
+        Ok(Self { address, shared, listener: None, acceptor: None, _refusing: Some(port) })
     }
 
     /// The address it listens on.
@@ -109,6 +124,11 @@ impl Origin {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
+    /// How many connections were accepted since the start.
+    pub fn connections(&self) -> usize {
+        self.shared.state().connections
+    }
+
     /// Closes every connection.
     pub fn close_connections(&self) {
         for stream in self.shared.state().streams.values() {
@@ -122,9 +142,11 @@ impl Drop for Origin {
     fn drop(&mut self) {
         self.shared.state().stopped = true;
         self.close_connections();
+        if let Some(listener) = &self.listener {
+            // Wakes the acceptor, from whichever network namespace this is called.
+            let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Both);
+        }
         if let Some(acceptor) = self.acceptor.take() {
-            // Wakes the acceptor, which then sees that it is to stop.
-            let _ = TcpStream::connect(self.address);
             let _ = acceptor.join();
         }
     }
@@ -132,11 +154,11 @@ impl Drop for Origin {
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for stream in listener.incoming() {
-        let Ok(stream) = stream else { continue };
         let mut state = shared.state();
         if state.stopped {
             return;
         }
+        let Ok(stream) = stream else { continue };
         state.connections += 1;
         let number = state.connections;
         if let Ok(handle) = stream.try_clone() {

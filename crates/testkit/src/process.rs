@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,44 +35,64 @@ pub struct Verdict {
 impl Program {
     /// Starts the proxy with `config` and waits until `/ready` answers 200. Its output goes to `stderr` in `dir`.
     pub fn start(&self, config: &Path, dir: &Path) -> io::Result<Proxy> {
+        let config = config.to_string_lossy();
+        let mut args = vec!["-c", &config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"];
+        args.extend(["--file-flush-interval-msec", "10", "--drain-time-s", "1"]);
+        args.extend(self.flags.iter().map(String::as_str));
+        let mut proxy = Self { binary: self.binary.clone(), flags: Vec::new() }.spawn(&args, dir)?;
+        proxy.await_ready()?;
+        Ok(proxy)
+    }
+
+    /// Starts the proxy with [`Program::flags`], `args` and `--admin-address-path`, and waits for nothing. Its output goes
+    /// to `stderr` in `dir`.
+    pub fn spawn(&self, args: &[&str], dir: &Path) -> io::Result<Proxy> {
         let address_path = dir.join("admin-address");
         let stderr_path = dir.join("stderr");
         let stderr = File::create(&stderr_path)?;
         let child = Command::new(&self.binary)
-            .arg("-c")
-            .arg(config)
-            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"])
-            .args(["--file-flush-interval-msec", "10", "--drain-time-s", "1"])
+            .args(&self.flags)
+            .args(args)
             .arg("--admin-address-path")
             .arg(&address_path)
-            .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(stderr.try_clone()?)
             .stderr(stderr)
             .spawn()?;
-        let mut proxy = Proxy { child, admin: None, stderr_path };
-        proxy.await_ready(&address_path)?;
-        Ok(proxy)
+        Ok(Proxy { child, admin: None, address_path, stderr_path })
+    }
+
+    /// Runs the proxy with [`Program::flags`] and `args` until it ends, which it is expected to do by itself.
+    pub fn output(&self, args: &[&str]) -> io::Result<Output> {
+        Command::new(&self.binary).args(&self.flags).args(args).stdin(Stdio::null()).output()
     }
 
     /// Runs `--mode validate` on `config`.
     pub fn validate(&self, config: &Path) -> io::Result<Verdict> {
-        let output = Command::new(&self.binary)
-            .arg("-c")
-            .arg(config)
-            .args(["--mode", "validate", "--disable-hot-restart", "--log-level", "warn"])
-            .args(&self.flags)
-            .stdin(Stdio::null())
-            .output()?;
+        let config = config.to_string_lossy();
+        let output =
+            self.output(&["-c", &config, "--mode", "validate", "--disable-hot-restart", "--log-level", "warn"])?;
         let text = [output.stdout, output.stderr].concat();
         Ok(Verdict { accepted: output.status.success(), output: String::from_utf8_lossy(&text).into_owned() })
     }
+}
+
+/// A signal to send to a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM.
+    Terminate,
+    /// SIGHUP.
+    Hangup,
+    /// SIGUSR1.
+    User1,
 }
 
 /// A running proxy, killed when dropped.
 pub struct Proxy {
     child: Child,
     admin: Option<SocketAddr>,
+    address_path: PathBuf,
     stderr_path: PathBuf,
 }
 
@@ -80,6 +100,70 @@ impl Proxy {
     /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let number = match signal {
+            Signal::Terminate => libc::SIGTERM,
+            Signal::Hangup => libc::SIGHUP,
+            Signal::User1 => libc::SIGUSR1,
+        };
+        let id = libc::pid_t::try_from(self.child.id()).map_err(io::Error::other)?;
+        // SAFETY: kill takes no pointers. The child was not waited for unless it ended, and then its handle keeps the id
+        // from being given to somebody else until it is dropped.
+        #[allow(unsafe_code)]
+        let result = unsafe { libc::kill(id, number) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// How many file descriptors the process has open.
+    pub fn open_files(&self) -> io::Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.id()))?.count())
+    }
+
+    /// Lets the process open only descriptors below `limit` from now on. Those that are open stay.
+    pub fn limit_files(&self, limit: u64) -> io::Result<()> {
+        let id = libc::pid_t::try_from(self.child.id()).map_err(io::Error::other)?;
+        let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+        // SAFETY: the new limit points to a live value, and no old one is asked for.
+        #[allow(unsafe_code)]
+        let result = unsafe { libc::prlimit(id, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// The memory that is resident, in bytes.
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        kib.map(|kib: u64| kib * 1024).ok_or_else(|| io::Error::other("the process has no VmRSS"))
+    }
+
+    /// Whether the admin endpoint has said where it listens.
+    pub fn find_admin(&mut self) -> bool {
+        if self.admin.is_none() {
+            self.admin = std::fs::read_to_string(&self.address_path).ok().and_then(|text| text.trim().parse().ok());
+        }
+        self.admin.is_some()
+    }
+
+    /// The address of a listener by its name, as `/listeners` tells it.
+    pub fn listener(&self, name: &str) -> io::Result<SocketAddr> {
+        let listed = self.admin_text("/listeners")?;
+        let address = |line: &str| line.strip_prefix(name)?.strip_prefix("::")?.trim().parse().ok();
+        listed.lines().find_map(address).ok_or_else(|| io::Error::other(format!("no listener {name}:\n{listed}")))
+    }
+
+    /// Asks `done` again and again until it says yes. `false` when it did not in time.
+    pub fn await_that(&self, mut done: impl FnMut(&Self) -> bool) -> bool {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        while Instant::now() < deadline {
+            if done(self) {
+                return true;
+            }
+            thread::sleep(POLL);
+        }
+        false
     }
 
     /// What the proxy has written to its standard output and error.
@@ -125,16 +209,14 @@ impl Proxy {
         Ok(None)
     }
 
-    fn await_ready(&mut self, address_path: &Path) -> io::Result<()> {
+    /// Waits until `/ready` answers 200. It is an error when the process ends, or is not ready in time.
+    pub fn await_ready(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + 2 * PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("it ended with {status} at start:\n{}", self.last_words())));
             }
-            if self.admin.is_none() {
-                self.admin = std::fs::read_to_string(address_path).ok().and_then(|text| text.trim().parse().ok());
-            }
-            if self.admin.is_some() && self.admin("GET", "/ready").is_ok_and(|response| response.status() == 200) {
+            if self.find_admin() && self.admin("GET", "/ready").is_ok_and(|response| response.status() == 200) {
                 return Ok(());
             }
             thread::sleep(POLL);

@@ -29,7 +29,7 @@ fn serve_http(stream: TcpStream, number: usize, shared: &Shared) -> io::Result<(
     let mut wire = Wire::new(stream);
     while let Ok(head) = wire.head() {
         let framing = head.request_framing();
-        let (index, reply) = choose(&mut shared.state(), number, head);
+        let (index, reply) = choose(shared, number, head);
         let mut answered = false;
         if reply.early {
             answered = true;
@@ -50,7 +50,9 @@ fn serve_http(stream: TcpStream, number: usize, shared: &Shared) -> io::Result<(
 }
 
 /// Records the head and takes the reply for it.
-fn choose(state: &mut State, connection: usize, head: Head) -> (usize, Reply) {
+fn choose(shared: &Shared, connection: usize, head: Head) -> (usize, Reply) {
+    let arrived = shared.started.elapsed();
+    let state = &mut *shared.state();
     let path = head.word(1).split('?').next().unwrap_or_default().to_owned();
     let replies: &[Reply] = match &state.script {
         Script::Http(replies) => replies,
@@ -65,7 +67,7 @@ fn choose(state: &mut State, connection: usize, head: Head) -> (usize, Reply) {
     if let Some((index, _)) = chosen {
         *state.used.entry(index).or_default() += 1;
     }
-    state.seen.push(Seen { connection, head, body: Body { end: End::TimedOut, ..Body::default() } });
+    state.seen.push(Seen { connection, arrived, head, body: Body { end: End::TimedOut, ..Body::default() } });
     (state.seen.len() - 1, chosen.map(|(_, reply)| reply).unwrap_or_default())
 }
 
