@@ -125,11 +125,16 @@ impl Driver<'_> {
             None | Some(b"") if !connect => {
                 return Err(LocalReply::new(404, Bytes::new(), details::MISSING_PATH_REJECTED));
             }
-            Some(path) if path.first() != Some(&b'/') && path != b"*" && !connect => {
+            Some(path) if path.first() != Some(&b'/') && !connect => {
                 self.env.config.stats.manager.downstream_rq_non_relative_path().inc();
                 return Err(LocalReply::new(404, Bytes::new(), details::ABSOLUTE_PATH_REJECTED));
             }
             _ => {}
+        }
+        // A fragment never belongs to a request target (RFC 9112 §3.2); servers behind may cut it off, or not.
+        if self.s.request.get(Known::PATH).is_some_and(|path| path.contains(&b'#')) {
+            self.env.config.stats.manager.downstream_rq_failed_path_normalization().inc();
+            return Err(LocalReply::new(400, Bytes::new(), details::PATH_NORMALIZATION_FAILED));
         }
         self.normalize_path()?;
         self.normalize_host();

@@ -10,7 +10,7 @@ use nuncio_hcm::config::{
     EscapedSlashes, ForwardClientCert, PathOptions, RequestIdOptions, ServerHeader, StripPort, Timeouts, TrustOptions,
 };
 use nuncio_hcm::local_reply::{LocalReplyConfig, ReplyFormat, ReplyMapper};
-use nuncio_http::h1::{RequestOptions, Spelling, TrailerOptions, Underscores};
+use nuncio_http::h1::{IgnoreUpgrade, RequestOptions, Spelling, TrailerOptions, Underscores};
 use nuncio_matcher::CidrSet;
 use nuncio_route::HeaderEdits;
 use pb::http_connection_manager::{
@@ -37,13 +37,11 @@ fn limit_or(value: Option<&wkt::Duration>, default: Duration) -> Option<Duration
 }
 
 pub(super) fn request(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) -> RequestOptions {
-    let defaults = RequestOptions::default();
     let common = config.common_http_protocol_options.as_ref();
     let http1 = config.http_protocol_options.clone().unwrap_or_default();
     let mut at = cx.field("http_protocol_options");
     at.unsupported_if(http1.override_stream_error_on_invalid_http_message.is_some(), "override_stream_error_on_invalid_http_message");
-    at.unsupported_if(http1.allow_custom_methods, "allow_custom_methods");
-    at.unsupported_if(!http1.ignore_http_11_upgrade.is_empty(), "ignore_http_11_upgrade");
+    let ignored = lower::strings(&http1.ignore_http_11_upgrade, "ignore_http_11_upgrade", &mut at).unwrap_or_default();
     at.unsupported_if(http1.send_fully_qualified_url, "send_fully_qualified_url");
     if let Some(common) = common {
         let mut at = cx.field("common_http_protocol_options");
@@ -66,7 +64,9 @@ pub(super) fn request(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) 
         allow_chunked_length: http1.allow_chunked_length,
         underscores,
         keep_spelling: keeps_spelling(&http1, &mut cx.field("http_protocol_options")),
-        ..defaults
+        allow_custom_methods: http1.allow_custom_methods,
+        ignore_upgrade: (!ignored.is_empty())
+            .then(|| IgnoreUpgrade::new(move |name| ignored.iter().any(|matcher| matcher.matches(name)))),
     }
 }
 
