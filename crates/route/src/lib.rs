@@ -24,6 +24,8 @@ mod route;
 pub mod spec;
 mod table;
 mod template;
+#[cfg(test)]
+mod tests;
 mod trie;
 
 pub use build::BuildError;

@@ -81,13 +81,21 @@ impl HeaderMutations {
                     HeaderValue::Format(_) => text.get(*start..*end).unwrap_or_default(),
                 };
                 if overwrite {
-                    headers.set(&addition.name, value);
+                    replace(headers, addition, value);
                 } else {
                     append(headers, addition, value);
                 }
             }
         }
     }
+}
+
+/// Replaces all values: in place of an inline header, else at the end, where Envoy puts it.
+fn replace(headers: &mut HeaderMap, addition: &HeaderAddition, value: &[u8]) {
+    if !addition.joins {
+        headers.remove(&addition.name);
+    }
+    headers.set(&addition.name, value);
 }
 
 /// Adds a value; to the last one, if values of this name are joined.
