@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -316,10 +317,20 @@ fn script_of(name: &str, case: &Case, group: &Group) -> Script {
     }
 }
 
+/// The counters that are the same in every run.
+fn stable(values: &Values) -> Values {
+    static VOLATILE_NAMES: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(VOLATILE).ok());
+    let is_volatile = |name: &String| VOLATILE_NAMES.as_ref().is_none_or(|pattern| pattern.is_match(name));
+    values.iter().filter(|(name, _)| !is_volatile(name)).map(|(name, value)| (name.clone(), *value)).collect()
+}
+
 fn moved(before: &Values, after: &Values, case: &Case) -> Result<Moved, String> {
-    let patterns = [case.ignore_counters.clone(), vec![VOLATILE.to_owned()]].concat();
-    let ignored = Regex::new(&patterns.join("|")).map_err(|error| error.to_string())?;
-    Ok(stats::moved(before, after).into_iter().filter(|(name, _)| !ignored.is_match(name)).collect())
+    let mut moved = stats::moved(before, after);
+    if !case.ignore_counters.is_empty() {
+        let ignored = Regex::new(&case.ignore_counters.join("|")).map_err(|error| error.to_string())?;
+        moved.retain(|name, _| !ignored.is_match(name));
+    }
+    Ok(moved)
 }
 
 /// Waits for at least `count` lines, for a while: a line is written when the stream ends, which may be after the response.
@@ -344,16 +355,13 @@ fn settled_counters(proxy: &Proxy) -> Result<Values, String> {
         }
         thread::sleep(POLL);
     }
-    let read = || proxy.counters().map_err(|error| error.to_string());
-    let compared = |values: &Values| -> Values {
-        values.iter().filter(|(name, _)| !name.contains("admin.")).map(|(name, value)| (name.clone(), *value)).collect()
-    };
+    let read = || proxy.counters().map(|values| stable(&values)).map_err(|error| error.to_string());
     let mut last = read()?;
     while Instant::now() < deadline {
         thread::sleep(POLL);
         let next = read()?;
-        if compared(&next) == compared(&last) {
-            return Ok(next);
+        if next == last {
+            break;
         }
         last = next;
     }
