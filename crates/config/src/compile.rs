@@ -66,7 +66,9 @@ pub struct Environment(Arc<BTreeMap<String, String>>);
 impl Environment {
     /// Those of this process. What is not UTF-8 is left out.
     pub fn of_process() -> Self {
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
     }
 
     /// The value of a variable.
@@ -120,6 +122,13 @@ impl<'a> Compile<'a> {
     pub fn entry(&mut self, name: &'static str, key: &str) -> Compile<'_> {
         let mut path = self.path.clone();
         path.push_field(name);
+        path.push_key(key);
+        self.with_path(path)
+    }
+
+    /// The same, at an entry of the struct or map that is the present field.
+    pub fn entry_below(&mut self, key: &str) -> Compile<'_> {
+        let mut path = self.path.clone();
         path.push_key(key);
         self.with_path(path)
     }

@@ -4,6 +4,7 @@ pub mod compile;
 pub mod diagnostics;
 pub mod extension_names;
 pub mod json;
+pub mod lower;
 pub mod snapshot;
 pub mod source;
 pub mod transcode;

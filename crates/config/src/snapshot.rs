@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub routes: Vec<Arc<RouteTable>>,
     /// `layered_runtime`.
     pub runtime: Arc<Runtime>,
+    /// The name of the layer of `runtime` that `/runtime_modify` changes; none if the configuration has no `admin_layer`.
+    pub admin_runtime_layer: Option<String>,
     /// `stats_flush_interval`. Default 5 s.
     pub stats_flush_interval: Duration,
     /// `cluster_manager.outlier_detection.event_log_path`.
@@ -167,6 +169,6 @@ impl ListenerConfig {
             return self.stat_prefix.clone();
         }
         let address = self.addresses.first().map(|spec| spec.address.to_string()).unwrap_or_default();
-        nuncio_stats::sanitize(&address).into_owned()
+        nuncio_stats::sanitize(&address)
     }
 }

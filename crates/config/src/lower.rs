@@ -1,0 +1,226 @@
+//! Lowering: from typed messages to the [`Snapshot`] of plain values.
+//!
+//! Owns what each field of the Envoy API means, which defaults and which combinations hold, and the reports on fields that
+//! are set and not acted on. Messages are taken apart exhaustively, so that a new field can't be forgotten. Does not own: text,
+//! positions, the rules of the API that hold for single fields (`validate`), or what extensions make of their configuration.
+//!
+//! *Invariant*: nothing here stops at the first error. A part that can't be lowered is left out, and everything else is looked
+//! at all the same.
+//!
+//! The functions that are public here are for extensions, whose messages are made of the same parts.
+
+mod access_log;
+mod address;
+mod bootstrap;
+mod cluster;
+mod data_source;
+mod extension;
+mod format;
+mod listener;
+mod matcher;
+mod number;
+mod route;
+mod runtime;
+mod stats;
+mod transport_socket;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use access_log::{access_logs, log_filter};
+pub use address::socket_options;
+pub use data_source::{data_source, data_source_text};
+pub use format::{
+    default_log_format, format_string, header_mutations, plain_format, request_edits, response_edits,
+    with_header_options,
+};
+pub use matcher::{
+    cidrs, cookie_spec, header, header_spec, headers, list, metadata_matcher, metadata_spec, query, query_spec, regex,
+    regex_spec, string, string_spec, strings, substitution, substitution_spec, value, value_spec,
+};
+pub use number::{
+    Wrapped, duration, duration_field, fractional_percent, percent, port, runtime_fraction, runtime_uint32,
+    status_ranges,
+};
+pub use route::route_config;
+pub use stats::{stats_matcher, stats_options};
+pub use value::{metadata, structure, value as plain_value};
+
+use crate::compile::{Compile, Environment, Facts, References, Registry};
+use crate::diagnostics::{Diagnostic, Diagnostics, FieldPath, Severity, did_you_mean, quoted};
+use crate::snapshot::{ConfigDump, Node, Snapshot};
+use crate::source::Loaded;
+use nuncio_api::pb::envoy::config::bootstrap::v3 as pb;
+use nuncio_filter::Runtime;
+use nuncio_io::log_file::LogFiles;
+use nuncio_stats::Store;
+use nuncio_stream_info::time::TimeZone;
+use prost::Message;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+/// What lowering needs beside the configuration.
+pub struct LowerOptions<'a> {
+    /// The extensions.
+    pub registry: &'a Registry,
+    /// The statistics of the process, made with [`stats_options`].
+    pub store: Arc<Store>,
+    /// Access-log files.
+    pub files: Arc<LogFiles>,
+    /// What the command line says of the node; it goes before `node`.
+    pub node: NodeOverrides,
+    /// For `%HOSTNAME%`.
+    pub hostname: Option<Arc<str>>,
+    /// For `%ENVIRONMENT(X)%` and `environment_variable`.
+    pub environment: Environment,
+    /// For `%START_TIME_LOCAL%` and the like.
+    pub time_zone: Arc<TimeZone>,
+}
+
+/// `--service-node`, `--service-cluster` and `--service-zone`; empty if not given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeOverrides {
+    /// `--service-node`: in place of `node.id`.
+    pub id: String,
+    /// `--service-cluster`: in place of `node.cluster`.
+    pub cluster: String,
+    /// `--service-zone`: in place of `node.locality.zone`.
+    pub zone: String,
+}
+
+/// Decodes the bootstrap, once for [`stats_options`] and [`lower_bootstrap`].
+pub fn decode(loaded: &Loaded, diagnostics: &mut Diagnostics) -> Option<pb::Bootstrap> {
+    match pb::Bootstrap::decode(&loaded.wire[..]) {
+        Ok(bootstrap) => Some(bootstrap),
+        Err(error) => {
+            diagnostics.push(Diagnostic::error("", format!("can't be decoded: {error}")));
+            None
+        }
+    }
+}
+
+/// Lowers a bootstrap that was loaded. Runs even if loading found errors, as far as what was read goes, so that all is shown at
+/// once; the snapshot is made only if neither loading nor lowering found any.
+pub fn lower(loaded: &Loaded, options: &LowerOptions<'_>, diagnostics: &mut Diagnostics) -> Option<Snapshot> {
+    let bootstrap = decode(loaded, diagnostics)?;
+    lower_bootstrap(bootstrap, loaded, options, diagnostics)
+}
+
+/// The same for a bootstrap that [`decode`] gave.
+pub fn lower_bootstrap(
+    bootstrap: pb::Bootstrap,
+    loaded: &Loaded,
+    options: &LowerOptions<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Snapshot> {
+    let mut session = Session::new(loaded, options);
+    let node = bootstrap::node(&bootstrap, &options.node, &mut session.compile(&Arc::default(), &Facts::default()));
+    let runtime = runtime::layered(
+        bootstrap.layered_runtime.as_ref(),
+        &mut session.compile(&Arc::default(), &Facts::default()).field("layered_runtime"),
+    );
+    let runtime_values = Arc::new(runtime.values);
+    let facts = facts(&node, options);
+    let lowered = bootstrap::resources(bootstrap, loaded, &mut session.compile(&runtime_values, &facts));
+    check_clusters(&lowered.cluster_names, &mut session, &runtime_values, &facts);
+    let Session { findings, references, unsupported, .. } = session;
+    let failed = references.errors > 0 || loaded.diagnostics.has_errors();
+    report(findings, &loaded.diagnostics, diagnostics);
+    let bootstrap::Lowered { admin, listeners, clusters, stats_flush_interval, outlier_event_log, log_format, .. } =
+        lowered;
+    (!failed).then(|| Snapshot {
+        node,
+        admin,
+        listeners,
+        clusters,
+        routes: references.routes,
+        runtime: runtime_values,
+        admin_runtime_layer: runtime.admin_layer,
+        stats_flush_interval,
+        outlier_event_log,
+        log_format,
+        dump: ConfigDump { bootstrap: loaded.wire.as_slice().into(), unsupported: unsupported.into_iter().collect() },
+    })
+}
+
+fn facts(node: &Node, options: &LowerOptions<'_>) -> Facts {
+    Facts {
+        node_id: node.id.as_str().into(),
+        node_cluster: node.cluster.as_str().into(),
+        hostname: options.hostname.clone(),
+        environment: options.environment.clone(),
+        time_zone: options.time_zone.clone(),
+        ..Facts::default()
+    }
+}
+
+/// What is collected while one configuration is lowered.
+struct Session<'a> {
+    loaded: &'a Loaded,
+    options: &'a LowerOptions<'a>,
+    findings: Diagnostics,
+    references: References,
+    unsupported: BTreeSet<String>,
+}
+
+impl<'a> Session<'a> {
+    fn new(loaded: &'a Loaded, options: &'a LowerOptions<'a>) -> Self {
+        let (findings, references, unsupported) = (Diagnostics::new(), References::default(), BTreeSet::new());
+        Session { loaded, options, findings, references, unsupported }
+    }
+
+    fn compile<'s>(&'s mut self, runtime: &'s Arc<Runtime>, facts: &'s Facts) -> Compile<'s> {
+        Compile {
+            diagnostics: &mut self.findings,
+            positions: Some(&self.loaded.positions),
+            path: FieldPath::root(),
+            registry: self.options.registry,
+            references: &mut self.references,
+            unsupported: &mut self.unsupported,
+            store: &self.options.store,
+            scope: self.options.store.scope("", &[]),
+            files: &self.options.files,
+            runtime,
+            facts,
+        }
+    }
+}
+
+/// Every cluster that is referred to must be defined.
+fn check_clusters(defined: &BTreeSet<String>, session: &mut Session<'_>, runtime: &Arc<Runtime>, facts: &Facts) {
+    let references = std::mem::take(&mut session.references.clusters);
+    let mut cx = session.compile(runtime, facts);
+    for (name, path) in references.iter().filter(|(name, _)| !defined.contains(name)) {
+        let text = format!("a cluster of this name is not defined: {}", quoted(name));
+        let guess = did_you_mean(name, defined.iter().map(String::as_str));
+        let hint = guess.map_or_else(
+            || "define it under static_resources.clusters".to_owned(),
+            |guess| format!("did you mean {guess}?"),
+        );
+        cx.path = path.clone();
+        cx.error_hint(text, hint);
+    }
+    session.references.clusters = references;
+}
+
+/// Adds the findings of lowering to `diagnostics`, but for errors that only follow from what loading could not read: those of a
+/// message one of whose own fields, or of a field of whose messages, has an error already.
+fn report(findings: Diagnostics, before: &Diagnostics, diagnostics: &mut Diagnostics) {
+    let errors = before.iter().filter(|finding| finding.severity == Severity::Error);
+    let mut damaged: HashSet<FieldPath> = HashSet::new();
+    for error in errors {
+        let mut path = FieldPath::parse(&error.path);
+        damaged.insert(path.clone());
+        for _ in 0..2 {
+            path.pop();
+            damaged.insert(path.clone());
+        }
+    }
+    for finding in &findings {
+        let follows = finding.severity == Severity::Error && damaged.contains(&FieldPath::parse(&finding.path));
+        if !follows {
+            diagnostics.push(finding.clone());
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! `Cluster`.
+
+mod breakers;
+mod discovery;
+mod endpoints;
+mod health_check;
+mod outlier;
+mod policy;
+mod protocol;
+
+use super::bootstrap::Manager;
+use super::number::{Wrapped, duration_field};
+use super::{address, transport_socket, value};
+use crate::compile::{Compile, Invalid};
+use nuncio_api::pb::envoy::config::cluster::v3 as pb;
+use nuncio_cluster::ClusterConfig;
+use nuncio_cluster::config::{Discovery, HttpProtocolOptions, TcpKeepalive};
+use nuncio_lb::Policy;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What most clusters have in common, kept once.
+#[derive(Default)]
+struct Shared {
+    policy: Arc<Policy>,
+    http: Arc<HttpProtocolOptions>,
+}
+
+/// All clusters of `clusters`.
+pub(super) fn clusters(clusters: &[pb::Cluster], manager: &Manager, cx: &mut Compile<'_>) -> Vec<Arc<ClusterConfig>> {
+    let shared = Shared::default();
+    let mut seen: HashMap<&str, usize> = HashMap::with_capacity(clusters.len());
+    let mut lowered = Vec::with_capacity(clusters.len());
+    for (index, cluster) in clusters.iter().enumerate() {
+        let mut cx = cx.element("clusters", index);
+        if let Some(first) = seen.insert(&cluster.name, index) {
+            let text = format!("duplicate cluster {}: clusters[{first}] has this name already", cluster.name);
+            cx.field("name").error_hint(text, "give each cluster a name of its own");
+        }
+        lowered.extend(self::cluster(cluster, manager, &shared, &mut cx).ok().map(Arc::new));
+    }
+    lowered
+}
+
+fn cluster(
+    cluster: &pb::Cluster,
+    manager: &Manager,
+    shared: &Shared,
+    cx: &mut Compile<'_>,
+) -> Result<ClusterConfig, Invalid> {
+    let before = cx.errors();
+    report_unsupported(cluster, cx);
+    check_transport(cluster, cx);
+    let discovery = discovery::discovery(cluster, cx);
+    let kind = discovery.as_ref().ok();
+    let load_assignment = endpoints::load_assignment(cluster, kind, cx);
+    let policy = policy::policy(cluster, kind, cx);
+    let http = protocol::http_options(cluster, cx);
+    let health_check = health_check::health_check(&cluster.health_checks, cx);
+    let outlier = outlier::outlier_detection(cluster.outlier_detection.as_ref(), manager, cx);
+    let circuit_breakers = breakers::circuit_breakers(cluster.circuit_breakers.as_ref(), cx);
+    let upstream_bind = upstream_bind(cluster, manager, cx);
+    let connect_timeout = duration_field(&cluster.connect_timeout, "connect_timeout", cx);
+    let cleanup_interval = duration_field(&cluster.cleanup_interval, "cleanup_interval", cx);
+    cx.unless_errors_since(before)?;
+    let mut config = ClusterConfig::new(cluster.name.as_str(), discovery?);
+    let (policy, common_lb) = policy?;
+    let http = http?;
+    config.lb_policy = if policy == *shared.policy { shared.policy.clone() } else { Arc::new(policy) };
+    config.common_lb = common_lb;
+    config.http = if http == *shared.http { shared.http.clone() } else { Arc::new(http) };
+    config.load_assignment = load_assignment?;
+    config.circuit_breakers = circuit_breakers?;
+    config.outlier_detection = outlier?;
+    config.health_check = health_check?;
+    config.upstream_bind = upstream_bind?;
+    config.connect_timeout = connect_timeout?.unwrap_or(config.connect_timeout);
+    config.cleanup_interval = cleanup_interval?.unwrap_or(config.cleanup_interval);
+    plain_fields(cluster, &mut config, cx);
+    Ok(config)
+}
+
+/// The fields that need no translation.
+fn plain_fields(cluster: &pb::Cluster, config: &mut ClusterConfig, cx: &mut Compile<'_>) {
+    if !cluster.alt_stat_name.is_empty() {
+        config.alt_stat_name = Some(cluster.alt_stat_name.as_str().into());
+    }
+    let limit = cluster.per_connection_buffer_limit_bytes.get();
+    config.per_connection_buffer_limit_bytes = limit.unwrap_or(config.per_connection_buffer_limit_bytes);
+    let connection = cluster.upstream_connection_options.as_ref();
+    config.tcp_keepalive =
+        connection.and_then(|options| options.tcp_keepalive.as_ref()).map(|keepalive| TcpKeepalive {
+            probes: keepalive.keepalive_probes.get(),
+            time: keepalive.keepalive_time.get(),
+            interval: keepalive.keepalive_interval.get(),
+        });
+    config.metadata = value::metadata(&cluster.metadata, "metadata", cx);
+    config.wait_for_warm_on_init = cluster.wait_for_warm_on_init.value_or(true);
+    config.close_connections_on_host_health_failure = cluster.close_connections_on_host_health_failure;
+    config.ignore_health_on_host_removal = cluster.ignore_health_on_host_removal;
+    config.connection_pool_per_downstream_connection = cluster.connection_pool_per_downstream_connection;
+    let track = cluster.track_cluster_stats.unwrap_or_default();
+    #[allow(deprecated)]
+    let timeout_budgets = track.timeout_budgets || cluster.track_timeout_budgets;
+    config.track_timeout_budgets = timeout_budgets;
+    config.track_request_response_sizes = track.request_response_sizes;
+}
+
+/// `upstream_bind_config`, or the bootstrap's.
+fn upstream_bind(
+    cluster: &pb::Cluster,
+    manager: &Manager,
+    cx: &mut Compile<'_>,
+) -> Result<Option<Box<nuncio_cluster::config::BindConfig>>, Invalid> {
+    let lowered = match (&cluster.upstream_bind_config, &manager.upstream_bind) {
+        (Some(own), _) => address::bind_config(own, &mut cx.field("upstream_bind_config"))?,
+        (None, Some(common)) => {
+            let mut at = cx.field("upstream_bind_config");
+            at.path = crate::FieldPath::root().field("cluster_manager").field("upstream_bind_config");
+            address::bind_config(common, &mut at)?
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Box::new(lowered)))
+}
+
+fn check_transport(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
+    if let Some(socket) = &cluster.transport_socket {
+        // Its error is reported; nothing comes of a transport socket that is fine.
+        let _ = transport_socket::check(socket, &mut cx.field("transport_socket"));
+    }
+    for (index, socket_match) in cluster.transport_socket_matches.iter().enumerate() {
+        let mut cx = cx.element("transport_socket_matches", index);
+        if let Some(socket) = &socket_match.transport_socket {
+            let _ = transport_socket::check(socket, &mut cx.field("transport_socket"));
+        }
+    }
+    if cluster.transport_socket_matcher.is_some() {
+        cx.refuse("transport_socket_matcher", "connections would get other transport sockets than it says");
+    }
+}
+
+/// Reports the fields that are not acted on, with all fields named, so that none is forgotten.
+fn report_unsupported(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
+    #[allow(deprecated)]
+    let pb::Cluster {
+        // Lowered: see `cluster`, and the modules of the parts.
+        transport_socket_matches: _,
+        transport_socket_matcher: _,
+        name: _,
+        alt_stat_name: _,
+        connect_timeout: _,
+        per_connection_buffer_limit_bytes: _,
+        lb_policy: _,
+        load_assignment: _,
+        health_checks: _,
+        max_requests_per_connection: _,
+        circuit_breakers: _,
+        common_http_protocol_options: _,
+        http_protocol_options: _,
+        http2_protocol_options: _,
+        typed_extension_protocol_options: _,
+        dns_refresh_rate: _,
+        dns_jitter: _,
+        dns_failure_refresh_rate: _,
+        respect_dns_ttl: _,
+        dns_lookup_family: _,
+        dns_resolvers: _,
+        use_tcp_for_dns_lookups: _,
+        dns_resolution_config: _,
+        typed_dns_resolver_config: _,
+        wait_for_warm_on_init: _,
+        outlier_detection: _,
+        cleanup_interval: _,
+        upstream_bind_config: _,
+        common_lb_config: _,
+        transport_socket: _,
+        metadata: _,
+        protocol_selection: _,
+        upstream_connection_options,
+        close_connections_on_host_health_failure: _,
+        ignore_health_on_host_removal: _,
+        load_balancing_policy: _,
+        track_timeout_budgets: _,
+        track_cluster_stats,
+        connection_pool_per_downstream_connection: _,
+        cluster_discovery_type: _,
+        lb_config: _,
+        eds_cluster_config: _,
+        stats_matcher,
+        per_connection_buffer_high_watermark_timeout,
+        upstream_http_protocol_options,
+        lb_subset_config,
+        filters,
+        lrs_server,
+        lrs_report_endpoint_metrics,
+        upstream_config,
+        preconnect_policy,
+        queuing_policies,
+    } = cluster;
+    for (set, field) in [
+        (stats_matcher.is_some(), "stats_matcher"),
+        (per_connection_buffer_high_watermark_timeout.is_some(), "per_connection_buffer_high_watermark_timeout"),
+        (upstream_http_protocol_options.is_some(), "upstream_http_protocol_options"),
+        (lrs_server.is_some(), "lrs_server"),
+        (!lrs_report_endpoint_metrics.is_empty(), "lrs_report_endpoint_metrics"),
+        (preconnect_policy.is_some(), "preconnect_policy"),
+        (queuing_policies.is_some(), "queuing_policies"),
+    ] {
+        cx.unsupported_if(set, field);
+    }
+    if let Some(options) = upstream_connection_options {
+        let pb::UpstreamConnectionOptions {
+            tcp_keepalive: _,
+            set_local_interface_name_on_upstream_connections,
+            happy_eyeballs_config,
+        } = options;
+        let mut cx = cx.field("upstream_connection_options");
+        let field = "set_local_interface_name_on_upstream_connections";
+        cx.unsupported_if(*set_local_interface_name_on_upstream_connections, field);
+        cx.unsupported_if(happy_eyeballs_config.is_some(), "happy_eyeballs_config");
+    }
+    if track_cluster_stats.is_some_and(|track| track.per_endpoint_stats) {
+        cx.field("track_cluster_stats").unsupported("per_endpoint_stats");
+    }
+    if lb_subset_config.is_some() {
+        cx.refuse("lb_subset_config", "requests would go to hosts outside their subset");
+    }
+    if !filters.is_empty() {
+        cx.refuse("filters", "connections to hosts would not pass them");
+    }
+    if let Some(extension) = upstream_config
+        && extension.name != "envoy.filters.connection_pools.http.generic"
+    {
+        cx.field("upstream_config").error(format!("the upstream {} is not built", extension.name));
+    }
+}
+
+/// Whether the cluster finds its hosts by DNS.
+fn is_dns(discovery: &Discovery) -> bool {
+    matches!(discovery, Discovery::StrictDns(_) | Discovery::LogicalDns(_))
+}
+
+/// A duration, or a default that is none.
+fn or_none(timeout: Option<Duration>) -> Option<Duration> {
+    timeout.filter(|timeout| !timeout.is_zero())
+}

@@ -1,0 +1,1 @@
+//! Lowering, from configurations to snapshots.
