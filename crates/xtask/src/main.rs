@@ -1,5 +1,6 @@
 //! Tasks of the project that are no part of what ships: `cargo xtask <task>`.
 
+mod bench;
 mod diff;
 mod layers;
 mod yaml;
@@ -18,6 +19,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measures Nuncio beside Envoy, HAProxy and nginx: CPU per request, latency, memory, scale.
+    Bench(bench::Arguments),
     /// Runs the cases of tests/diff on Nuncio and on real Envoy, and compares.
     Diff(diff::Arguments),
     /// Checks the rules about crates: who may use whom, where unsafe code may stand, and names that say nothing.
@@ -26,6 +29,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Diff(arguments) => diff::run(&arguments),
         Task::Layers => layers::run(),
     };

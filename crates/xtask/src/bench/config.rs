@@ -82,7 +82,7 @@ pub fn envoy(setup: Setup, names: &Names<'_>) -> String {
 }
 
 const TCP_PROXY: &str = "\
-    \x20 - name: envoy.filters.network.tcp_proxy
+\x20     - name: envoy.filters.network.tcp_proxy
         typed_config:
           \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
           stat_prefix: bench
@@ -90,7 +90,7 @@ const TCP_PROXY: &str = "\
 ";
 
 const CONNECTION_MANAGER: &str = "\
-    \x20 - name: envoy.filters.network.http_connection_manager
+\x20     - name: envoy.filters.network.http_connection_manager
         typed_config:
           \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: bench
@@ -121,7 +121,8 @@ fn file_log(directory: &Path) -> String {
 fn virtual_hosts(text: &mut String, setup: Setup) {
     // Writing to a string can't fail.
     let mut host = |name: &str, domain: &str| {
-        let _ = write!(text, "            - name: {name}\n              domains: [\"{domain}\"]\n              routes:\n");
+        let _ =
+            write!(text, "            - name: {name}\n              domains: [\"{domain}\"]\n              routes:\n");
     };
     match setup {
         Setup::Routes(kind, count) => {
@@ -157,17 +158,14 @@ fn virtual_hosts(text: &mut String, setup: Setup) {
 }
 
 fn route(text: &mut String, matcher: &str, cluster: &str) {
-    let _ = write!(
-        text,
-        "              - match: {{ {matcher} }}\n                route: {{ cluster: {cluster} }}\n"
-    );
+    let _ = write!(text, "              - match: {{ {matcher} }}\n                route: {{ cluster: {cluster} }}\n");
 }
 
 fn cluster(text: &mut String, name: &str, origin: SocketAddr, http: bool) {
     let _ = write!(
         text,
         "\
-  - name: {name}
+\x20 - name: {name}
     type: STATIC
     connect_timeout: 5s
     circuit_breakers:
@@ -188,7 +186,7 @@ fn cluster(text: &mut String, name: &str, origin: SocketAddr, http: bool) {
         let _ = write!(
             text,
             "\
-    typed_extension_protocol_options:
+\x20   typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         common_http_protocol_options: {{ idle_timeout: {UPSTREAM_IDLE_SECONDS}s }}

@@ -180,7 +180,10 @@ impl Load {
         self.finish()?;
         let latencies = self.world.latencies.take().unwrap_or_default();
         if (reached as f64) < f64::from(count) * 0.99 {
-            return Err(format!("only {reached} of {count} requests were answered in time at {rate}/s: {}", self.why()));
+            return Err(format!(
+                "only {reached} of {count} requests were answered in time at {rate}/s: {}",
+                self.why()
+            ));
         }
         Ok(latencies)
     }

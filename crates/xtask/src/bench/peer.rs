@@ -89,7 +89,8 @@ impl Peer {
             (None, Kind::Nuncio) => Some(target.join("release/nuncio"))
                 .filter(|path| path.is_file())
                 .ok_or("not built: cargo build --release -p nuncio, or --nuncio")?,
-            (None, Kind::Envoy) => find_envoy(target).ok_or("not found: --envoy, NUNCIO_ENVOY, or run cargo xtask diff once, which fetches it")?,
+            (None, Kind::Envoy) => find_envoy(target)
+                .ok_or("not found: --envoy, NUNCIO_ENVOY, or run cargo xtask diff once, which fetches it")?,
             (None, Kind::Haproxy | Kind::Nginx) => on_path(kind.name()).ok_or("not installed")?,
         };
         let flag = if matches!(kind, Kind::Nuncio | Kind::Envoy) { "--version" } else { "-v" };

@@ -51,9 +51,10 @@ impl Process {
     pub fn rss_mb(&self) -> Result<f64, String> {
         let path = format!("/proc/{}/status", self.child.id());
         let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-        let kib = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|line| {
-            line.split_whitespace().next().and_then(|number| number.parse::<f64>().ok())
-        });
+        let kib = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|line| line.split_whitespace().next().and_then(|number| number.parse::<f64>().ok()));
         kib.map(|kib| kib * 1024.0 / 1e6).ok_or_else(|| "it has ended".to_owned())
     }
 
