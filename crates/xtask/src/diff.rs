@@ -106,7 +106,7 @@ struct Document {
 
 /// Runs everything. `true` when nothing differs.
 pub fn run(arguments: &Arguments) -> Result<bool, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().map_err(|error| error.to_string())?;
     let accepted = Accepted::load(&root.join(&arguments.cases).join("accepted.yaml"))?;
     let documents = load(&root.join(&arguments.cases))?;
     if arguments.print_config {

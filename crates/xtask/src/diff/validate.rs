@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nuncio_testkit::process::Program;
+use tempfile::TempDir;
 
 use super::accepted::{Accepted, Verdict};
 
@@ -44,12 +45,14 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 fn line(file: &Path, envoy: Option<&Program>, nuncio: Option<&Program>, accepted: &Accepted) -> Result<Line, String> {
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let rule = accepted.config(&name);
+    let scratch = TempDir::new().map_err(|error| error.to_string())?;
+    let copy = movable_copy(file, scratch.path())?;
     let mut output = String::new();
     let mut ask = |program: Option<&Program>, wanted: Verdict| -> Result<Option<Verdict>, String> {
         let Some(program) = program else { return Ok(None) };
-        let verdict = program.validate(file).map_err(|error| error.to_string())?;
+        let verdict = program.validate(&copy).map_err(|error| error.to_string())?;
         if Verdict::of(verdict.accepted) != wanted {
-            output += &format!("{}:\n{}\n", program.binary.display(), verdict.output.trim());
+            output += &format!("{}:\n{}\n", program.binary.display(), last_lines(&verdict.output));
         }
         Ok(Some(Verdict::of(verdict.accepted)))
     };
@@ -65,6 +68,21 @@ fn line(file: &Path, envoy: Option<&Program>, nuncio: Option<&Program>, accepted
         right,
         output,
     })
+}
+
+/// A copy of `file` that writes its access logs below `scratch`, since `/var/log/envoy` exists on few machines.
+fn movable_copy(file: &Path, scratch: &Path) -> Result<PathBuf, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let copy = scratch.join(file.file_name().unwrap_or_default());
+    let text = text.replace("/var/log/envoy/", &format!("{}/", scratch.display()));
+    std::fs::write(&copy, text).map_err(|error| error.to_string())?;
+    Ok(copy)
+}
+
+fn last_lines(output: &str) -> String {
+    let lines: Vec<&str> =
+        output.lines().filter(|line| !line.trim().is_empty() && !line.contains("[warning]")).collect();
+    lines[lines.len().saturating_sub(3)..].join("\n")
 }
 
 /// Prints the table.
