@@ -2,12 +2,13 @@
 
 use crate::options::{Options, Output};
 use nuncio_api::pb::envoy::config::bootstrap::v3::Bootstrap;
-use nuncio_config::compile::Registry;
+use nuncio_config::compile::{Environment, Registry};
 use nuncio_config::lower::{self, LowerOptions, NodeOverrides};
 use nuncio_config::snapshot::Snapshot;
 use nuncio_config::{Diagnostic, Diagnostics, Format, LoadOptions, Loaded, Source, load};
 use nuncio_io::log_file::LogFiles;
 use nuncio_stats::{StatsOptions, Store};
+use nuncio_stream_info::time::TimeZone;
 use prost::Message;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,16 +51,18 @@ pub(crate) fn read(options: &Options) -> Read {
 
 /// What the configuration says of statistics; needed before anything registers one.
 pub(crate) fn stats_options(read: &mut Read, options: &Options) -> StatsOptions {
-    let mut stats = lower::stats_options(&read.bootstrap, &read.loaded.positions, &mut read.loaded.diagnostics);
+    let mut found = Diagnostics::new();
+    let mut stats = lower::stats_options(&read.bootstrap, &read.loaded, &mut found);
     for tag in &options.stats_tag {
         match tag.split_once(':') {
             Some((name, value)) => stats.cli_tags.push((name.to_owned(), value.to_owned())),
             None => {
                 let wrong = Diagnostic::error("", format!("--stats-tag {tag:?} is not a tag"));
-                read.loaded.diagnostics.push(wrong.hint("write name:value"));
+                found.push(wrong.hint("write name:value"));
             }
         }
     }
+    read.loaded.diagnostics.extend(found);
     stats
 }
 
@@ -71,21 +74,31 @@ pub(crate) fn compile(
     files: &Arc<LogFiles>,
     registry: &Registry,
 ) -> Option<Snapshot> {
+    let time_zone = TimeZone::from_environment(std::env::var("TZ").ok().as_deref(), |path| std::fs::read(path).ok());
     let lower_options = LowerOptions {
         store: Arc::clone(store),
         files: Arc::clone(files),
         registry,
         node: NodeOverrides {
-            id: options.service_node.clone(),
-            cluster: options.service_cluster.clone(),
-            zone: options.service_zone.clone(),
+            id: options.service_node.clone().unwrap_or_default(),
+            cluster: options.service_cluster.clone().unwrap_or_default(),
+            zone: options.service_zone.clone().unwrap_or_default(),
         },
+        hostname: hostname(),
+        environment: Environment::of_process(),
+        time_zone: Arc::new(time_zone),
     };
-    let mut diagnostics = std::mem::take(&mut read.loaded.diagnostics);
-    let snapshot = lower::lower(&read.loaded, &lower_options, &mut diagnostics);
-    let failed = diagnostics.has_errors();
-    read.loaded.diagnostics = diagnostics;
-    snapshot.filter(|_| !failed)
+    let mut found = Diagnostics::new();
+    let bootstrap = std::mem::take(&mut read.bootstrap);
+    let snapshot = lower::lower_bootstrap(bootstrap, &read.loaded, &lower_options, &mut found);
+    read.loaded.diagnostics.extend(found);
+    snapshot.filter(|_| !read.loaded.diagnostics.has_errors())
+}
+
+/// The name of this host, as the kernel has it.
+fn hostname() -> Option<Arc<str>> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(Arc::from(name.trim()))
 }
 
 /// Prints findings where the user asked for them.

@@ -210,7 +210,7 @@ impl ListenerManager {
 
 /// The name of an address in statistics: `127.0.0.1_80`.
 pub(crate) fn stat_prefix(address: &Address) -> String {
-    nuncio_stats::sanitize(&address.to_string()).into_owned()
+    nuncio_stats::sanitize(&address.to_string())
 }
 
 /// Sockets that listen, by address, then by worker.

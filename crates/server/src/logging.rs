@@ -2,7 +2,6 @@
 
 use crate::options::Options;
 use nuncio_config::{Diagnostics, Severity};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;

@@ -177,7 +177,7 @@ async fn serve(
 
 /// The address that stands for this host: of the interface that the default route uses, which the kernel tells without
 /// a packet being sent; loopback where there is none.
-fn local_address(options: &Options) -> Option<IpAddr> {
+pub(crate) fn local_address(options: &Options) -> Option<IpAddr> {
     use crate::options::IpVersion;
     let (bind, probe) = match options.local_address_ip_version {
         IpVersion::V4 => ("0.0.0.0:0", "192.0.2.1:9"),

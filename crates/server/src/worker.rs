@@ -91,7 +91,7 @@ impl Drop for WorkerThread {
 }
 
 fn run(start: WorkerStart, commands: mpsc::UnboundedReceiver<Command>) -> std::io::Result<()> {
-    nuncio_stats::set_worker(start.id as usize);
+    nuncio_stats::set_worker(start.id);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Look at the sockets often: a proxy's tasks are short, and most wait for the kernel.

@@ -29,7 +29,7 @@ impl NetworkExtension for LocalRateLimitExtension {
             let default = flag.default_value.as_ref().is_none_or(|value| value.value);
             (flag.runtime_key.clone(), default)
         });
-        let prefix = nuncio_stats::sanitize(&stat_prefix).into_owned();
+        let prefix = nuncio_stats::sanitize(&stat_prefix);
         let scope = cx.store.scope(&format!("local_rate_limit.{prefix}"), &[]);
         let shared = Shared {
             bucket: TokenBucket::new(bucket.max_tokens, per_fill, interval),

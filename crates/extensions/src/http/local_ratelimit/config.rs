@@ -67,7 +67,7 @@ fn limit(config: LocalRateLimit, cx: &mut Compile<'_>) -> Result<Limit, Invalid>
         cx,
     );
     let response = lower::response_edits(&response_headers_to_add, &[], "response_headers_to_add", cx);
-    let prefix = nuncio_stats::sanitize(&stat_prefix).into_owned();
+    let prefix = nuncio_stats::sanitize(&stat_prefix);
     let scope = cx.store.scope(&format!("{prefix}.http_local_rate_limit"), &[]);
     Ok(Limit {
         bucket: bucket.transpose()?,

@@ -26,7 +26,7 @@ impl NetworkExtension for HttpConnectionManager {
 }
 
 fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<HcmConfig, Invalid> {
-    let prefix = nuncio_stats::sanitize(&config.stat_prefix).into_owned();
+    let prefix = nuncio_stats::sanitize(&config.stat_prefix);
     let stats = stats(&prefix, cx);
     report_unsupported(&config, cx);
     check_codec(&config, cx);

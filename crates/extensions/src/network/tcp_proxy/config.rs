@@ -23,7 +23,7 @@ impl NetworkExtension for TcpProxyExtension {
         report_unsupported(&config, cx);
         let clusters = clusters(config.cluster_specifier.clone(), cx);
         let access_logs = lower::access_logs(&config.access_log, "access_log", cx);
-        let prefix = nuncio_stats::sanitize(&config.stat_prefix).into_owned();
+        let prefix = nuncio_stats::sanitize(&config.stat_prefix);
         let scope = cx.store.scope(&format!("tcp.{prefix}"), &[]);
         let duration = |value: Option<&nuncio_api::wkt::Duration>| value.and_then(lower::duration);
         let idle = match &config.idle_timeout {
