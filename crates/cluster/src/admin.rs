@@ -6,6 +6,7 @@ mod text;
 use crate::health::HealthFlags;
 use crate::host::{Host, HostCounter};
 use crate::manager::ClusterManager;
+use std::sync::Arc;
 
 impl ClusterManager {
     /// Appends what `GET /clusters` answers. `accept` says which clusters, by name (`?filter=`).
@@ -21,6 +22,32 @@ impl ClusterManager {
     pub fn write_clusters_json(&self, out: &mut Vec<u8>, accept: impl Fn(&str) -> bool) {
         let clusters = self.active();
         json::write_clusters(out, clusters.iter().filter(|cluster| accept(cluster.info.name())));
+    }
+
+    /// Names of the clusters that workers see, in the order in which they were added: for output that is written cluster by
+    /// cluster.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.active().iter().map(|cluster| cluster.info.name().clone()).collect()
+    }
+
+    /// Appends what [`ClusterManager::write_clusters_text`] says of one cluster; nothing if it is gone.
+    pub fn write_cluster_text(&self, out: &mut Vec<u8>, name: &str) {
+        if let Some(cluster) = self.find(name) {
+            text::write_cluster(out, &cluster);
+        }
+    }
+
+    /// Appends one element of the list in [`ClusterManager::write_clusters_json`], with its indentation; false if the
+    /// cluster is gone.
+    pub fn write_cluster_json(&self, out: &mut Vec<u8>, name: &str) -> bool {
+        let Some(cluster) = self.find(name) else { return false };
+        json::write_element(out, &cluster);
+        true
+    }
+
+    /// The hosts of a cluster by priority; none if there is no such cluster.
+    pub fn hosts(&self, name: &str) -> Vec<Arc<Host>> {
+        self.find(name).map(|cluster| cluster.hosts().hosts().cloned().collect()).unwrap_or_default()
     }
 
     /// Event logs are opened anew with their next event (`POST /reopen_logs`).

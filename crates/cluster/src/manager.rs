@@ -222,6 +222,11 @@ impl ClusterManager {
         clusters
     }
 
+    /// The cluster of this name that workers see.
+    pub(crate) fn find(&self, name: &str) -> Option<Rc<Cluster>> {
+        self.shared.active.borrow().get(name).cloned()
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }

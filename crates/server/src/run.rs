@@ -23,11 +23,16 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
 /// Version of the Envoy API and behaviour that this program follows.
-const COMPATIBLE: &str = "1.40.0";
+pub(crate) const COMPATIBLE: &str = "1.40.0";
 
 /// What `--version` prints.
 pub(crate) fn version() -> String {
-    format!("nuncio  version: {}/{COMPATIBLE}/Clean/RELEASE/rustls", env!("CARGO_PKG_VERSION"))
+    format!("nuncio  version: {}", version_id())
+}
+
+/// The version as `/server_info` tells it: revision, compatible version of Envoy, state of the sources, kind of build, TLS.
+pub(crate) fn version_id() -> String {
+    format!("{}/{COMPATIBLE}/Clean/RELEASE/rustls", env!("CARGO_PKG_VERSION"))
 }
 
 /// Runs the program.

@@ -76,8 +76,27 @@ impl Server {
     /// Moves on to another state.
     pub(crate) fn set_state(&self, state: ServerState) {
         self.state.set(state);
+        self.count_state();
+    }
+
+    /// The state that others see: failing health checks on purpose looks like draining.
+    pub(crate) fn visible_state(&self) -> ServerState {
+        match self.state.get() {
+            ServerState::Live if self.health_check_failed.get() => ServerState::Draining,
+            state => state,
+        }
+    }
+
+    /// `/healthcheck/fail` and `/healthcheck/ok`.
+    pub(crate) fn fail_health_checks(&self, fail: bool) {
+        self.health_check_failed.set(fail);
+        self.count_state();
+    }
+
+    fn count_state(&self) {
+        let state = self.visible_state();
         self.stats.state().set(state as u64);
-        self.stats.live().set(u64::from(state == ServerState::Live && !self.health_check_failed.get()));
+        self.stats.live().set(u64::from(state == ServerState::Live));
     }
 
     /// Puts runtime values in force everywhere.

@@ -103,6 +103,13 @@ pub(super) fn write_clusters<'a>(out: &mut Vec<u8>, clusters: impl Iterator<Item
     json.line();
 }
 
+/// Writes what [`write_clusters`] writes of one cluster.
+pub(super) fn write_element(out: &mut Vec<u8>, cluster: &Cluster) {
+    let mut json = Pretty { out, depth: 2, is_empty: true };
+    json.line();
+    json.nested(*b"{}", |json| write_cluster(json, cluster));
+}
+
 fn write_cluster(json: &mut Pretty<'_>, cluster: &Cluster) {
     let [external, local] = cluster.detector().map(|detector| detector.rates()).unwrap_or_default();
     json.text("name", cluster.info.name());

@@ -1,0 +1,137 @@
+//! The admin interface: Envoy's endpoints on the main thread.
+//!
+//! Owns: listening on `admin.address`, the connections there, and what each endpoint answers. Does not own: what the
+//! endpoints report; that is asked of the parts that know it.
+//!
+//! *Invariant*: nothing here runs on a worker or waits for one, so traffic and admin requests don't delay each other.
+//! What may be large is written in pieces, each after the client took the one before.
+//! *Invariant*: only POST changes anything.
+
+mod clusters;
+mod config_dump;
+mod connection;
+mod connections;
+mod counters;
+mod date;
+mod endpoint;
+mod exchange;
+mod json;
+mod listeners;
+mod logging;
+mod memory;
+mod mutations;
+mod pages;
+mod profiling;
+mod request;
+mod response;
+mod routes;
+mod runtime;
+mod scrape;
+mod server_info;
+mod unready;
+
+use crate::state::Server;
+use connections::Connections;
+use counters::AdminStats;
+use nuncio_io::accept::{Acceptor, Outcome};
+use nuncio_io::{Address, listen};
+use nuncio_stream_info::Address as PeerAddress;
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Instant;
+use tokio::task::AbortHandle;
+
+/// What the connections of the admin interface share.
+pub(crate) struct Admin {
+    server: Rc<Server>,
+    stats: AdminStats,
+    connections: Connections,
+    /// Stands for this host in `x-forwarded-for` of clients on it.
+    local_address: Option<IpAddr>,
+    /// Whether `/stats/recentlookups/enable` was asked for.
+    recent_lookups: Cell<bool>,
+}
+
+/// Ends the admin interface when it is dropped.
+pub(crate) struct AdminGuard {
+    accepting: Option<(AbortHandle, Rc<Admin>)>,
+}
+
+impl Drop for AdminGuard {
+    fn drop(&mut self) {
+        if let Some((task, admin)) = &self.accepting {
+            task.abort();
+            admin.connections.close_all();
+        }
+    }
+}
+
+/// Starts the admin interface, if one is configured, and tells its address.
+pub(crate) fn start(server: &Rc<Server>) -> Result<AdminGuard, String> {
+    let snapshot = Rc::clone(&server.snapshot.borrow());
+    let Some(config) = &snapshot.admin else {
+        tracing::info!(target: "main", "no admin interface is configured");
+        return Ok(AdminGuard { accepting: None });
+    };
+    let mut spec = config.address.clone();
+    // Two processes must not share it, as each would answer for the other.
+    spec.reuse_port = false;
+    let bound = listen::bind(&spec, 1).map_err(|error| format!("admin: {error}"))?;
+    let listeners = bound.listen().map_err(|error| format!("admin: {error}"))?;
+    let listener = listeners.into_iter().next().ok_or("admin: there is no socket")?;
+    let address = listener.address().clone();
+    let acceptor = Acceptor::new(listener, None).map_err(|error| format!("admin: {error}"))?;
+    tracing::info!(target: "admin", "admin address: {address}");
+    if let Some(path) = &server.options.admin_address_path
+        && let Err(error) = std::fs::write(path, address.to_string())
+    {
+        tracing::error!(target: "admin", "the admin address can't be written to {path}: {error}");
+    }
+    let admin = Rc::new(Admin {
+        server: Rc::clone(server),
+        stats: AdminStats::register(&server.store),
+        connections: Connections::default(),
+        local_address: crate::run::local_address(&server.options),
+        recent_lookups: Cell::new(false),
+    });
+    let task = tokio::task::spawn_local(accept_loop(acceptor, Rc::clone(&admin)));
+    Ok(AdminGuard { accepting: Some((task.abort_handle(), admin)) })
+}
+
+async fn accept_loop(mut acceptor: Acceptor, admin: Rc<Admin>) {
+    loop {
+        match acceptor.accept().await {
+            Ok(Outcome::Connection(accepted)) => {
+                let Some(place) = admin.connections.enter() else {
+                    admin.stats.listener.downstream_cx_overflow().inc();
+                    continue;
+                };
+                let id = place.id();
+                let serving = connection::serve(Rc::clone(&admin), accepted, place);
+                admin.connections.started(id, tokio::task::spawn_local(serving).abort_handle());
+            }
+            Ok(Outcome::Exhausted(error)) => {
+                admin.stats.listener.downstream_cx_overload_reject().inc();
+                tracing::warn!(target: "admin", "admin: can't accept: {error}");
+            }
+            Err(error) => {
+                tracing::error!(target: "admin", "admin: stops: {error}");
+                return;
+            }
+        }
+    }
+}
+
+/// Now, on the clock that tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// The same address in the terms of access logs.
+fn peer_address(address: &Address) -> PeerAddress {
+    match address {
+        Address::Ip(ip) => PeerAddress::Ip(*ip),
+        Address::Pipe(path) => PeerAddress::Pipe(path.clone()),
+    }
+}
