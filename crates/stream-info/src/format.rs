@@ -20,6 +20,7 @@ mod tls;
 
 pub use error::FormatError;
 pub(crate) use messages::grpc_status;
+pub use operators::{Operator, operators};
 
 use crate::time::TimeZone;
 use crate::{LogContext, Struct};

@@ -75,14 +75,21 @@ pub(super) fn build_nested(command: &Command<'_>, options: &FormatOptions<'_>, d
     }
 }
 
+impl Make {
+    /// Whether parameters may be given, whether they must be, and whether a length may be.
+    fn syntax(self) -> (bool, bool, bool) {
+        match self {
+            Make::Optional(_) => (true, false, false),
+            Make::Required(_) => (true, true, false),
+            Make::OptionalCut(_) => (true, false, true),
+            Make::RequiredCut(_) => (true, true, true),
+            _ => (false, false, false),
+        }
+    }
+}
+
 fn check_syntax(make: Make, command: &Command<'_>) -> Result<(), Refusal> {
-    let (takes, requires, cuts) = match make {
-        Make::Optional(_) => (true, false, false),
-        Make::Required(_) => (true, true, false),
-        Make::OptionalCut(_) => (true, false, true),
-        Make::RequiredCut(_) => (true, true, true),
-        _ => (false, false, false),
-    };
+    let (takes, requires, cuts) = make.syntax();
     let name = command.name;
     let is_bare = command.parameters.is_empty() && command.max_length.is_none();
     if !takes && !is_bare {
@@ -100,6 +107,27 @@ fn check_syntax(make: Make, command: &Command<'_>) -> Result<(), Refusal> {
 /// Whether an operator of this name exists.
 pub(super) fn is_known(name: &str) -> bool {
     names().any(|known| known == name)
+}
+
+/// An operator, as documentation describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operator {
+    /// Its name.
+    pub name: &'static str,
+    /// `(…)` may follow the name.
+    pub takes_parameters: bool,
+    /// `(…)` must follow the name.
+    pub requires_parameters: bool,
+    /// `:n` may follow, which cuts the value.
+    pub takes_length: bool,
+}
+
+/// All operators but `REQ_WITHOUT_QUERY`, which only `formatters` bring.
+pub fn operators() -> impl Iterator<Item = Operator> {
+    table::OPERATORS.iter().map(|&(name, make)| {
+        let (takes_parameters, requires_parameters, takes_length) = make.syntax();
+        Operator { name, takes_parameters, requires_parameters, takes_length }
+    })
 }
 
 /// The names of all operators.
