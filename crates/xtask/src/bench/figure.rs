@@ -35,6 +35,7 @@ figures! {
     LEFT_AFTER_BURST: "rss_growth_after_burst_mb", "RSS above idle after the burst, MB", 1;
     RSS: "rss_mb", "RSS, MB", 1;
     READY: "ready_seconds", "time to ready, s", 3;
+    READY_CPU: "ready_cpu_seconds", "CPU until ready, s", 2;
     CPU_FEW: "cpu_us_small_table", "CPU per request, short or first, µs", 2;
     CPU_MANY: "cpu_us_large_table", "CPU per request, long or last, µs", 2;
     FLATNESS: "flatness", "the second ÷ the first", 3;

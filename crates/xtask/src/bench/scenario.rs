@@ -240,6 +240,7 @@ impl Stage {
             [(1_000, "1000 clusters, virtual hosts"), (figure::MOST_CLUSTERS, figure::MOST_CLUSTERS_NAME)]
         {
             samples.push(self.with(peer, Setup::Clusters(count), |stage, running| {
+                let ready_cpu = running.process.cpu_seconds()?;
                 // Ready must mean that the last one serves.
                 let request = Request { host: host_name(count - 1), path: "/".into(), shape: Shape::One };
                 stage.load.aim(running.address, &request);
@@ -247,7 +248,11 @@ impl Stage {
                 stage.load.each_once(1)?;
                 stage.load.run(CALM)?;
                 stage.no_failures()?;
-                let values = vec![(&figure::RSS, running.process.rss_mb()?), (&figure::READY, running.ready_seconds)];
+                let values = vec![
+                    (&figure::RSS, running.process.rss_mb()?),
+                    (&figure::READY, running.ready_seconds),
+                    (&figure::READY_CPU, ready_cpu),
+                ];
                 Ok(Sample { variant: variant.into(), values })
             })?);
         }
