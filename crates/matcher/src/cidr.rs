@@ -106,6 +106,17 @@ impl<T> CidrMap<T> {
             .filter_map(move |length| self.ranges.get(&CidrRange { bits: masked(bits, *length), length: *length, v6 }))
     }
 
+    /// All values.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.ranges.values()
+    }
+
+    /// The same ranges with other values.
+    pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> CidrMap<U> {
+        let ranges = self.ranges.into_iter().map(|(range, value)| (range, change(value))).collect();
+        CidrMap { ranges, lengths: self.lengths }
+    }
+
     /// Whether there is no range.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()

@@ -20,6 +20,7 @@ mod port;
 mod query;
 mod regex;
 mod string;
+mod tree;
 mod value;
 
 pub use self::cidr::{CidrMap, CidrRange, CidrSet};
@@ -32,7 +33,10 @@ pub use self::number::{DoubleMatcher, parse_integer};
 pub use self::path::{PathMatcher, path_only, without_parameters};
 pub use self::percent::{Denominator, FractionalPercent, NoRuntime, RuntimeFractionalPercent, RuntimeLookup};
 pub use self::port::{PortRange, PortSet};
-pub use self::query::{QueryMatchSpec, QueryParameterMatcher, QueryParameterMatcherSpec, query_parameter};
+pub use self::query::{
+    QueryMatchSpec, QueryParameterMatcher, QueryParameterMatcherSpec, percent_decoded, query_parameter,
+};
 pub use self::regex::{MAX_PROGRAM_BYTES, Regex, RegexSpec, Substitution, SubstitutionSpec};
 pub use self::string::{StringMatchSpec, StringMatcher, StringMatcherSpec};
+pub use self::tree::{FieldMatcher, MatchMap, MatchNode, MatchTree, OnMatch, Predicate, PrefixMap, ValueTest};
 pub use self::value::{MetadataMatcher, MetadataMatcherSpec, ValueKind, ValueMatcher, ValueMatcherSpec, ValueRef};

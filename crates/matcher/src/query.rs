@@ -2,6 +2,7 @@
 
 use crate::{InvalidMatcher, StringMatcher, StringMatcherSpec};
 use memchr::memchr;
+use std::borrow::Cow;
 
 /// How a parameter is compared (`query_parameter_match_specifier`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -76,6 +77,27 @@ pub fn query_parameter<'a>(path_and_query: &'a [u8], name: &[u8]) -> Option<&'a 
     })
 }
 
+/// `%41` as `A`; a `%` without two hexadecimal digits stays.
+pub fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
+    if memchr(b'%', text).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((byte, after)) = rest.split_first() {
+        let decoded = (*byte == b'%').then(|| hexadecimal(after)).flatten();
+        out.push(decoded.unwrap_or(*byte));
+        rest = if decoded.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    Cow::Owned(out)
+}
+
+/// The byte that two hexadecimal digits stand for.
+fn hexadecimal(text: &[u8]) -> Option<u8> {
+    let digit = |at: usize| char::from(*text.get(at)?).to_digit(16);
+    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +120,15 @@ mod tests {
         ] {
             let actual = query_parameter(path.as_bytes(), b"a").map(|v| std::str::from_utf8(v).unwrap());
             assert_eq!(actual, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn decoding() {
+        for (text, expected) in
+            [("a", "a"), ("%41%62", "Ab"), ("%", "%"), ("%4", "%4"), ("%zz", "%zz"), ("a+b%2B", "a+b+")]
+        {
+            assert_eq!(&*percent_decoded(text.as_bytes()), expected.as_bytes(), "{text}");
         }
     }
 

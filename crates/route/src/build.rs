@@ -10,7 +10,7 @@ mod retry;
 pub use cx::BuildError;
 
 use crate::host::HostIndexBuilder;
-use crate::index::PathIndexBuilder;
+use crate::index::{PathIndex, PathIndexBuilder};
 use crate::mutate::{HeaderAddition, HeaderMutations, HeaderValue};
 use crate::per_filter::PerFilter;
 use crate::policy::MirrorPolicy;
@@ -18,13 +18,13 @@ use crate::retry::RetryPolicy;
 use crate::rewrite::Matched;
 use crate::route::{Extras, Route, RouteConfig, VirtualCluster, VirtualHost};
 use crate::spec::{
-    HeaderMutationsSpec, HeaderValueOptionSpec, PerFilterSpec, RouteConfigSpec, RouteSpec, VirtualHostSpec,
+    HeaderMutationsSpec, HeaderValueOptionSpec, PerFilterSpec, RouteConfigSpec, RouteInput, RouteSpec, VirtualHostSpec,
 };
-use crate::table::{HostRoutes, RouteTable};
+use crate::table::{HostRoutes, Lists, RouteList, RouteTable};
 use crate::{LegacyFilters, spec};
 use cx::Build;
 use nuncio_headers::HeaderName;
-use nuncio_matcher::{Side, is_inline};
+use nuncio_matcher::{MatchTree, Side, is_inline};
 use nuncio_stream_info::{Format, FormatOptions, RouteInfo, VirtualHostInfo};
 use std::sync::Arc;
 
@@ -149,7 +149,15 @@ fn virtual_host(
         retry: retry.map(Arc::new),
         mirrors: if own_mirrors.is_empty() { mirrors.clone() } else { own_mirrors },
     };
-    routes(cx, spec.routes, inherited)
+    let mut compiled = Vec::new();
+    let lists = match spec.matcher {
+        None => Lists::One(route_list(cx, spec.routes, &inherited, &mut compiled)?),
+        Some(_) if !spec.routes.is_empty() => {
+            return cx.error("cannot set both matcher and routes on virtual host");
+        }
+        Some(tree) => cx.within("matcher", |cx| route_tree(cx, tree, &inherited, &mut compiled))?,
+    };
+    Some(HostRoutes { virtual_host: inherited.virtual_host, routes: compiled.into(), lists })
 }
 
 /// What routes get from their virtual host.
@@ -161,24 +169,47 @@ struct Inherited {
     mirrors: Arc<[MirrorPolicy]>,
 }
 
-fn routes(cx: &mut Build<'_>, specs: Vec<RouteSpec>, inherited: Inherited) -> Option<HostRoutes> {
-    if specs.len() > MAX_ROUTES {
+/// `matcher`: every action is a list of routes.
+fn route_tree(
+    cx: &mut Build<'_>,
+    tree: MatchTree<RouteInput, Vec<RouteSpec>>,
+    inherited: &Inherited,
+    compiled: &mut Vec<Arc<Route>>,
+) -> Option<Lists> {
+    cx.check(tree.check())?;
+    let (mut actions, mut complete) = (0, true);
+    let tree = tree.map(&mut |specs| {
+        let list = cx.within_item("action", actions, |cx| route_list(cx, specs, inherited, compiled));
+        actions += 1;
+        complete &= list.is_some();
+        list.unwrap_or_else(|| RouteList { index: PathIndex::default(), connect: Box::default() })
+    });
+    complete.then(|| Lists::Tree(Box::new(tree)))
+}
+
+fn route_list(
+    cx: &mut Build<'_>,
+    specs: Vec<RouteSpec>,
+    inherited: &Inherited,
+    compiled: &mut Vec<Arc<Route>>,
+) -> Option<RouteList> {
+    if compiled.len().saturating_add(specs.len()) > MAX_ROUTES {
         return cx.error(format!("more than {MAX_ROUTES} routes"));
     }
     let mut index = PathIndexBuilder::default();
     let mut connect = Vec::new();
-    let mut routes = Vec::with_capacity(specs.len());
+    compiled.reserve_exact(specs.len());
     for (at, spec) in specs.into_iter().enumerate() {
-        let Some((route, key)) = cx.within_item("routes", at, |cx| route(cx, spec, &inherited)) else { continue };
-        let at = u32::try_from(routes.len()).ok()?;
+        let Some((route, key)) = cx.within_item("routes", at, |cx| route(cx, spec, inherited)) else { continue };
+        let at = u32::try_from(compiled.len()).ok()?;
         index.add(&key.bytes, key.fit, key.case_sensitive, at);
         if route.conditions.as_ref().is_some_and(|conditions| conditions.connect) {
             connect.push(at);
         }
-        routes.push(Arc::new(route));
+        compiled.push(Arc::new(route));
     }
     let index = index.build().or_else(|| cx.error("more routes than can be indexed"))?;
-    Some(HostRoutes { virtual_host: inherited.virtual_host, routes: routes.into(), index, connect: connect.into() })
+    Some(RouteList { index, connect: connect.into() })
 }
 
 fn route(cx: &mut Build<'_>, spec: RouteSpec, inherited: &Inherited) -> Option<(Route, matching::Key)> {

@@ -18,7 +18,8 @@ pub use header::{AppendAction, HeaderMutationsSpec, HeaderValueOptionSpec};
 pub use matching::{FilterStateMatchSpec, FilterStateMatcherSpec, PathSpec, RouteMatchSpec, TlsContextMatch};
 pub use retry::{RateLimitedBackOffSpec, ResetHeaderFormat, ResetHeaderSpec, RetryBackOffSpec, RetryPolicySpec};
 
-use nuncio_matcher::{FractionalPercent, HeaderMatcherSpec};
+use nuncio_headers::HeaderName;
+use nuncio_matcher::{FractionalPercent, HeaderMatcherSpec, MatchTree};
 use nuncio_stream_info::Metadata;
 use std::any::Any;
 use std::fmt;
@@ -66,8 +67,10 @@ pub struct VirtualHostSpec {
     pub name: String,
     /// `domains`: `a.b`, `*.b`, `a.*` or `*`, with a port or without; at least one.
     pub domains: Vec<String>,
-    /// `routes` or `matcher`.
+    /// `routes`; not with `matcher`.
     pub routes: Vec<RouteSpec>,
+    /// `matcher`: leads to the routes that are then tried in order (an action is a `Route` or a `RouteList`).
+    pub matcher: Option<MatchTree<RouteInput, Vec<RouteSpec>>>,
     /// `require_tls`.
     pub require_tls: RequireTls,
     /// `virtual_clusters`: in order; for statistics.
@@ -97,6 +100,17 @@ pub struct VirtualHostSpec {
     pub mirror_policies: Vec<MirrorPolicySpec>,
     /// `metadata`.
     pub metadata: Option<Arc<Metadata>>,
+}
+
+/// What a virtual host's `matcher` can look at. Other inputs are refused by lowering.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteInput {
+    /// `envoy.type.matcher.v3.HttpRequestHeaderMatchInput`: all values of a request header, joined by commas.
+    Header(HeaderName),
+    /// `envoy.type.matcher.v3.HttpRequestQueryParamMatchInput`: the first value of a parameter, percent-decoded.
+    QueryParameter(String),
+    /// `xds.type.matcher.v3.HttpRequestCookieMatchInput` or `envoy.type.matcher.v3.HttpRequestCookieMatchInput`.
+    Cookie(String),
 }
 
 /// `VirtualHost.TlsRequirementType`.

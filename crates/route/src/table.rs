@@ -4,11 +4,14 @@ use crate::condition::is_connect;
 use crate::host::{HostIndex, without_port};
 use crate::index::PathIndex;
 use crate::route::{Route, RouteConfig, VirtualHost};
-use crate::spec::RequireTls;
+use crate::spec::{RequireTls, RouteInput};
 use crate::{BuildError, RouteConfigSpec, build};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
-use nuncio_matcher::{RuntimeLookup, path_only, without_parameters};
+use nuncio_matcher::{
+    MatchTree, RuntimeLookup, cookie_value, path_only, percent_decoded, query_parameter, without_parameters,
+};
 use nuncio_stream_info::{FormatOptions, StreamInfo};
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,7 +34,22 @@ pub struct RouteTable {
 /// A virtual host with its routes.
 pub(crate) struct HostRoutes {
     pub(crate) virtual_host: Arc<VirtualHost>,
+    /// Those of all lists.
     pub(crate) routes: Box<[Arc<Route>]>,
+    pub(crate) lists: Lists,
+}
+
+/// Which routes are tried.
+pub(crate) enum Lists {
+    /// `routes`.
+    One(RouteList),
+    /// `matcher`.
+    Tree(Box<MatchTree<RouteInput, RouteList>>),
+}
+
+/// Routes that are tried in order.
+#[derive(Debug)]
+pub(crate) struct RouteList {
     pub(crate) index: PathIndex,
     /// Routes with a `connect_matcher`: the only ones for requests without a path.
     pub(crate) connect: Box<[u32]>,
@@ -142,10 +160,19 @@ impl RouteTable {
 }
 
 impl HostRoutes {
+    /// The list that the request leads to.
+    #[inline]
+    fn list(&self, headers: &HeaderMap) -> Option<&RouteList> {
+        match &self.lists {
+            Lists::One(list) => Some(list),
+            Lists::Tree(tree) => tree.evaluate(&|input| value_of(input, headers)),
+        }
+    }
+
     /// The first route that matches `path`; `compared` is what is compared of it.
     #[inline]
     fn route(&self, path: &[u8], compared: &[u8], query: &RouteQuery<'_>) -> Option<&Arc<Route>> {
-        let found = self.index.first(compared, |at, compare| {
+        let found = self.list(query.headers)?.index.first(compared, |at, compare| {
             let Some(route) = self.routes.get(at as usize) else { return false };
             (!compare || route.regex.as_ref().is_none_or(|regex| regex.matches(path, compared)))
                 && route.conditions.as_ref().is_none_or(|conditions| conditions.hold(query))
@@ -158,10 +185,23 @@ impl HostRoutes {
         if !is_connect(query.headers) {
             return None;
         }
-        self.connect
+        let list = self.list(query.headers)?;
+        list.connect
             .iter()
             .filter_map(|at| self.routes.get(*at as usize))
             .find(|route| route.conditions.as_ref().is_none_or(|conditions| conditions.hold(query)))
+    }
+}
+
+/// What a request holds for an input.
+fn value_of<'h>(input: &RouteInput, headers: &'h HeaderMap) -> Option<Cow<'h, [u8]>> {
+    match input {
+        RouteInput::Header(name) => headers.joined(name).map(|value| Cow::Owned(value.into_owned())),
+        RouteInput::QueryParameter(name) => {
+            let value = query_parameter(headers.get(Known::PATH)?, name.as_bytes())?;
+            Some(percent_decoded(value))
+        }
+        RouteInput::Cookie(name) => cookie_value(headers, name.as_bytes()).map(Cow::Borrowed),
     }
 }
 

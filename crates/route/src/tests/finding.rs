@@ -1,13 +1,17 @@
 //! Which route is found.
 
 use super::*;
-use crate::spec::{FilterStateMatchSpec, FilterStateMatcherSpec, RequireTls, TlsContextMatch, VirtualClusterSpec};
+use crate::spec::{
+    FilterStateMatchSpec, FilterStateMatcherSpec, RequireTls, RouteInput, TlsContextMatch, VirtualClusterSpec,
+};
 use nuncio_matcher::{
     CidrRange, CookieMatcherSpec, FractionalPercent, HeaderMatchSpec, HeaderMatcherSpec, MetadataMatcherSpec,
     QueryMatchSpec, QueryParameterMatcherSpec, RuntimeFractionalPercent, RuntimeLookup, StringMatcherSpec,
     ValueMatcherSpec,
 };
+use nuncio_matcher::{MatchMap, MatchNode, MatchTree, OnMatch, PrefixMap};
 use nuncio_stream_info::{LifeSpan, Mutability, PlainString, Sharing, Struct};
+use std::collections::HashMap;
 
 fn matching(path: PathSpec, change: impl FnOnce(&mut RouteMatchSpec)) -> RouteMatchSpec {
     let mut matching = RouteMatchSpec::new(path);
@@ -369,6 +373,47 @@ fn the_index_agrees_with_trying_in_order() {
             assert_eq!(found(&all, &headers), expected.unwrap_or_else(|| "-".to_owned()), "{path} step {step}");
         }
     }
+}
+
+#[test]
+fn a_matcher_leads_to_lists_of_routes() {
+    let bytes = |text: &str| Box::<[u8]>::from(text.as_bytes());
+    let list = |names: &[(&str, &str)]| {
+        let routes = names.iter().map(|(name, path)| answer(name, RouteMatchSpec::new(prefix(path))));
+        OnMatch::Action(routes.collect::<Vec<_>>())
+    };
+    let by_query = MatchTree {
+        node: Some(MatchNode::Map(
+            RouteInput::QueryParameter("q".to_owned()),
+            MatchMap::Prefix(PrefixMap::new([(bytes("x y"), list(&[("query", "/")]))])),
+        )),
+        on_no_match: None,
+    };
+    let tree = MatchTree {
+        node: Some(MatchNode::Map(
+            RouteInput::Header(HeaderName::new("x-k").unwrap()),
+            MatchMap::Exact(HashMap::from([
+                (bytes("one"), list(&[("a", "/a"), ("b", "/a/b"), ("c", "/c")])),
+                (bytes("1,2"), list(&[("both", "/")])),
+            ])),
+        )),
+        on_no_match: Some(OnMatch::Matcher(Box::new(by_query))),
+    };
+    let spec = VirtualHostSpec { matcher: Some(tree), ..host("v", &["*"], vec![]) };
+    let compiled = table(config(vec![spec.clone()]));
+    assert_eq!(compiled.routes().count(), 5);
+    for (path, more, expected) in [
+        ("/a/b", &["x-k: one"][..], "a"),
+        ("/c", &["x-k: one"], "c"),
+        ("/d", &["x-k: one"], "-"),
+        ("/d", &["x-k: 1", "x-k: 2"], "both"),
+        ("/d?q=x%20yz", &["x-k: other"], "query"),
+        ("/d?q=x", &[], "-"),
+    ] {
+        assert_eq!(found(&compiled, &request("h", path, more)), expected, "{path} {more:?}");
+    }
+    let both = VirtualHostSpec { routes: vec![answer("x", RouteMatchSpec::new(prefix("/")))], ..spec };
+    assert_eq!(errors(config(vec![both]))[0].message, "cannot set both matcher and routes on virtual host");
 }
 
 #[test]
