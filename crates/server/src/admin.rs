@@ -42,6 +42,13 @@ use std::rc::Rc;
 use std::time::Instant;
 use tokio::task::AbortHandle;
 
+/// What `/help` answers.
+pub fn help() -> String {
+    let mut text = String::new();
+    routes::list(&mut text);
+    text
+}
+
 /// What the connections of the admin interface share.
 pub(crate) struct Admin {
     server: Rc<Server>,

@@ -14,5 +14,6 @@ mod run;
 mod state;
 mod worker;
 
+pub use admin::help as admin_help;
 pub use options::{DrainStrategy, Mode, Options, Output};
 pub use run::run;
