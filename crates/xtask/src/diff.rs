@@ -225,26 +225,42 @@ fn take<'a>(next: &Mutex<usize>, documents: &'a [Document]) -> Option<(usize, &'
     Some((index, documents.get(index)?))
 }
 
+/// Runs one group on both sides. When a side fails as a whole, its cases are run apart, on both sides alike.
 fn run_document(document: &Document, names: &[String], programs: &Programs) -> Vec<CaseResult> {
     let wanted = |name: &str| names.iter().any(|wanted| wanted == name);
-    let side =
-        |program: &Option<Program>| program.as_ref().map(|program| session::run(&document.value, program, &wanted));
-    let (envoy, nuncio) = thread::scope(|scope| {
-        let envoy = scope.spawn(|| side(&programs.envoy));
-        let nuncio = side(&programs.nuncio);
-        (envoy.join().unwrap_or_else(|_| Some(Err("the run of Envoy failed".into()))), nuncio)
-    });
-    let pick = |records: &Option<Result<session::Records, String>>, name: &str| match records {
-        None => None,
-        Some(Err(error)) => Some(Err(error.clone())),
-        Some(Ok(records)) => Some(records.get(name).cloned().ok_or_else(|| "it did not run".to_owned())),
+    let (envoy, nuncio) = on_both(programs, |program| session::run(&document.value, program, &wanted));
+    let failed = |side: &Option<Result<session::Records, String>>| matches!(side, Some(Err(_)));
+    let (mut envoy, mut nuncio) = if names.len() > 1 && (failed(&envoy) || failed(&nuncio)) {
+        on_both(programs, |program| session::run_apart(&document.value, program, names))
+    } else {
+        (envoy.map(|records| apart(records, names)), nuncio.map(|records| apart(records, names)))
+    };
+    let pick = |records: &mut Option<session::RecordsApart>, name: &str| {
+        records.as_mut().map(|records| records.remove(name).unwrap_or_else(|| Err("it did not run".to_owned())))
     };
     let result = |name: &String| CaseResult {
         file: document.file.clone(),
         name: name.clone(),
-        outcome: Outcome::of(pick(&envoy, name), pick(&nuncio, name)),
+        outcome: Outcome::of(pick(&mut envoy, name), pick(&mut nuncio, name)),
     };
     names.iter().map(result).collect()
+}
+
+/// Does the same with both programs at the same time.
+fn on_both<T: Send>(programs: &Programs, run: impl Fn(&Program) -> T + Sync) -> (Option<T>, Option<T>) {
+    thread::scope(|scope| {
+        let envoy = programs.envoy.as_ref().map(|program| scope.spawn(|| run(program)));
+        let nuncio = programs.nuncio.as_ref().map(&run);
+        let envoy = envoy.map(|side| side.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        (envoy, nuncio)
+    })
+}
+
+fn apart(records: Result<session::Records, String>, names: &[String]) -> session::RecordsApart {
+    match records {
+        Ok(records) => records.into_iter().map(|(name, record)| (name, Ok(record))).collect(),
+        Err(error) => names.iter().map(|name| (name.clone(), Err(error.clone()))).collect(),
+    }
 }
 
 /// Runs the groups of what did not pass once more: a difference counts only when it is there twice.

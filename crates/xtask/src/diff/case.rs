@@ -151,7 +151,8 @@ impl StepSpec {
 }
 
 /// One step of the client. Exactly one of the acting fields is used: `req`, `raw`, `read` alone, `close`, `reset`, `release`,
-/// `hold`, `await`, `stat`, `admin`, `drop_origin`.
+/// `hold`, `await`, `stat`, `admin`, `drop_origin`,
+/// `exit`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Step {
@@ -205,6 +206,8 @@ pub struct Step {
     pub view: View,
     /// Closes all connections of an origin from its side.
     pub drop_origin: Option<String>,
+    /// Waits until the process ends, and expects this exit code.
+    pub exit: Option<i32>,
     /// What has to hold of the response.
     pub expect: Option<Expect>,
 }

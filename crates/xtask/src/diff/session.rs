@@ -34,6 +34,9 @@ const VOLATILE: &str = concat!(
 /// The records of the cases that ran, by name.
 pub type Records = BTreeMap<String, Record>;
 
+/// The same, where every case had a process of its own and may have failed alone.
+pub type RecordsApart = BTreeMap<String, Result<Record, String>>;
+
 /// Everything that belongs to a run of a group.
 struct Bench {
     scratch: TempDir,
@@ -56,6 +59,35 @@ pub fn run(document: &Value, program: &Program, wanted: &dyn Fn(&str) -> bool) -
         bench.serve(document, &plan, program, wanted, &mut records)?;
     }
     Ok(records)
+}
+
+/// Runs each of the cases `names` in a process of its own, with those listeners only that it uses. It costs a start per case, and
+/// keeps what one case is about from spoiling the others.
+pub fn run_apart(document: &Value, program: &Program, names: &[String]) -> RecordsApart {
+    let alone = |name: &String| {
+        let mut records = run(&alone(document, name), program, &|other| other == name)?;
+        records.remove(name).ok_or_else(|| "it did not run".to_owned())
+    };
+    names.iter().map(|name| (name.clone(), alone(name))).collect()
+}
+
+/// `document` with one case only, and the listeners that its steps connect to.
+fn alone(document: &Value, name: &str) -> Value {
+    let mut document = document.clone();
+    let mut used = Vec::new();
+    if let Some(cases) = document["cases"].as_array_mut() {
+        cases.retain(|case| case["name"] == name);
+        let steps = cases.iter().filter_map(|case| case["steps"].as_array()).flatten();
+        used.extend(steps.map(|step| step["to"].as_str().unwrap_or("main").to_owned()));
+    }
+    if let Some(listeners) = document.pointer_mut("/config/listeners").and_then(Value::as_object_mut) {
+        let uses = |name: &String, listener: &Value| {
+            let socket = |to: &String| to.strip_prefix("unix:").is_some_and(|path| listener.to_string().contains(path));
+            used.iter().any(|to| to == name || socket(to))
+        };
+        listeners.retain(|name, listener| uses(name, listener));
+    }
+    document
 }
 
 /// Reads a group from a document, and checks what serde can't.
@@ -211,7 +243,8 @@ impl Bench {
         drop(player);
         self.gates.reset();
         let lines = await_lines(log, case.log_lines.unwrap_or(responses));
-        let after = if has_ended(proxy) { Values::new() } else { settled_counters(proxy)? };
+        let has_ended = case.steps.iter().any(|step| step.full().exit.is_some());
+        let after = if has_ended { Values::new() } else { settled_counters(proxy)? };
         let lines = [lines, log.take()].concat();
         self.conclude(case, &mut record, normal, (&lines, &moved(&before, &after, case)?));
         Ok(record)
@@ -300,10 +333,6 @@ impl Bench {
 }
 
 type Moved = BTreeMap<String, i128>;
-
-fn has_ended(proxy: &Proxy) -> bool {
-    proxy.admin("GET", "/ready").is_err()
-}
 
 /// The names in `{{port:name}}` of `text`.
 fn named_ports(text: &str) -> Vec<String> {

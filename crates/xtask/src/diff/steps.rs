@@ -104,6 +104,12 @@ impl<'a> Player<'a> {
             let origin = self.origin(origin)?;
             origin.close_connections();
             origin.await_open(0, PATIENCE);
+        } else if let Some(wanted) = step.exit {
+            let status = proxy.await_exit().map_err(|error| error.to_string())?;
+            let code = status.and_then(|status| status.code());
+            if code != Some(wanted) {
+                record.fail(format!("expected exit code {wanted}, got {code:?}"));
+            }
         } else {
             return Err("a step that does nothing".into());
         }
