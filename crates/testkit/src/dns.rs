@@ -14,6 +14,7 @@ const TICK: Duration = Duration::from_millis(50);
 const HEADER: usize = 12;
 /// Seconds that an answer may be kept. Short, so that a change is seen with the next lookup.
 const TTL: u32 = 1;
+const SERVER_FAILURE: u8 = 2;
 const NO_SUCH_NAME: u8 = 3;
 const TYPE_A: u16 = 1;
 const TYPE_AAAA: u16 = 28;
@@ -29,6 +30,7 @@ pub struct NameServer {
 struct Shared {
     names: Mutex<HashMap<String, Vec<IpAddr>>>,
     questions: AtomicUsize,
+    failing: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -60,6 +62,11 @@ impl NameServer {
         self.shared.names().insert(name.trim_end_matches('.').to_ascii_lowercase(), addresses.to_vec());
     }
 
+    /// From now on every question is answered by a server failure, or no longer so.
+    pub fn fail(&self, failing: bool) {
+        self.shared.failing.store(failing, Ordering::Release);
+    }
+
     /// How many questions have come.
     pub fn questions(&self) -> usize {
         self.shared.questions.load(Ordering::Acquire)
@@ -79,7 +86,10 @@ fn serve(socket: &UdpSocket, shared: &Shared) {
     let mut packet = [0; 1500];
     while !shared.stopped.load(Ordering::Acquire) {
         let Ok((length, peer)) = socket.recv_from(&mut packet) else { continue };
-        let Some(answer) = answer(&packet[..length], &shared.names()) else { continue };
+        let Some(mut answer) = answer(&packet[..length], &shared.names()) else { continue };
+        if shared.failing.load(Ordering::Acquire) {
+            fail(&mut answer);
+        }
         // Who asks again after a lost answer gets another one.
         let _ = socket.send_to(&answer, peer);
         shared.questions.fetch_add(1, Ordering::AcqRel);
@@ -102,6 +112,14 @@ fn answer(packet: &[u8], names: &HashMap<String, Vec<IpAddr>>) -> Option<Vec<u8>
     reply.extend(question);
     reply.extend(records.concat());
     Some(reply)
+}
+
+/// Turns an answer into that of a server that failed.
+fn fail(answer: &mut Vec<u8>) {
+    let question = HEADER + answer[HEADER..].iter().position(|&byte| byte == 0).unwrap_or(0) + 5;
+    answer.truncate(question);
+    answer[3] = 0x80 | SERVER_FAILURE;
+    answer[6..8].fill(0);
 }
 
 fn record(address: IpAddr, wanted: u16) -> Option<Vec<u8>> {
@@ -164,5 +182,8 @@ mod tests {
         assert_eq!((&reply[..2], reply[3] & 0xf, reply[7]), (&[0x12, 0x34][..], 0, 1));
         assert_eq!(reply[reply.len() - 4..], [10, 0, 0, 9]);
         assert_eq!(ask(&server, 28)[7], 0);
+        server.fail(true);
+        let reply = ask(&server, 1);
+        assert_eq!((reply.len(), reply[3] & 0xf, reply[7]), (HEADER + 14, SERVER_FAILURE, 0));
     }
 }

@@ -1,5 +1,6 @@
 //! Running a proxy as a child process: start it, wait until it serves, ask its admin endpoint, and end it by its handle.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -48,6 +49,8 @@ impl Program {
     /// to `stderr` in `dir`.
     pub fn spawn(&self, args: &[&str], dir: &Path) -> io::Result<Proxy> {
         let address_path = dir.join("admin-address");
+        // What a process before this one left.
+        let _ = std::fs::remove_file(&address_path);
         let stderr_path = dir.join("stderr");
         let stderr = File::create(&stderr_path)?;
         let child = Command::new(&self.binary)
@@ -117,19 +120,38 @@ impl Proxy {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// How many file descriptors the process has open.
-    pub fn open_files(&self) -> io::Result<usize> {
-        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.id()))?.count())
+    /// Lets the process open no further file descriptor. Those that are open stay.
+    pub fn exhaust_files(&self) -> io::Result<()> {
+        // A descriptor that is being closed at this moment would leave room for one: all must be in use for a while.
+        let (mut limit, mut same) = (0, 0);
+        while same < 10 {
+            let free = self.lowest_free_file()?;
+            same = if free == limit { same + 1 } else { 0 };
+            limit = free;
+            self.limit_files(limit)?;
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn lowest_free_file(&self) -> io::Result<u64> {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.id()))?.flatten();
+        let open: HashSet<u64> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        Ok((0..).find(|number| !open.contains(number)).unwrap_or(0))
     }
 
     /// Lets the process open only descriptors below `limit` from now on. Those that are open stay.
     pub fn limit_files(&self, limit: u64) -> io::Result<()> {
         let id = libc::pid_t::try_from(self.child.id()).map_err(io::Error::other)?;
-        let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
-        // SAFETY: the new limit points to a live value, and no old one is asked for.
+        let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the limits are asked for only, and are written to a live value.
         #[allow(unsafe_code)]
-        let result = unsafe { libc::prlimit(id, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        let read = unsafe { libc::prlimit(id, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limits) };
+        limits.rlim_cur = limit.min(limits.rlim_max);
+        // SAFETY: the new limits point to a live value, and no old ones are asked for.
+        #[allow(unsafe_code)]
+        let set = unsafe { libc::prlimit(id, libc::RLIMIT_NOFILE, &raw const limits, std::ptr::null_mut()) };
+        if read == 0 && set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// The memory that is resident, in bytes.
@@ -145,6 +167,11 @@ impl Proxy {
             self.admin = std::fs::read_to_string(&self.address_path).ok().and_then(|text| text.trim().parse().ok());
         }
         self.admin.is_some()
+    }
+
+    /// Where the admin endpoint listens, once [`Proxy::find_admin`] has found it.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// The address of a listener by its name, as `/listeners` tells it.

@@ -1,0 +1,244 @@
+//! Clients that are slow, don't read, or go away.
+
+use nuncio_testkit::PATIENCE;
+use nuncio_testkit::client::Client;
+use nuncio_testkit::gate::Gates;
+use nuncio_testkit::message::{End, text};
+use nuncio_testkit::origin::{Action, Origin, Reply, Script};
+
+use crate::support::*;
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn a_client_that_sends_byte_by_byte() {
+    let origin = origin(vec![]);
+    let running = in_front_of(&origin);
+    let mut client = running.client();
+    let request = "POST /slow HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\na: b\r\n\r\n";
+    for _ in 0..2 {
+        for byte in request.as_bytes() {
+            client.send(&[*byte]).unwrap();
+        }
+        assert_eq!(client.response(false).status(), 200);
+    }
+    for seen in origin.seen() {
+        assert_eq!((text(&seen.body.data), seen.body.end), ("abcdefg".into(), End::Complete));
+    }
+    assert_eq!(origin.seen().len(), 2);
+}
+
+#[test]
+fn a_client_that_never_ends_its_head() {
+    let origin = origin(vec![]);
+    let config = Http {
+        clusters: vec![cluster("a", &[origin.address()])],
+        manager: &["request_headers_timeout: 0.2s"],
+        ..Http::default()
+    };
+    let running = Setup::new(&config.text()).start();
+    let mut client = running.client();
+    client.send(b"GET / HTTP/1.1\r\nhost: te").unwrap();
+    let response = client.response(false);
+    assert_eq!(response.status(), 408);
+    assert_eq!(client.rest().end, End::Complete);
+    assert_eq!(running.stat("http.front.downstream_rq_header_timeout"), 1);
+    assert_eq!(running.get("/").status(), 200);
+}
+
+#[test]
+fn a_client_that_never_ends_its_body() {
+    let origin = origin(vec![]);
+    let config = Http {
+        clusters: vec![cluster("a", &[origin.address()])],
+        manager: &["request_timeout: 0.2s"],
+        ..Http::default()
+    };
+    let running = Setup::new(&config.text()).start();
+    let mut client = running.client();
+    client.send(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nabc").unwrap();
+    assert_eq!(client.response(false).status(), 408);
+    assert_eq!(running.stat("http.front.downstream_rq_timeout"), 1);
+}
+
+/// Clients ask for much and read nothing: the origin is paused, and the proxy's memory does not grow with what it would
+/// send.
+fn bounded(running: &Running, paused: &str, request: &str) {
+    const CLIENTS: usize = 8;
+    assert_eq!(running.proxy.admin_text("/ready").unwrap(), "LIVE\n");
+    let before = running.proxy.resident_bytes().unwrap();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| running.client()).collect();
+    for client in &mut clients {
+        client.send(request.as_bytes()).unwrap();
+    }
+    running.await_stat(paused, |n| n >= CLIENTS as u64);
+    let grown = running.proxy.resident_bytes().unwrap().saturating_sub(before);
+    // Each side buffers up to the limit of 64 KiB and what one read may add.
+    assert!(grown < 16 * MIB as u64, "{} KiB for {CLIENTS} connections", grown / 1024);
+}
+
+const LIMITED: &str = ", per_connection_buffer_limit_bytes: 65536";
+
+#[test]
+fn clients_that_never_read_a_response() {
+    let origin = origin(vec![Reply { size: Some(32 * MIB), ..Reply::default() }]);
+    let config = Http {
+        clusters: vec![cluster_with("a", &[origin.address()], LIMITED)],
+        listener: &["per_connection_buffer_limit_bytes: 65536"],
+        ..Http::default()
+    };
+    let running = Setup::new(&config.text()).start();
+    bounded(&running, "cluster.a.upstream_flow_control_paused_reading_total", "GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    // One who does read gets everything.
+    let mut reader = running.client();
+    reader.send(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    let response = reader.response(false);
+    assert_eq!((response.body.data.len(), response.body.end), (32 * MIB, End::Complete));
+}
+
+#[test]
+fn clients_that_never_read_a_connection() {
+    let script = Script::Tcp { tcp: vec![Action::SendSize(32 * MIB), Action::Finish, Action::Drain] };
+    let origin = Origin::start(script, Gates::default()).unwrap();
+    let listener = format!(
+        "name: front, address: {{socket_address: {{address: 127.0.0.1, port_value: $front}}}}, \
+         per_connection_buffer_limit_bytes: 65536, filter_chains: [{{filters: [{{name: t, typed_config: {{'@type': \
+         type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: a}}}}]}}]"
+    );
+    let config = bootstrap(&[listener], &[cluster_with("a", &[origin.address()], LIMITED)], &[]);
+    let running = Setup::new(&config).start();
+    let before = running.proxy.resident_bytes().unwrap();
+    let mut clients: Vec<Client> = (0..8).map(|_| running.client()).collect();
+    // Nothing moves any more when what was received stays the same for a while.
+    let (mut last, mut same) = (0, 0);
+    let still = running.proxy.await_that(|_| {
+        let now = running.stat("cluster.a.upstream_cx_rx_bytes_total");
+        same = if now == last && now > 0 { same + 1 } else { 0 };
+        last = now;
+        same > 20
+    });
+    assert!(still && last < (8 * 32 * MIB) as u64, "{last} bytes were taken");
+    let grown = running.proxy.resident_bytes().unwrap().saturating_sub(before);
+    assert!(grown < 16 * MIB as u64, "{} KiB for 8 connections", grown / 1024);
+    let body = clients[0].rest();
+    assert_eq!((body.data.len(), body.end), (32 * MIB, End::Complete));
+}
+
+/// The origin does not read what clients upload.
+#[test]
+fn an_origin_that_never_reads_a_request() {
+    let gates = Gates::default();
+    let script = Script::Tcp { tcp: vec![Action::Hold("read".into()), Action::Drain] };
+    let origin = Origin::start(script, gates.clone()).unwrap();
+    let config = Http {
+        clusters: vec![cluster_with("a", &[origin.address()], LIMITED)],
+        listener: &["per_connection_buffer_limit_bytes: 65536"],
+        ..Http::default()
+    };
+    let running = Setup::new(&config.text()).start();
+    let before = running.proxy.resident_bytes().unwrap();
+    let mut client = running.client();
+    client.send(format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", 256 * MIB).as_bytes()).unwrap();
+    let mut sent = 0;
+    std::thread::scope(|scope| {
+        // It stops when the kernel's buffers are full: the write times out, or the connection ends with the test.
+        let writer = scope.spawn(|| {
+            let block = vec![b'x'; 64 * 1024];
+            while sent < 256 * MIB && client.send(&block).is_ok() {
+                sent += block.len();
+            }
+        });
+        running.await_stat("http.front.downstream_flow_control_paused_reading_total", |n| n >= 1);
+        let grown = running.proxy.resident_bytes().unwrap().saturating_sub(before);
+        assert!(grown < 8 * MIB as u64, "{} KiB for one connection", grown / 1024);
+        origin.close_connections();
+        gates.open("read");
+        drop(running);
+        writer.join().unwrap();
+    });
+    assert!(sent < 256 * MIB, "the proxy took all that nobody read");
+}
+
+const LOG: &str = "access_log: [{name: f, typed_config: {'@type': \
+                   type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: $dir/access.log, \
+                   log_format: {text_format_source: {inline_string: \"%RESPONSE_CODE% %RESPONSE_FLAGS%\\n\"}}}}]";
+
+#[test]
+fn a_client_that_leaves_within_its_request() {
+    let origin = origin(vec![]);
+    let config = Http { clusters: vec![cluster("a", &[origin.address()])], manager: &[LOG], ..Http::default() };
+    let running = Setup::new(&config.text()).start();
+    for reset in [false, true] {
+        let mut client = running.client();
+        client.send(b"POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: 1000\r\n\r\nabc").unwrap();
+        running.await_stat("cluster.a.upstream_rq_active", |n| n == 1);
+        if reset {
+            client.reset().unwrap()
+        } else {
+            drop(client)
+        }
+        running.await_stat("cluster.a.upstream_rq_active", |n| n == 0);
+    }
+    running.await_stat("http.front.downstream_cx_destroy_remote_active_rq", |n| n == 2);
+    await_file(&running, &running.setup.path("access.log"), |text| text == "0 DC\n0 DC\n");
+    // The origin learns that the bodies did not come whole.
+    assert!(origin.await_open(0, PATIENCE), "the connections to the origin stay open");
+    for seen in origin.seen() {
+        assert_ne!(seen.body.end, End::Complete);
+    }
+    assert_eq!(running.get("/").status(), 200);
+}
+
+#[test]
+fn a_client_that_leaves_while_it_waits() {
+    let gates = Gates::default();
+    let held = Reply { path: Some("/held".into()), hold: Some("go".into()), ..Reply::default() };
+    let origin = Origin::start(Script::Http(vec![held]), gates.clone()).unwrap();
+    let config = Http { clusters: vec![cluster("a", &[origin.address()])], manager: &[LOG], ..Http::default() };
+    let running = Setup::new(&config.text()).start();
+    let mut client = running.client();
+    client.send(b"GET /held HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    assert!(origin.await_seen(1, PATIENCE));
+    drop(client);
+    running.await_stat("cluster.a.upstream_rq_active", |n| n == 0);
+    running.await_stat("cluster.a.upstream_cx_active", |n| n == 0);
+    await_file(&running, &running.setup.path("access.log"), |text| text == "0 DC\n");
+    gates.open("go");
+    assert_eq!(running.get("/").status(), 200);
+}
+
+#[test]
+fn a_client_that_leaves_within_the_response() {
+    let origin = origin(vec![Reply { path: Some("/big".into()), size: Some(32 * MIB), ..Reply::default() }]);
+    let config = Http { clusters: vec![cluster("a", &[origin.address()])], manager: &[LOG], ..Http::default() };
+    let running = Setup::new(&config.text()).start();
+    let mut client = running.client();
+    client.send(b"GET /big HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    assert_eq!(client.head().unwrap().status(), 200);
+    client.reset().unwrap();
+    running.await_stat("cluster.a.upstream_cx_active", |n| n == 0);
+    await_file(&running, &running.setup.path("access.log"), |text| text == "200 DC\n");
+    assert_eq!(running.get("/").status(), 200);
+}
+
+#[test]
+fn heads_that_are_too_big() {
+    let origin = origin(vec![]);
+    let config = Http {
+        clusters: vec![cluster("a", &[origin.address()])],
+        manager: &["max_request_headers_kb: 8", "common_http_protocol_options: {max_headers_count: 20}"],
+        ..Http::default()
+    };
+    let running = Setup::new(&config.text()).start();
+    let check = |request: String| {
+        let mut client = running.client();
+        assert_eq!(ask(&mut client, &request).status(), 431);
+        assert_ne!(client.rest().end, End::TimedOut);
+    };
+    check(format!("GET / HTTP/1.1\r\nhost: test\r\nx: {}\r\n\r\n", "a".repeat(10_000)));
+    check(format!("GET / HTTP/1.1\r\nhost: test\r\n{}\r\n", "x: y\r\n".repeat(21)));
+    check(format!("GET /{} HTTP/1.1\r\nhost: test\r\n\r\n", "a".repeat(10_000)));
+    // Without an end.
+    check(format!("GET / HTTP/1.1\r\nhost: test\r\nx: {}", "a".repeat(100_000)));
+    assert_eq!(origin.seen(), []);
+}

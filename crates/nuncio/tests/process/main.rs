@@ -1,0 +1,24 @@
+//! The real binary between real sockets: what the acceptance files, the command line, signals, bad input and faults of
+//! peers must come to. Everything runs on free ports, or on hosts in network namespaces (those tests need root, `ip` and
+//! `nft`); nothing sleeps to wait for a state.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod acceptance;
+mod bad_input;
+mod clients;
+mod command_line;
+mod descriptors;
+mod examples;
+mod http;
+mod interception;
+mod lifecycle;
+mod listeners;
+mod log_files;
+mod names;
+mod refused;
+mod reload;
+mod shared;
+mod smuggling;
+mod support;
+mod upstreams;
