@@ -2,6 +2,7 @@
 
 mod bench;
 mod diff;
+mod docs;
 mod layers;
 mod yaml;
 
@@ -23,6 +24,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Runs the cases of tests/diff on Nuncio and on real Envoy, and compares.
     Diff(diff::Arguments),
+    /// Writes the pages of docs/reference from the code, or with --check compares them.
+    Docs(docs::Arguments),
     /// Checks the rules about crates: who may use whom, where unsafe code may stand, and names that say nothing.
     Layers,
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Diff(arguments) => diff::run(&arguments),
+        Task::Docs(arguments) => docs::run(&arguments),
         Task::Layers => layers::run(),
     };
     match result {

@@ -266,3 +266,42 @@ http {{
         names.listen
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::{Names, PathMatch, Setup, envoy};
+
+    /// Virtual hosts, routes of the first one, and clusters.
+    fn check(setup: Setup, expected: (usize, usize, usize)) {
+        let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let names = Names {
+            listen: address(1),
+            http_origin: address(2),
+            bulk_origin: address(3),
+            directory: Path::new("/nowhere"),
+        };
+        let document = crate::yaml::documents(&envoy(setup, &names)).unwrap().remove(0);
+        let manager = &document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+        let length = |value: &Value| value.as_array().map_or(0, Vec::len);
+        let hosts = &manager["route_config"]["virtual_hosts"];
+        let clusters = &document["static_resources"]["clusters"];
+        assert_eq!((length(hosts), length(&hosts[0]["routes"]), length(clusters)), expected, "{setup:?}");
+        assert_eq!(length(&manager["access_log"]), usize::from(setup == Setup::Http { log: true }));
+    }
+
+    #[test]
+    fn bootstraps_hold_what_the_setup_says() {
+        check(Setup::Http { log: false }, (1, 1, 1));
+        check(Setup::Http { log: true }, (1, 1, 1));
+        check(Setup::Tcp, (0, 0, 1));
+        check(Setup::Routes(PathMatch::Prefix, 30), (1, 30, 1));
+        check(Setup::Routes(PathMatch::Exact, 30), (1, 30, 1));
+        check(Setup::Hosts(30), (30, 1, 1));
+        check(Setup::Clusters(30), (30, 1, 30));
+    }
+}

@@ -7,8 +7,7 @@ use nuncio_config::compile::{Compile, Entry};
 use std::fmt::Write;
 
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
-const MANAGER: &str =
-    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 pub(super) fn page() -> Result<String, String> {
     let bench = Bench::new()?;
@@ -24,8 +23,7 @@ pub(super) fn page() -> Result<String, String> {
         let mut report = probe(&bench, &entry.config, |any, cx| drop((entry.compile)(any, cx)))?;
         if entry.per_route != entry.config {
             let more = probe(&bench, &entry.per_route, |any, cx| drop((entry.compile_route)(any, cx)))?;
-            report.without_effect.extend(more.without_effect);
-            report.refused.extend(more.refused);
+            report.extend(more);
         }
         findings(&mut page, &report);
     }
@@ -73,11 +71,7 @@ pub(super) fn findings(page: &mut String, report: &Report) {
     }
 }
 
-fn probe(
-    bench: &Bench,
-    message: &str,
-    compile: impl Fn(&Any, &mut Compile<'_>),
-) -> Result<Report, String> {
+fn probe(bench: &Bench, message: &str, compile: impl Fn(&Any, &mut Compile<'_>)) -> Result<Report, String> {
     let mut report = Report::default();
     for value in probes(message)? {
         let any = Any { type_url: format!("type.googleapis.com/{message}"), value };

@@ -2,9 +2,11 @@
 
 use super::extensions::findings;
 use super::probe::{Bench, Report, delimited, probes};
+use nuncio_api::pb::envoy::config::route::v3::RouteConfiguration;
 use nuncio_config::compile::Environment;
 use nuncio_config::lower::{self, LowerOptions, NodeOverrides};
 use nuncio_config::{Diagnostics, Loaded};
+use prost::Message;
 use std::sync::Arc;
 
 /// A message, the fields of the bootstrap around it, and its path.
@@ -14,6 +16,8 @@ const MESSAGES: &[(&str, &[u32], &str)] = &[
     ("envoy.config.cluster.v3.Cluster", &[2, 2], "static_resources.clusters[0]"),
 ];
 
+const ROUTES: &str = "envoy.config.route.v3.RouteConfiguration";
+
 pub(super) fn page() -> Result<String, String> {
     let bench = Bench::new()?;
     let mut page = String::from(
@@ -21,7 +25,6 @@ pub(super) fn page() -> Result<String, String> {
          what is refused because it is not built or because ignoring it would not be safe. Extensions have \
          [a page of their own](extensions.md). Found by compiling a message for each field, four messages deep.\n",
     );
-    let mut outside = Report::default();
     for (message, around, prefix) in MESSAGES {
         let mut report = Report::default();
         for probe in probes(message)? {
@@ -35,10 +38,8 @@ pub(super) fn page() -> Result<String, String> {
         page.push_str(&format!("\n## `{message}`\n"));
         findings(&mut page, &report);
     }
-    outside.without_effect.extend(routes(&bench)?.without_effect);
-    let routes = routes(&bench)?;
-    page.push_str("\n## `envoy.config.route.v3.RouteConfiguration`\n");
-    findings(&mut page, &routes);
+    page.push_str(&format!("\n## `{ROUTES}`\n"));
+    findings(&mut page, &routes(&bench)?);
     Ok(page)
 }
 
@@ -60,5 +61,14 @@ fn lower(bench: &Bench, wire: Vec<u8>, prefix: &str, report: &mut Report) {
     let loaded = Loaded { wire, ..Loaded::default() };
     let mut diagnostics = Diagnostics::new();
     let _ = lower::lower(&loaded, &options, &mut diagnostics);
-    report.add_warnings(prefix, &diagnostics);
+    report.add(prefix, &diagnostics);
+}
+
+fn routes(bench: &Bench) -> Result<Report, String> {
+    let mut report = Report::default();
+    for probe in probes(ROUTES)? {
+        let config = RouteConfiguration::decode(&probe[..]).map_err(|error| error.to_string())?;
+        bench.compile(&mut report, "", |cx| drop(lower::route_config(cx, config)));
+    }
+    Ok(report)
 }

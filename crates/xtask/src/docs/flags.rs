@@ -20,8 +20,7 @@ pub(super) fn page() -> Result<String, String> {
 fn row(page: &mut String, argument: &Arg) {
     let Some(long) = argument.get_long() else { return };
     let short = argument.get_short().map(|short| format!("`-{short}`, ")).unwrap_or_default();
-    let values: Vec<String> =
-        argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+    let values: Vec<String> = argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
     let takes_value = argument.get_action().takes_values();
     let value = match (takes_value, values.is_empty()) {
         (false, _) => String::new(),

@@ -58,22 +58,32 @@ impl Bench {
             runtime: &Arc::new(Runtime::default()),
             facts: &Facts::default(),
         });
-        report.add(prefix, unsupported, &diagnostics);
+        report.add(prefix, &diagnostics);
     }
 }
 
 impl Report {
     /// Adds findings, paths made relative to `prefix`.
-    pub(super) fn add(&mut self, prefix: &str, unsupported: BTreeSet<String>, diagnostics: &Diagnostics) {
-        self.without_effect.extend(unsupported.iter().filter_map(|path| relative(path, prefix)));
-        for finding in diagnostics.iter().filter(|finding| finding.severity == Severity::Error) {
+    pub(super) fn add(&mut self, prefix: &str, diagnostics: &Diagnostics) {
+        for finding in diagnostics {
+            let Some(path) = relative(&finding.path, prefix) else { continue };
             let says = &finding.message;
-            if (says.contains("not built") || says.contains("not supported yet"))
-                && let Some(path) = relative(&finding.path, prefix)
-            {
-                self.refused.entry(path).or_insert_with(|| says.clone());
+            match finding.severity {
+                Severity::Warning if says.contains("is accepted and has no effect") => {
+                    self.without_effect.insert(path);
+                }
+                Severity::Error if says.contains("not built") || says.contains("not supported yet") => {
+                    self.refused.entry(path).or_insert_with(|| says.clone());
+                }
+                _ => {}
             }
         }
+    }
+
+    /// Adds the findings of another report.
+    pub(super) fn extend(&mut self, other: Report) {
+        self.without_effect.extend(other.without_effect);
+        self.refused.extend(other.refused);
     }
 }
 

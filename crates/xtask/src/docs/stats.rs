@@ -33,6 +33,7 @@ const SECTIONS: &[Section] = &[
         &[HttpConnectionManagerStats::DESCRIPTOR, RouterStats::DESCRIPTOR],
     ),
     ("http.<stat_prefix>.fault", "With the filter `envoy.filters.http.fault`.", &[FaultStats::DESCRIPTOR]),
+    ("http.<stat_prefix>.lua", "With the filter `envoy.filters.http.lua`.", &[LuaStats::DESCRIPTOR]),
     ("http.<stat_prefix>.tracing", "", &[TracingStats::DESCRIPTOR]),
     ("http1", "", &[Http1CodecStats::DESCRIPTOR]),
     (
@@ -49,6 +50,7 @@ const SECTIONS: &[Section] = &[
         "With the network filter `envoy.filters.network.local_ratelimit`.",
         &[LocalRateLimitStats::DESCRIPTOR],
     ),
+    ("lua", "With the filter `envoy.filters.http.lua`.", &[LuaProcessStats::DESCRIPTOR]),
     ("server", "", &[ServerStats::DESCRIPTOR]),
     (
         "<stat_prefix>.http_local_rate_limit",
