@@ -25,8 +25,10 @@ pub struct Invalid;
 /// What the references of a configuration point to, collected while compiling and checked at its end.
 #[derive(Debug, Default)]
 pub struct References {
-    /// Clusters, each with the field that names it.
+    /// Clusters that must be defined, each with the field that names it.
     pub clusters: Vec<(String, FieldPath)>,
+    /// Clusters that may be lacking, at the cost of what goes to them.
+    pub clusters_unchecked: Vec<(String, FieldPath)>,
     /// Static route configurations that were compiled, for `/config_dump`.
     pub routes: Vec<Arc<RouteTable>>,
     /// How many errors were reported, those included that were reported before.
@@ -185,6 +187,11 @@ impl<'a> Compile<'a> {
         self.report(Severity::Error, message.into(), Some(hint.into()))
     }
 
+    /// Reports a warning with a hint at the present path.
+    pub fn warn_hint(&mut self, message: impl Into<String>, hint: impl Into<String>) {
+        self.report(Severity::Warning, message.into(), Some(hint.into()));
+    }
+
     /// Reports a warning at the present path.
     pub fn warn(&mut self, message: impl Into<String>) {
         self.report(Severity::Warning, message.into(), None);
@@ -213,6 +220,11 @@ impl<'a> Compile<'a> {
     /// Records that a cluster is referred to at the present path.
     pub fn cluster(&mut self, name: &str) {
         self.references.clusters.push((name.to_owned(), self.path.clone()));
+    }
+
+    /// The same for a cluster whose lack is a warning: Envoy takes the configuration.
+    pub fn cluster_unchecked(&mut self, name: &str) {
+        self.references.clusters_unchecked.push((name.to_owned(), self.path.clone()));
     }
 
     fn report(&mut self, severity: Severity, message: String, hint: Option<String>) -> Invalid {

@@ -189,9 +189,11 @@ impl<'a> Session<'a> {
 
 /// Every cluster that is referred to must be defined.
 fn check_clusters(defined: &BTreeSet<String>, session: &mut Session<'_>, runtime: &Arc<Runtime>, facts: &Facts) {
-    let references = std::mem::take(&mut session.references.clusters);
+    let required = std::mem::take(&mut session.references.clusters);
+    let unchecked = std::mem::take(&mut session.references.clusters_unchecked);
     let mut cx = session.compile(runtime, facts);
-    for (name, path) in references.iter().filter(|(name, _)| !defined.contains(name)) {
+    let all = required.iter().map(|it| (it, true)).chain(unchecked.iter().map(|it| (it, false)));
+    for ((name, path), is_required) in all.filter(|((name, _), _)| !defined.contains(name)) {
         let text = format!("a cluster of this name is not defined: {}", quoted(name));
         let guess = did_you_mean(name, defined.iter().map(String::as_str));
         let hint = guess.map_or_else(
@@ -199,9 +201,14 @@ fn check_clusters(defined: &BTreeSet<String>, session: &mut Session<'_>, runtime
             |guess| format!("did you mean {guess}?"),
         );
         cx.path = path.clone();
-        cx.error_hint(text, hint);
+        if is_required {
+            cx.error_hint(text, hint);
+        } else {
+            cx.warn_hint(text, hint);
+        }
     }
-    session.references.clusters = references;
+    session.references.clusters = required;
+    session.references.clusters_unchecked = unchecked;
 }
 
 /// Adds the findings of lowering to `diagnostics`, but for errors that only follow from what loading could not read: those of a

@@ -22,6 +22,7 @@ pub fn registry() -> Registry {
         .http::<http::fault::FaultExtension>()
         .http::<http::header_mutation::HeaderMutationExtension>()
         .http::<http::local_ratelimit::LocalRateLimitExtension>()
+        .http::<http::lua::LuaExtension>()
         .listener::<listener::http_inspector::HttpInspectorExtension>()
         .listener::<listener::original_dst::OriginalDstExtension>()
         .network::<network::direct_response::DirectResponseExtension>()

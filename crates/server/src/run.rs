@@ -5,7 +5,7 @@ use crate::lifecycle;
 use crate::listener_manager::ListenerManager;
 use crate::logging::{self, LogControl};
 use crate::options::{Mode, Options};
-use crate::state::{Server, ServerState};
+use crate::state::{Server, ServerState, count_runtime};
 use crate::worker::{WorkerStart, WorkerThread};
 use nuncio_cluster::{ClusterManager, ClusterManagerOptions};
 use nuncio_config::compile::Registry;
@@ -13,7 +13,7 @@ use nuncio_config::snapshot::Snapshot;
 use nuncio_io::log_file::{LogFileOptions, LogFiles};
 use nuncio_io::{cpu, fd_limit};
 use nuncio_stats::Store;
-use nuncio_stats::names::{FilesystemStats, ServerStats};
+use nuncio_stats::names::{FilesystemStats, RuntimeStats, ServerStats};
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -157,6 +157,8 @@ async fn serve(
     let listeners = RefCell::new(ListenerManager::new(&store, worker_count));
     let (requests, received) = mpsc::unbounded_channel();
     let runtime = RefCell::new(Arc::clone(&snapshot.runtime));
+    let runtime_stats = RuntimeStats::register(&store.scope("runtime", &[]));
+    count_runtime(&runtime_stats, &snapshot.runtime, snapshot.admin_runtime_layer.as_deref());
     let server = Rc::new(Server {
         options,
         registry,
@@ -168,6 +170,7 @@ async fn serve(
         workers,
         snapshot: RefCell::new(Rc::new(snapshot)),
         runtime,
+        runtime_stats,
         state: Cell::new(ServerState::PreInitializing),
         health_check_failed: Cell::new(false),
         requests,

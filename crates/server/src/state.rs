@@ -9,8 +9,9 @@ use nuncio_config::snapshot::Snapshot;
 use nuncio_filter::Runtime;
 use nuncio_io::log_file::LogFiles;
 use nuncio_stats::Store;
-use nuncio_stats::names::ServerStats;
+use nuncio_stats::names::{RuntimeStats, ServerStats};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -62,6 +63,7 @@ pub(crate) struct Server {
     pub workers: Vec<WorkerThread>,
     pub snapshot: RefCell<Rc<Snapshot>>,
     pub runtime: RefCell<Arc<Runtime>>,
+    pub runtime_stats: RuntimeStats,
     pub state: Cell<ServerState>,
     /// `/healthcheck/fail` was asked for: health checks of this process fail.
     pub health_check_failed: Cell<bool>,
@@ -104,6 +106,7 @@ impl Server {
         for worker in &self.workers {
             worker.send(crate::worker::Command::SetRuntime(Arc::clone(&runtime)));
         }
+        count_runtime(&self.runtime_stats, &runtime, self.snapshot.borrow().admin_runtime_layer.as_deref());
         *self.runtime.borrow_mut() = runtime;
     }
 
@@ -121,4 +124,15 @@ impl Server {
         }
         open
     }
+}
+
+/// Takes note of runtime values that were put in force.
+pub(crate) fn count_runtime(stats: &RuntimeStats, runtime: &Runtime, admin_layer: Option<&str>) {
+    let layers = runtime.layers();
+    let keys: BTreeSet<&String> = layers.iter().flat_map(|(_, values)| values.keys()).collect();
+    let overridden = layers.iter().any(|(name, values)| Some(name.as_str()) == admin_layer && !values.is_empty());
+    stats.load_success().inc();
+    stats.num_keys().set(keys.len() as u64);
+    stats.num_layers().set(layers.len() as u64);
+    stats.admin_overrides_active().set(u64::from(overridden));
 }

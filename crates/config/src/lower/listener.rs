@@ -32,7 +32,9 @@ pub(super) fn listeners(listeners: &[pb::Listener], wires: &[&[u8]], cx: &mut Co
     for (index, listener) in listeners.iter().enumerate() {
         let mut cx = cx.element("listeners", index);
         let wire = wires.get(index).copied().unwrap_or_default();
-        seen.check_name(listener, &mut cx);
+        if seen.has_name(&listener.name, index, &mut cx) {
+            continue;
+        }
         lowered.extend(self::listener(listener, wire, &mut seen, &mut cx).ok().map(Arc::new));
     }
     lowered
@@ -41,35 +43,38 @@ pub(super) fn listeners(listeners: &[pb::Listener], wires: &[&[u8]], cx: &mut Co
 /// Names and addresses of the listeners so far.
 #[derive(Default)]
 struct Seen {
-    names: HashMap<String, String>,
-    /// The listener that binds an address.
+    /// The index of the listener that has a name.
+    names: HashMap<String, usize>,
+    /// The listener that has an address.
     addresses: HashMap<Address, String>,
 }
 
 impl Seen {
-    fn check_name(&mut self, listener: &pb::Listener, cx: &mut Compile<'_>) {
-        let name = &listener.name;
+    /// Of several listeners with one name, Envoy takes the first, and does not say so.
+    fn has_name(&mut self, name: &str, index: usize, cx: &mut Compile<'_>) -> bool {
         if name.is_empty() {
-            return;
+            return false;
         }
-        if let Some(first) = self.names.insert(name.clone(), cx.path.to_string()) {
-            let hint = "give each listener a name of its own";
-            cx.field("name").error_hint(format!("{first} has the name {name} already"), hint);
+        let first = *self.names.entry(name.to_owned()).or_insert(index);
+        if first != index {
+            let text = format!("listeners[{first}] has the name {name}, too: this one is left out, as in Envoy");
+            cx.field("name").warn(text);
         }
+        first != index
     }
 
-    /// Two listeners can't bind one address; port 0 is another one each time.
+    /// Two listeners can't have one address, bound or not; port 0 is another one each time.
     fn check_address(&mut self, address: &Address, title: &str, cx: &mut Compile<'_>) {
         if address.ip().is_some_and(|ip| ip.port() == 0) {
             return;
         }
-        if let Some(first) = self.addresses.insert(address.clone(), title.to_owned()) {
-            let text = format!("two listeners bind {address}: {first} and {title}");
-            cx.error_hint(
-                text,
-                "give one of them another port, or set bind_to_port: false on the one that others hand connections to",
-            );
-        }
+        let Some(first) = self.addresses.insert(address.clone(), title.to_owned()) else { return };
+        let text = if first == title {
+            format!("the listener {title} has the address {address} twice")
+        } else {
+            format!("two listeners bind {address}: {first} and {title}")
+        };
+        cx.error_hint(text, "give one of them another port");
     }
 }
 
@@ -81,15 +86,12 @@ fn listener(
 ) -> Result<ListenerConfig, Invalid> {
     let before = cx.errors();
     report_unsupported(listener, cx);
-    let bind_to_port = bind_to_port(listener);
     let addresses = addresses(listener, cx);
     let first = addresses.first().map(|spec| spec.address.to_string()).unwrap_or_default();
     let name = if listener.name.is_empty() { first.clone() } else { listener.name.clone() };
-    if bind_to_port {
-        for (index, spec) in addresses.iter().enumerate() {
-            let mut cx = if index == 0 { cx.field("address") } else { cx.element("additional_addresses", index - 1) };
-            seen.check_address(&spec.address, &name, &mut cx);
-        }
+    for (index, spec) in addresses.iter().enumerate() {
+        let mut cx = if index == 0 { cx.field("address") } else { cx.element("additional_addresses", index - 1) };
+        seen.check_address(&spec.address, &name, &mut cx);
     }
     let stat_prefix = if listener.stat_prefix.is_empty() { &first } else { &listener.stat_prefix };
     let buffer_limit = listener.per_connection_buffer_limit_bytes.value_or(BUFFER_LIMIT);
@@ -110,7 +112,7 @@ fn listener(
     Ok(ListenerConfig {
         name: name.as_str().into(),
         addresses,
-        bind_to_port,
+        bind_to_port: bind_to_port(listener),
         use_original_dst: listener.use_original_dst.value_or(false),
         listener_filters: listener_filters?,
         listener_filters_timeout: Some(timeout?.unwrap_or(FILTERS_TIMEOUT)).filter(|timeout| !timeout.is_zero()),

@@ -237,6 +237,15 @@ pub fn cidrs(ranges: &[core::CidrRange], field: &'static str, cx: &mut Compile<'
     list(ranges, field, cx, |range, cx| {
         let core::CidrRange { address_prefix, prefix_len } = range;
         let length = prefix_len.as_ref().map_or(0, |length| length.value);
-        cx.check(CidrRange::parse(address_prefix, length))
+        cidr(address_prefix, length, cx)
     })
+}
+
+/// An address range. Envoy takes a length beyond the address for its whole.
+pub(super) fn cidr(prefix: &str, length: u32, cx: &mut Compile<'_>) -> Result<CidrRange, Invalid> {
+    let width = if prefix.contains(':') { 128 } else { 32 };
+    if length > width {
+        cx.field("prefix_len").warn(format!("found {length}, which counts as {width}, as in Envoy"));
+    }
+    cx.check(CidrRange::parse(prefix, length.min(width)))
 }

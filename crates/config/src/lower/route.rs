@@ -2,6 +2,7 @@
 
 mod action;
 mod forward;
+mod gaps;
 mod matching;
 mod per_filter;
 mod retry;
@@ -92,6 +93,7 @@ fn spec(config: &pb::RouteConfiguration, cx: &mut Compile<'_>) -> RouteConfigSpe
     }
     cx.unsupported_if(!cluster_specifier_plugins.is_empty(), "cluster_specifier_plugins");
     refuse_specifiers(route_specifiers, cx);
+    gaps::config(config, cx);
     let common = Common {
         validate_clusters: validate_clusters.value_or(true),
         max_body: max_direct_response_body_size_bytes.value_or(MAX_BODY),
@@ -135,18 +137,18 @@ fn virtual_host(host: &pb::VirtualHost, common: &Common, cx: &mut Compile<'_>) -
         matcher,
         require_tls: _,
         virtual_clusters,
-        rate_limits,
+        rate_limits: _,
         request_headers_to_add,
         request_headers_to_remove,
         response_headers_to_add,
         response_headers_to_remove,
-        cors,
+        cors: _,
         typed_per_filter_config,
         include_request_attempt_count,
         include_attempt_count_in_response,
         retry_policy,
-        retry_policy_typed_config,
-        hedge_policy,
+        retry_policy_typed_config: _,
+        hedge_policy: _,
         include_is_timeout_retry_header,
         per_request_buffer_limit_bytes,
         request_body_buffer_limit,
@@ -158,10 +160,7 @@ fn virtual_host(host: &pb::VirtualHost, common: &Common, cx: &mut Compile<'_>) -
         cx.field("matcher").error_hint("is not built yet", "list the routes under routes");
     }
     refuse_specifiers(route_specifiers, cx);
-    cx.unsupported_if(!rate_limits.is_empty(), "rate_limits");
-    cx.unsupported_if(cors.is_some(), "cors");
-    cx.unsupported_if(retry_policy_typed_config.is_some(), "retry_policy_typed_config");
-    cx.unsupported_if(hedge_policy.is_some(), "hedge_policy");
+    gaps::virtual_host(host, cx);
     let mut lowered = Vec::with_capacity(routes.len());
     for (index, route) in routes.iter().enumerate() {
         lowered.push(self::route(route, common, &mut cx.element("routes", index)));
@@ -240,6 +239,7 @@ fn route(route: &pb::Route, common: &Common, cx: &mut Compile<'_>) -> RouteSpec 
         action,
     } = route;
     refuse_specifiers(route_specifiers, cx);
+    gaps::route(route, cx);
     let matching = match r#match {
         Some(matching) => matching::lower(matching, &mut cx.field("match")),
         None => Err(cx.field("match").error("is required")),
@@ -258,7 +258,7 @@ fn route(route: &pb::Route, common: &Common, cx: &mut Compile<'_>) -> RouteSpec 
         per_filter: per_filter::lower(typed_per_filter_config, cx),
         request_headers: mutations(request_headers_to_add, request_headers_to_remove),
         response_headers: mutations(response_headers_to_add, response_headers_to_remove),
-        tracing: tracing.as_ref().map(|tracing| route_tracing(tracing, &mut cx.field("tracing"))),
+        tracing: tracing.as_ref().map(route_tracing),
         request_body_buffer_limit: request_body_buffer_limit
             .get()
             .or(per_request_buffer_limit_bytes.get().map(u64::from)),
@@ -266,12 +266,16 @@ fn route(route: &pb::Route, common: &Common, cx: &mut Compile<'_>) -> RouteSpec 
     }
 }
 
-fn route_tracing(tracing: &pb::Tracing, cx: &mut Compile<'_>) -> RouteTracing {
-    let pb::Tracing { client_sampling, random_sampling, overall_sampling, custom_tags, operation, upstream_operation } =
-        tracing;
-    cx.unsupported_if(!custom_tags.is_empty(), "custom_tags");
-    cx.unsupported_if(!operation.is_empty(), "operation");
-    cx.unsupported_if(!upstream_operation.is_empty(), "upstream_operation");
+fn route_tracing(tracing: &pb::Tracing) -> RouteTracing {
+    let pb::Tracing {
+        client_sampling,
+        random_sampling,
+        overall_sampling,
+        // There are no spans: see `gaps`.
+        custom_tags: _,
+        operation: _,
+        upstream_operation: _,
+    } = tracing;
     let or_all = |share: &Option<_>| share.as_ref().map_or(FractionalPercent::ALL, fractional_percent);
     RouteTracing {
         client_sampling: or_all(client_sampling),

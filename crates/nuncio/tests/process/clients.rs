@@ -100,10 +100,10 @@ fn clients_that_never_read_a_response() {
 fn clients_that_never_read_a_connection() {
     let script = Script::Tcp { tcp: vec![Action::SendSize(32 * MIB), Action::Finish, Action::Drain] };
     let origin = Origin::start(script, Gates::default()).unwrap();
-    let listener = format!(
-        "name: front, address: {{socket_address: {{address: 127.0.0.1, port_value: $front}}}}, \
-         per_connection_buffer_limit_bytes: 65536, filter_chains: [{{filters: [{{name: t, typed_config: {{'@type': \
-         type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: a}}}}]}}]"
+    let listener = String::from(
+        "name: front, address: {socket_address: {address: 127.0.0.1, port_value: $front}}, \
+         per_connection_buffer_limit_bytes: 65536, filter_chains: [{filters: [{name: t, typed_config: {'@type': \
+         type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: a}}]}]",
     );
     let config = bootstrap(&[listener], &[cluster_with("a", &[origin.address()], LIMITED)], &[]);
     let running = Setup::new(&config).start();

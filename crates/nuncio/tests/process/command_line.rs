@@ -103,7 +103,8 @@ fn flags_that_are_wrong() {
         vec!["--stats-tag", "no-colon"],
         vec!["--base-id", "-1"],
     ] {
-        let (code, printed) = run_to_end(&[&["-c", &config, "--mode", "validate"], &wrong[..]].concat());
+        let mode: &[&str] = if wrong[0] == "--mode" { &[] } else { &["--mode", "validate"] };
+        let (code, printed) = run_to_end(&[&["-c", &config], mode, &wrong[..]].concat());
         assert_ne!(code, 0, "{wrong:?} is accepted:\n{printed}");
         assert!(printed.contains(wrong.last().unwrap()), "{wrong:?}: it does not say what is wrong:\n{printed}");
     }

@@ -92,8 +92,7 @@ fn command(line: &str) -> Command {
 fn split(line: &str) -> (Vec<String>, String) {
     let mut words = vec![String::new()];
     let mut quoted = false;
-    let mut chars = line.char_indices();
-    while let Some((at, c)) = chars.next() {
+    for (at, c) in line.char_indices() {
         match c {
             '\'' => quoted = !quoted,
             '#' if !quoted && words.last().is_some_and(String::is_empty) => {

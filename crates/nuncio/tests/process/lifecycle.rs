@@ -87,10 +87,10 @@ fn the_drain_time_is_the_limit() {
 #[test]
 fn a_tcp_connection_goes_on_while_the_process_drains() {
     let origin = Origin::start(Script::Tcp { tcp: vec![Action::Echo] }, Gates::default()).unwrap();
-    let listener = format!(
-        "name: front, address: {{socket_address: {{address: 127.0.0.1, port_value: $front}}}}, filter_chains: \
-         [{{filters: [{{name: t, typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.network.\
-         tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: a}}}}]}}]"
+    let listener = String::from(
+        "name: front, address: {socket_address: {address: 127.0.0.1, port_value: $front}}, filter_chains: \
+         [{filters: [{name: t, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.network.\
+         tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: a}}]}]",
     );
     let config = bootstrap(&[listener], &[cluster("a", &[origin.address()])], &[]);
     let mut running = Setup::new(&config).start();

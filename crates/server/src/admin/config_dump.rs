@@ -41,7 +41,7 @@ fn dump(call: &Call<'_>) -> Result<Dump, Refusal> {
     let names = parameters.text("name_regex").map(compile).transpose()?;
     let mask = parameters.text("mask").map(Mask::parse);
     let source = Source::new(call.admin, parameters.has("include_eds"));
-    let sections = sections(source.with_endpoints());
+    let sections = sections(&source);
     let mut plan = Plan { source, names, mask, steps: Vec::new() };
     match parameters.text("resource") {
         Some(resource) => plan.one_list(&sections, resource)?,
@@ -70,19 +70,21 @@ fn compile(pattern: &str) -> Result<Regex, Refusal> {
     whole.map_err(|error| refuse(&error))
 }
 
-/// The messages of a dump, and of which kind the resources in them are.
-fn sections(with_endpoints: bool) -> Vec<(MessageRef, Option<Kind>)> {
+/// The messages of a dump, and of which kind the resources in them are. Those of routes are there if a connection manager
+/// is, as in Envoy.
+fn sections(source: &Source) -> Vec<(MessageRef, Option<Kind>)> {
+    let has_manager = source.has_connection_manager();
     let sections = [
-        ("BootstrapConfigDump", None),
-        ("ClustersConfigDump", Some(Kind::Cluster)),
-        ("EndpointsConfigDump", Some(Kind::Endpoint)),
-        ("ListenersConfigDump", Some(Kind::Listener)),
-        ("ScopedRoutesConfigDump", None),
-        ("RoutesConfigDump", Some(Kind::Route)),
-        ("SecretsConfigDump", Some(Kind::Secret)),
+        ("BootstrapConfigDump", None, true),
+        ("ClustersConfigDump", Some(Kind::Cluster), true),
+        ("EndpointsConfigDump", Some(Kind::Endpoint), source.with_endpoints()),
+        ("ListenersConfigDump", Some(Kind::Listener), true),
+        ("ScopedRoutesConfigDump", None, has_manager),
+        ("RoutesConfigDump", Some(Kind::Route), has_manager),
+        ("SecretsConfigDump", Some(Kind::Secret), true),
     ];
-    let wanted = sections.into_iter().filter(|(_, kind)| with_endpoints || *kind != Some(Kind::Endpoint));
-    wanted.filter_map(|(name, kind)| Some((Schema::message(&format!("envoy.admin.v3.{name}"))?, kind))).collect()
+    let wanted = sections.into_iter().filter(|(_, _, there)| *there);
+    wanted.filter_map(|(name, kind, _)| Some((Schema::message(&format!("envoy.admin.v3.{name}"))?, kind))).collect()
 }
 
 /// What is written, in order.

@@ -8,8 +8,9 @@ use nuncio_filter::Runtime;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Name of the layer that `/runtime_modify` writes to.
-const ADMIN_LAYER: &str = "admin";
+const USAGE: &str = "usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\n       \
+                     or send the parameters as form values\n\
+                     use an empty value to remove a previously added override";
 /// Keys that may be set here; each costs every worker memory.
 const MOST_KEYS: usize = 10_000;
 
@@ -37,34 +38,38 @@ fn to_json(runtime: &Runtime) -> Json {
 
 /// `/runtime_modify`
 pub(super) fn modify(call: &Call<'_>) -> Response {
-    let chosen = if call.parameters.is_empty() { call.form } else { call.parameters };
-    if chosen.is_empty() {
-        return Response::bad_request(
-            "usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\n       \
-             or send the parameters as form values\n\
-             use an empty value to remove a previously added override",
-        );
+    let changes = if call.parameters.is_empty() { call.form } else { call.parameters };
+    if changes.is_empty() {
+        return Response::bad_request(USAGE);
     }
     let server = &call.admin.server;
-    let next = match modified(&server.runtime.borrow(), chosen) {
-        Ok(next) => next,
-        Err(error) => return Response::new(503, TEXT, error),
-    };
-    server.set_runtime(Arc::new(next));
-    Response::ok()
+    let layer = server.snapshot.borrow().admin_runtime_layer.clone();
+    let next = modified(&server.runtime.borrow(), layer.as_deref(), changes);
+    match next {
+        Ok(next) => {
+            server.set_runtime(Arc::new(next));
+            Response::ok()
+        }
+        Err(error) => Response::new(503, TEXT, error),
+    }
 }
 
-fn modified(runtime: &Runtime, changes: &Parameters) -> Result<Runtime, &'static str> {
-    let admin = runtime.layers().iter().find(|(name, _)| name == ADMIN_LAYER);
-    let Some((_, values)) = admin else {
+/// The runtime with changes in this layer; an empty value removes a key from it.
+fn modified(runtime: &Runtime, layer: Option<&str>, changes: &Parameters) -> Result<Runtime, &'static str> {
+    let mut layers = runtime.layers().to_vec();
+    let Some((_, values)) = layers.iter_mut().find(|(name, _)| Some(name.as_str()) == layer) else {
         return Err("No admin layer specified");
     };
     if values.len() + changes.len() > MOST_KEYS {
         return Err("too many runtime values were set here");
     }
-    let changes: Vec<(String, String)> =
-        changes.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    Ok(runtime.with_admin(&changes))
+    for (key, value) in changes.iter() {
+        match value {
+            "" => values.remove(key),
+            value => values.insert(key.to_owned(), value.to_owned()),
+        };
+    }
+    Ok(Runtime::new(layers))
 }
 
 #[cfg(test)]
@@ -78,7 +83,7 @@ mod tests {
     #[test]
     fn layers_and_changes() {
         let runtime = Runtime::new(vec![layer("static", &[("a", "1"), ("b", "2")]), layer("admin", &[])]);
-        let runtime = modified(&runtime, &Parameters::parse("b=3&c=%20")).unwrap();
+        let runtime = modified(&runtime, Some("admin"), &Parameters::parse("b=3&c=%20")).unwrap();
         let json: String = to_json(&runtime).document().split('\n').map(str::trim).collect();
         let entry = |name: &str, last: &str, values: &str| {
             format!(r#""{name}": {{"final_value": "{last}","layer_values": [{values}]}}"#)
@@ -86,13 +91,13 @@ mod tests {
         let entries =
             [entry("a", "1", r#""1","""#), entry("b", "3", r#""2","3""#), entry("c", " ", r#""""," ""#)].join(",");
         assert_eq!(json, format!(r#"{{"layers": ["static","admin"],"entries": {{{entries}}}}}"#));
-        let removed = modified(&runtime, &Parameters::parse("b=&c")).unwrap();
+        let removed = modified(&runtime, Some("admin"), &Parameters::parse("b=&c")).unwrap();
         assert_eq!((removed.get("b"), removed.get("c")), (Some("2"), None));
     }
 
     #[test]
     fn without_an_admin_layer() {
         let runtime = Runtime::new(vec![layer("static", &[])]);
-        assert_eq!(modified(&runtime, &Parameters::parse("a=1")), Err("No admin layer specified"));
+        assert_eq!(modified(&runtime, None, &Parameters::parse("a=1")), Err("No admin layer specified"));
     }
 }

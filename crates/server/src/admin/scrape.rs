@@ -42,11 +42,20 @@ fn refresh(admin: &Admin) {
         .map(|listener| listener.handle.stats.downstream_cx_active().value())
         .sum();
     stats.total_connections().set(open);
+    stats.version().set(version_number());
+    // There is no TLS yet, so nothing expires.
+    stats.days_until_first_cert_expiring().set(u64::from(u32::MAX));
     if let Some(memory) = super::memory::Memory::read() {
         stats.memory_allocated().set(memory.allocated);
         stats.memory_heap_size().set(memory.heap_size());
         stats.memory_physical_size().set(memory.resident);
     }
+}
+
+/// `server.version`: the program's version as one number, a byte for each part.
+fn version_number() -> u64 {
+    let parts = env!("CARGO_PKG_VERSION").split('.').map(|part| part.parse::<u8>().unwrap_or_default());
+    parts.take(3).fold(0, |number, part| number << 8 | u64::from(part))
 }
 
 /// `/stats/recentlookups`. Names are looked up when a group is made, never later, so there is nothing to record.

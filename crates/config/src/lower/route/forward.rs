@@ -1,7 +1,7 @@
 //! `RouteAction`.
 
 use super::retry::{self, plugin};
-use super::{Common, mutations, per_filter};
+use super::{Common, gaps, mutations, per_filter};
 use crate::compile::{Compile, Invalid, message_of};
 use crate::lower::number::{Wrapped, duration_field, runtime_fraction};
 use crate::lower::{matcher, value};
@@ -22,10 +22,12 @@ pub(super) fn lower(
     common: &Common,
     cx: &mut Compile<'_>,
 ) -> Result<RouteActionSpec, Invalid> {
-    report_unsupported(action, cx);
+    name_all_fields(action);
+    gaps::action(action, cx);
     let cluster = cluster(action.cluster_specifier.as_ref(), common, cx);
     let path_rewrite = path_rewrite(action, cx);
     let hash_policy = matcher::list(&action.hash_policy, "hash_policy", cx, hash_policy);
+    let hash_policy = hash_policy.map(|policies| policies.into_iter().flatten().collect());
     let before = cx.errors();
     let mut duration = |value, field| duration_field(value, field, cx).ok().flatten();
     #[allow(deprecated)]
@@ -78,8 +80,8 @@ pub(super) fn lower(
     Ok(spec)
 }
 
-/// Reports the fields that are not acted on, with all fields named, so that none is forgotten.
-fn report_unsupported(action: &pb::RouteAction, cx: &mut Compile<'_>) {
+/// A new field of the API does not compile until it is lowered, or reported in `gaps`.
+fn name_all_fields(action: &pb::RouteAction) {
     #[allow(deprecated)]
     let pb::RouteAction {
         // Lowered: see `lower`.
@@ -107,17 +109,13 @@ fn report_unsupported(action: &pb::RouteAction, cx: &mut Compile<'_>) {
         max_stream_duration: _,
         cluster_specifier: _,
         host_rewrite_specifier: _,
-        early_data_policy,
-        retry_policy_typed_config,
-        rate_limits,
-        cors,
-        hedge_policy,
+        // Reported: see `gaps`.
+        early_data_policy: _,
+        retry_policy_typed_config: _,
+        rate_limits: _,
+        cors: _,
+        hedge_policy: _,
     } = action;
-    cx.unsupported_if(early_data_policy.is_some(), "early_data_policy");
-    cx.unsupported_if(retry_policy_typed_config.is_some(), "retry_policy_typed_config");
-    cx.unsupported_if(!rate_limits.is_empty(), "rate_limits");
-    cx.unsupported_if(cors.is_some(), "cors");
-    cx.unsupported_if(hedge_policy.is_some(), "hedge_policy");
 }
 
 fn cluster(
@@ -284,7 +282,8 @@ pub(super) fn mirrors(
     lowered
 }
 
-fn hash_policy(policy: &nested::HashPolicy, cx: &mut Compile<'_>) -> Result<HashPolicySpec, Invalid> {
+/// A hash policy; none for one that hashes nothing.
+fn hash_policy(policy: &nested::HashPolicy, cx: &mut Compile<'_>) -> Result<Option<HashPolicySpec>, Invalid> {
     use nested::hash_policy::PolicySpecifier as Kind;
     let nested::HashPolicy { terminal, policy_specifier } = policy;
     let kind = match policy_specifier {
@@ -305,12 +304,13 @@ fn hash_policy(policy: &nested::HashPolicy, cx: &mut Compile<'_>) -> Result<Hash
         },
         Some(Kind::ConnectionProperties(properties)) if properties.source_ip => HashPolicyKindSpec::SourceIp,
         Some(Kind::ConnectionProperties(_)) => {
-            return Err(cx.field("connection_properties").error_hint("hashes nothing", "set source_ip: true"));
+            cx.field("connection_properties").warn("hashes nothing without source_ip: true");
+            return Ok(None);
         }
         Some(Kind::QueryParameter(parameter)) => HashPolicyKindSpec::QueryParameter(parameter.name.clone()),
         Some(Kind::FilterState(state)) => HashPolicyKindSpec::FilterState(state.key.clone()),
     };
-    Ok(HashPolicySpec { kind, terminal: *terminal })
+    Ok(Some(HashPolicySpec { kind, terminal: *terminal }))
 }
 
 fn upgrades(configs: &[nested::UpgradeConfig], cx: &mut Compile<'_>) -> Vec<UpgradeConfigSpec> {

@@ -8,7 +8,6 @@ use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::config::route::v3 as pb;
 use nuncio_api::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
 use nuncio_api::pb::envoy::r#type::matcher::v3::{FilterStateMatcher, filter_state_matcher::Matcher};
-use nuncio_matcher::CidrRange;
 use nuncio_route::spec::{FilterStateMatchSpec, FilterStateMatcherSpec, PathSpec, RouteMatchSpec, TlsContextMatch};
 use prost::Name;
 
@@ -85,7 +84,7 @@ fn filter_state(matcher: &FilterStateMatcher, cx: &mut Compile<'_>) -> Result<Fi
         Some(Matcher::AddressMatch(address)) => {
             let mut cx = cx.field("address_match");
             let ranges = matcher::list(&address.ranges, "ranges", &mut cx, |range, cx| {
-                cx.check(CidrRange::parse(&range.address_prefix, range.prefix_len.get().unwrap_or(0)))
+                matcher::cidr(&range.address_prefix, range.prefix_len.get().unwrap_or(0), cx)
             })?;
             FilterStateMatchSpec::Address { ranges, invert: address.invert_match }
         }

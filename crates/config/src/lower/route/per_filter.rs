@@ -24,7 +24,7 @@ pub(super) fn lower(entries: &HashMap<String, Any>, cx: &mut Compile<'_>) -> Vec
 fn entry(name: &str, any: &Any, cx: &mut Compile<'_>) -> Result<PerFilterSpec, Invalid> {
     let spec = |config, disabled| PerFilterSpec { name: name.into(), config, disabled };
     if any.type_url.is_empty() {
-        return Ok(spec(None, false));
+        return Err(empty(name, cx));
     }
     if message_of(any) != FilterConfig::full_name() {
         return Ok(spec(config(name, any, false, cx)?, false));
@@ -33,9 +33,15 @@ fn entry(name: &str, any: &Any, cx: &mut Compile<'_>) -> Result<PerFilterSpec, I
     match config.filter(|config| !config.type_url.is_empty()) {
         // What a filter that is off would be told is not looked at, as in Envoy.
         _ if disabled => Ok(spec(None, true)),
-        None => Ok(spec(None, false)),
+        None if is_optional => Ok(spec(None, false)),
+        None => Err(empty(name, cx)),
         Some(config) => Ok(spec(self::config(name, &config, is_optional, &mut cx.field("config"))?, false)),
     }
+}
+
+fn empty(name: &str, cx: &mut Compile<'_>) -> Invalid {
+    let text = format!("Empty route/virtual host per filter configuration for {name} filter");
+    cx.error_hint(text, "add the @type of the filter's configuration for routes, or a FilterConfig with disabled: true")
 }
 
 /// The configuration as its filter compiles it; none if it is optional and no filter knows it.

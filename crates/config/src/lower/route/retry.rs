@@ -1,6 +1,6 @@
 //! `RetryPolicy`.
 
-use super::header_matchers;
+use super::{gaps, header_matchers};
 use crate::compile::{Compile, message_of};
 use crate::lower::number::{Wrapped, duration_field};
 use nuncio_api::pb::envoy::config::route::v3 as pb;
@@ -29,6 +29,7 @@ pub(super) fn policy(policy: &pb::RetryPolicy, cx: &mut Compile<'_>) -> RetryPol
         retriable_request_headers,
         refresh_cluster_on_retry,
     } = policy;
+    gaps::retry(policy, cx);
     let priority = retry_priority.as_ref().map(|priority| {
         let any = priority.config_type.as_ref().map(|retry_priority::ConfigType::TypedConfig(any)| any);
         plugin(&priority.name, any)

@@ -113,25 +113,34 @@ impl Source {
         find(&self.bootstrap, 0..self.bootstrap.len(), message, path)
     }
 
+    /// Whether a listener has a connection manager.
+    pub(super) fn has_connection_manager(&self) -> bool {
+        !self.managers().is_empty()
+    }
+
     /// The routes of the connection managers in listeners.
     fn routes(&self) -> Vec<Range<usize>> {
+        let Some(manager) = Schema::message(MANAGER) else { return Vec::new() };
+        let managers = self.managers().into_iter();
+        managers.flat_map(|range| find(&self.bootstrap, range, manager, &["route_config"])).collect()
+    }
+
+    /// The connection managers in listeners.
+    fn managers(&self) -> Vec<Range<usize>> {
         let bytes = &self.bootstrap;
-        let mut routes = Vec::new();
-        let (Some(listener), Some(manager)) = (Kind::Listener.message(), Schema::message(MANAGER)) else {
-            return routes;
-        };
+        let mut managers = Vec::new();
+        let Some(listener) = Kind::Listener.message() else { return managers };
         for range in self.find(&["static_resources", "listeners"]) {
             for chains in ["filter_chains", "default_filter_chain"] {
-                for config in find(bytes, range.clone(), listener, &[chains, "filters", "typed_config"]) {
-                    let (url, value) = any_parts(bytes, config);
-                    let is_manager = bytes.get(url).is_some_and(|url| url.ends_with(MANAGER.as_bytes()));
-                    if is_manager {
-                        routes.extend(find(bytes, value, manager, &["route_config"]));
-                    }
-                }
+                let configs = find(bytes, range.clone(), listener, &[chains, "filters", "typed_config"]).into_iter();
+                let parts = configs.map(|config| any_parts(bytes, config));
+                let is_manager = |url: &Range<usize>| {
+                    bytes.get(url.clone()).is_some_and(|url| url.ends_with(MANAGER.as_bytes()))
+                };
+                managers.extend(parts.filter(|(url, _)| is_manager(url)).map(|(_, value)| value));
             }
         }
-        routes
+        managers
     }
 
     fn bytes(&self, resource: &Resource) -> Vec<u8> {

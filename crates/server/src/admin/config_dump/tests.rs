@@ -72,7 +72,7 @@ fn names_of_resources() {
 fn one_list() {
     let check = |resource: &str, names: &str, mask: &str, expected: Result<&str, (u16, &str)>| {
         let mut plan = plan(names, mask);
-        let done = plan.one_list(&sections(false), resource);
+        let done = plan.one_list(&sections(&source()), resource);
         match expected {
             Ok(expected) => {
                 assert_eq!(done, Ok(()));
@@ -100,7 +100,7 @@ fn one_list() {
     let single = "bootstrap is not a repeated field. Use ?mask=bootstrap to get only this field";
     check("bootstrap", "", "", Err((400, single)));
     let mut secrets = plan("", "");
-    secrets.one_list(&sections(false), "static_secrets").unwrap();
+    secrets.one_list(&sections(&source()), "static_secrets").unwrap();
     let secrets = written(secrets);
     assert!(secrets.contains("[redacted]") && !secrets.contains("hidden"), "{secrets}");
 }
@@ -109,7 +109,7 @@ fn one_list() {
 fn sections_and_masks() {
     let check = |mask: &str, expected: &[&str]| {
         let mask = Mask::parse(mask);
-        let fitting = sections(true).into_iter().filter(|(message, _)| mask.check(*message).is_ok());
+        let fitting = sections(&source()).into_iter().filter(|(message, _)| mask.check(*message).is_ok());
         let names: Vec<&str> = fitting.map(|(message, _)| message.short_name()).collect();
         assert_eq!(names, expected, "{mask}");
     };
