@@ -15,12 +15,12 @@ pub use pooled::{ConnectionGuard, PooledConnection};
 pub use waiting::{Waited, Waiting};
 
 use crate::breaker::{Resource, RoutingPriority};
+use crate::config::HttpProtocolOptions;
 use crate::host::Host;
 use crate::info::ClusterInfo;
 use crate::worker::HostObserver;
-use pooled::IdleConnection;
-use crate::config::HttpProtocolOptions;
 use nuncio_http::h1::{ResponseOptions, Spelling, TargetForm, TrailerOptions};
+use pooled::IdleConnection;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -69,7 +69,12 @@ impl Http1Settings {
                 keep_spelling: http1.spelling == Spelling::Preserve,
                 ..ResponseOptions::default()
             },
-            trailers: TrailerOptions { deliver: http1.enable_trailers, max_bytes: max_head_bytes, max_count: max_headers, underscores: options.headers_with_underscores_action },
+            trailers: TrailerOptions {
+                deliver: http1.enable_trailers,
+                max_bytes: max_head_bytes,
+                max_count: max_headers,
+                underscores: options.headers_with_underscores_action,
+            },
             spelling: http1.spelling,
             target: if http1.send_fully_qualified_url { TargetForm::Absolute } else { TargetForm::Origin },
         }

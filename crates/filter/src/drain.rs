@@ -114,7 +114,12 @@ impl Registration {
 
     /// Whether the connection was asked to close at once.
     pub fn must_close(&self) -> bool {
-        self.registry.slots.borrow().wakers.get(self.at as usize).is_some_and(|slot| slot.as_ref().is_some_and(|s| s.close))
+        self.registry
+            .slots
+            .borrow()
+            .wakers
+            .get(self.at as usize)
+            .is_some_and(|slot| slot.as_ref().is_some_and(|s| s.close))
     }
 }
 

@@ -55,6 +55,9 @@ impl LocalReply {
 
 impl std::fmt::Debug for LocalReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalReply").field("status", &self.status).field("details", &self.details).finish_non_exhaustive()
+        f.debug_struct("LocalReply")
+            .field("status", &self.status)
+            .field("details", &self.details)
+            .finish_non_exhaustive()
     }
 }

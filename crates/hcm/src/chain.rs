@@ -6,7 +6,9 @@
 //! *Invariant*: a filter sees its headers before any data, and nothing while work of its `Await` is under way.
 
 use bytes::{Bytes, BytesMut};
-use nuncio_filter::{Background, Chunk, Completed, DataStep, End, HttpFilter, Interest, LocalReply, Step, Stream, Work};
+use nuncio_filter::{
+    Background, Chunk, Completed, DataStep, End, HttpFilter, Interest, LocalReply, Step, Stream, Work,
+};
 use std::task::{Context, Poll};
 
 /// A direction through the chain.
@@ -89,12 +91,6 @@ impl Side {
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
-    }
-
-    /// Whether headers left the chain.
-    #[inline]
-    pub(crate) fn headers_out(&self) -> bool {
-        self.headers_out
     }
 
     /// Whether a message entered the chain.

@@ -108,7 +108,9 @@ pub(crate) fn condition(
 
     let is_internal = single
         && match client.as_ref().unwrap_or(&connection.remote) {
-            Address::Ip(address) => (client.is_some() || trust.use_remote_address) && trust.internal.contains(address.ip()),
+            Address::Ip(address) => {
+                (client.is_some() || trust.use_remote_address) && trust.internal.contains(address.ip())
+            }
             Address::Pipe(_) => trust.internal_unix,
             Address::Internal { .. } => false,
         };

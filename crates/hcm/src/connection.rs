@@ -182,7 +182,9 @@ impl HttpConnection {
     ) -> Poll<Next> {
         self.count_request();
         let config = Arc::clone(&self.environment.config);
-        if config.max_requests_per_connection > 0 && self.requests >= config.max_requests_per_connection && !self.draining
+        if config.max_requests_per_connection > 0
+            && self.requests >= config.max_requests_per_connection
+            && !self.draining
         {
             self.draining = true;
             config.stats.manager.downstream_cx_max_requests_reached().inc();

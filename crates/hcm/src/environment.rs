@@ -20,7 +20,12 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    pub(crate) fn new(config: Arc<HcmConfig>, worker: Rc<Worker>, info: Arc<ConnectionInfo>, buffer_limit: u32) -> Self {
+    pub(crate) fn new(
+        config: Arc<HcmConfig>,
+        worker: Rc<Worker>,
+        info: Arc<ConnectionInfo>,
+        buffer_limit: u32,
+    ) -> Self {
         let clusters = worker.services().get_or_insert_with(WorkerClusters::empty);
         Environment { config, worker, clusters, info, buffer_limit: buffer_limit as usize }
     }

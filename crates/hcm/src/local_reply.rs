@@ -29,6 +29,9 @@ pub struct ReplyFormat {
     pub content_type: Arc<str>,
 }
 
+/// Shows the stream, with these response headers and this body, to what asks for it.
+type WithContext<'a> = dyn Fn(&HeaderMap, &[u8], &mut dyn FnMut(&LogContext<'_>)) + 'a;
+
 /// `local_reply_config`.
 #[derive(Default)]
 pub struct LocalReplyConfig {
@@ -49,7 +52,7 @@ impl LocalReplyConfig {
         &self,
         response: &mut HeaderMap,
         reply: &mut LocalReply,
-        context: &dyn Fn(&HeaderMap, &[u8], &mut dyn FnMut(&LogContext<'_>)),
+        context: &WithContext<'_>,
         random: u64,
     ) {
         let mut format = self.format.as_ref();

@@ -122,7 +122,8 @@ impl RetryState {
                 && (self.codes.contains(&status)
                     || policy.is_some_and(|policy| policy.retriable_status_codes.contains(&status))))
             || (self.on.has(RetryOn::RETRIABLE_HEADERS)
-                && (policy.is_some_and(|policy| policy.retriable_headers.iter().any(|matcher| matcher.matches(response)))
+                && (policy
+                    .is_some_and(|policy| policy.retriable_headers.iter().any(|matcher| matcher.matches(response)))
                     || self.headers.iter().any(|name| response.iter().any(|(present, _)| present == &**name))))
             || self.grpc_matches(response)
     }

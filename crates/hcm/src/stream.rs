@@ -31,6 +31,8 @@ const KEPT_HEADERS: usize = 8 * 1024;
 const PIPELINE_LIMIT: usize = 16 * 1024;
 
 thread_local! {
+    // Boxed, because a stream moves between here and its connection with every request.
+    #[allow(clippy::vec_box)]
     static POOL: RefCell<Vec<Box<ActiveStream>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -109,7 +111,8 @@ pub(crate) struct Driver<'a> {
 impl ActiveStream {
     /// A stream from the worker's pool.
     pub(crate) fn take(env: &Environment) -> Box<ActiveStream> {
-        POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new(ActiveStream::new(env.worker.now(), env.worker.wall())))
+        POOL.with_borrow_mut(Vec::pop)
+            .unwrap_or_else(|| Box::new(ActiveStream::new(env.worker.now(), env.worker.wall())))
     }
 
     /// Gives the stream's memory back to the worker.
@@ -283,7 +286,8 @@ impl Driver<'_> {
     /// Takes what the client sent of the body, as far as the chain and the upstream want it.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while !self.s.received && !self.s.request_stopped && self.s.request_side.is_open() && self.wants_request_body() {
+        while !self.s.received && !self.s.request_stopped && self.s.request_side.is_open() && self.wants_request_body()
+        {
             if self.s.expects_continue && !self.env.config.proxy_100_continue {
                 self.s.expects_continue = false;
                 self.wire.send_continue();
@@ -403,17 +407,11 @@ impl Driver<'_> {
 impl chain::Ends for Driver<'_> {
     #[inline]
     fn hook<T>(&mut self, at: usize, call: impl FnOnce(&mut dyn HttpFilter, &mut Stream<'_>) -> T) -> T {
-        let ActiveStream { entries, request, request_trailers, response, response_trailers, info, state, .. } = &mut *self.s;
+        let ActiveStream { entries, request, request_trailers, response, response_trailers, info, state, .. } =
+            &mut *self.s;
         state.current = at;
-        let mut stream = Stream {
-            request,
-            request_trailers,
-            response,
-            response_trailers,
-            info,
-            worker: &self.env.worker,
-            state,
-        };
+        let mut stream =
+            Stream { request, request_trailers, response, response_trailers, info, worker: &self.env.worker, state };
         call(entries[at].filter.as_mut(), &mut stream)
     }
 

@@ -103,6 +103,9 @@ async fn drain_and_wait(server: &Rc<Server>, requests: &mut UnboundedReceiver<Re
         }
         _ = ends_start(requests) => tracing::warn!(target: "main", "told again to end: closing all connections"),
     }
+    for worker in &server.workers {
+        worker.send(Command::CloseAll);
+    }
 }
 
 /// `/drain_listeners`.
@@ -165,7 +168,21 @@ async fn apply(server: &Rc<Server>, snapshot: Snapshot) {
     server.clusters.set_clusters(snapshot.clusters.clone());
     *server.snapshot.borrow_mut() = Rc::new(snapshot);
     server.last_updated.set(SystemTime::now());
+    close_drained_later(server);
     tracing::info!(target: "main", "the changed configuration is in force");
+}
+
+/// Connections of listeners that were removed or replaced have the drain time to end.
+fn close_drained_later(server: &Rc<Server>) {
+    let server = Rc::downgrade(server);
+    tokio::task::spawn_local(async move {
+        let Some(wait) = server.upgrade().map(|server| server.options.drain_time_s) else { return };
+        tokio::time::sleep(Duration::from_secs(wait)).await;
+        let Some(server) = server.upgrade() else { return };
+        for worker in &server.workers {
+            worker.send(Command::CloseDrained);
+        }
+    });
 }
 
 fn start_signals(server: &Rc<Server>) -> Result<(), String> {

@@ -113,7 +113,12 @@ impl WorkerListeners {
         for socket in sockets {
             match Acceptor::new(socket, most) {
                 Ok(acceptor) => {
-                    let task = accept_loop(acceptor, Rc::clone(&entry.slot), Rc::clone(&self.worker), Rc::clone(&self.directory));
+                    let task = accept_loop(
+                        acceptor,
+                        Rc::clone(&entry.slot),
+                        Rc::clone(&self.worker),
+                        Rc::clone(&self.directory),
+                    );
                     entry.accepting.push(tokio::task::spawn_local(task).abort_handle());
                 }
                 Err(error) => {
@@ -190,7 +195,12 @@ async fn accept_loop(
         match acceptor.accept().await {
             Ok(Outcome::Connection(accepted)) => {
                 let listener = Rc::clone(&slot.borrow());
-                tokio::task::spawn_local(serve_connection(accepted, Rc::clone(&worker), listener, Rc::clone(&directory)));
+                tokio::task::spawn_local(serve_connection(
+                    accepted,
+                    Rc::clone(&worker),
+                    listener,
+                    Rc::clone(&directory),
+                ));
             }
             Ok(Outcome::Exhausted(error)) => {
                 // The acceptor waits by itself before it tries again; connections that exist go on.

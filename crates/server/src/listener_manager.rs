@@ -27,7 +27,6 @@ pub(crate) struct ListenerManager {
     workers: usize,
     served: Vec<ServedListener>,
     next_id: u64,
-    stopped: bool,
 }
 
 /// Sockets that are bound for a listener of an update.
@@ -57,18 +56,12 @@ impl ListenerManager {
             workers,
             served: Vec::new(),
             next_id: 1,
-            stopped: false,
         }
     }
 
     /// The listeners that serve.
     pub(crate) fn served(&self) -> &[ServedListener] {
         &self.served
-    }
-
-    /// Whether listening was stopped by a drain.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped
     }
 
     /// The listeners' counters.
@@ -200,7 +193,6 @@ impl ListenerManager {
 
     /// Stops accepting on the listeners concerned.
     pub(crate) fn stop_listening(&mut self, inbound_only: bool, workers: &[WorkerThread]) {
-        self.stopped = true;
         self.stats.listener_stopped().add(self.served.len() as u64);
         for worker in workers {
             worker.send(Command::StopListening { inbound_only });

@@ -17,8 +17,19 @@ pub(crate) const DEFAULT_FORMAT: &str = "[%Y-%m-%d %T.%e][%t][%l][%n] [%g:%#] %v
 
 /// Components whose level can be set; they are the targets of log lines.
 pub(crate) const COMPONENTS: [&str; 13] = [
-    "admin", "config", "connection", "filter", "hc", "health_checker", "http", "lua", "main", "pool", "router",
-    "runtime", "upstream",
+    "admin",
+    "config",
+    "connection",
+    "filter",
+    "hc",
+    "health_checker",
+    "http",
+    "lua",
+    "main",
+    "pool",
+    "router",
+    "runtime",
+    "upstream",
 ];
 
 /// Envoy's level names, most talkative first.
@@ -33,12 +44,16 @@ pub(crate) struct LogControl {
 impl LogControl {
     /// The level of each component.
     pub(crate) fn levels(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
-        COMPONENTS.iter().zip(self.levels.iter()).map(|(name, level)| (*name, LEVELS[usize::from(level.load(Relaxed)).min(6)]))
+        COMPONENTS
+            .iter()
+            .zip(self.levels.iter())
+            .map(|(name, level)| (*name, LEVELS[usize::from(level.load(Relaxed)).min(6)]))
     }
 
     /// Sets the level of one component; false if there is no such component or level.
     pub(crate) fn set(&self, component: &str, level: &str) -> bool {
-        let (Some(at), Some(level)) = (COMPONENTS.iter().position(|name| *name == component), level_number(level)) else {
+        let (Some(at), Some(level)) = (COMPONENTS.iter().position(|name| *name == component), level_number(level))
+        else {
             return false;
         };
         self.levels[at].store(level, Relaxed);
@@ -75,7 +90,10 @@ pub(crate) fn init(options: &Options) -> Result<LogControl, String> {
             return Err(format!("--component-log-level {entry:?}: write component:level"));
         };
         if level_number(level).is_none() {
-            return Err(format!("--component-log-level {entry:?}: {level:?} is not a level, use one of {}", LEVELS.join(", ")));
+            return Err(format!(
+                "--component-log-level {entry:?}: {level:?} is not a level, use one of {}",
+                LEVELS.join(", ")
+            ));
         }
         if !control.set(component, level) {
             eprintln!("--component-log-level: there is no component {component:?} here; it is ignored");
@@ -84,12 +102,15 @@ pub(crate) fn init(options: &Options) -> Result<LogControl, String> {
     let output = match &options.log_path {
         None => Destination::Stderr,
         Some(path) => Destination::File(Mutex::new(
-            File::options().create(true).append(true).open(path).map_err(|error| format!("--log-path {path}: {error}"))?,
+            File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|error| format!("--log-path {path}: {error}"))?,
         )),
     };
     let format = options.log_format.clone().unwrap_or_else(|| DEFAULT_FORMAT.to_owned());
-    let subscriber =
-        Logger { control: control.clone(), format, escape: options.log_format_escaped, output };
+    let subscriber = Logger { control: control.clone(), format, escape: options.log_format_escaped, output };
     tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())?;
     Ok(control)
 }
@@ -168,7 +189,9 @@ impl Logger {
             match chars.next() {
                 Some('v' | '_' | 'j') => line.push_str(text),
                 Some('l') => line.push_str(LEVELS[usize::from(number(metadata.level()))]),
-                Some('L') => line.push(LEVELS[usize::from(number(metadata.level()))].chars().next().unwrap_or(' ').to_ascii_uppercase()),
+                Some('L') => line.push(
+                    LEVELS[usize::from(number(metadata.level()))].chars().next().unwrap_or(' ').to_ascii_uppercase(),
+                ),
                 Some('n') => line.push_str(metadata.target()),
                 Some('t') => push(&mut line, std::thread::current().name().unwrap_or("main")),
                 Some('P') => push(&mut line, std::process::id()),

@@ -84,8 +84,7 @@ fn start(options: Options, log: LogControl) -> Result<ExitCode, String> {
     };
     let files = LogFiles::new(file_options, filesystem).map_err(|error| format!("access logs: {error}"))?;
     let foundation = Foundation { store, files: Arc::new(files), registry: nuncio_extensions::registry(), workers };
-    let snapshot =
-        compile::compile(&mut read, &options, &foundation.store, &foundation.files, &foundation.registry);
+    let snapshot = compile::compile(&mut read, &options, &foundation.store, &foundation.files, &foundation.registry);
     if options.mode == Mode::Validate {
         return Ok(validated(&read, &options, snapshot.is_some()));
     }
@@ -175,7 +174,6 @@ async fn serve(
         health_check_failed: Cell::new(false),
         requests,
         started: Instant::now(),
-        started_wall: SystemTime::now(),
         last_updated: Cell::new(SystemTime::now()),
         log,
     });

@@ -69,7 +69,6 @@ pub(crate) struct Server {
     pub health_check_failed: Cell<bool>,
     pub requests: mpsc::UnboundedSender<Request>,
     pub started: Instant,
-    pub started_wall: SystemTime,
     pub last_updated: Cell<SystemTime>,
     pub log: crate::logging::LogControl,
 }

@@ -6,6 +6,7 @@ mod session;
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -45,6 +46,7 @@ struct Shared {
     changed: Condvar,
     gates: Gates,
     started: Instant,
+    sent: AtomicU64,
 }
 
 #[derive(Default)]
@@ -60,7 +62,7 @@ struct State {
 impl Shared {
     fn new(script: Script, gates: Gates) -> Arc<Self> {
         let state = Mutex::new(State { script, ..State::default() });
-        Arc::new(Self { state, changed: Condvar::new(), gates, started: Instant::now() })
+        Arc::new(Self { state, changed: Condvar::new(), gates, started: Instant::now(), sent: AtomicU64::new(0) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -127,6 +129,11 @@ impl Origin {
     /// How many connections were accepted since the start.
     pub fn connections(&self) -> usize {
         self.shared.state().connections
+    }
+
+    /// How many bytes of bodies, or of TCP actions, its sockets have taken since the start.
+    pub fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::Acquire)
     }
 
     /// Closes every connection.

@@ -1,9 +1,9 @@
 //! Connections that are being made.
 
 use super::{HostPool, PooledConnection};
+use crate::LocalOrigin;
 use crate::breaker::{Resource, RoutingPriority};
 use crate::connect;
-use crate::LocalOrigin;
 use nuncio_io::transport::Transport;
 use std::future::Future;
 use std::pin::Pin;
@@ -25,12 +25,15 @@ pub struct ConnectFailure {
     pub reason: Arc<str>,
 }
 
+/// The attempt under way.
+type Opening = Pin<Box<dyn Future<Output = Result<Transport, ConnectFailure>>>>;
+
 /// A connection being made for one request. Counts as an open connection from the start, and the request as pending.
 pub struct Connecting {
     pool: Rc<HostPool>,
     priority: RoutingPriority,
     started: Instant,
-    future: Option<Pin<Box<dyn Future<Output = Result<Transport, ConnectFailure>>>>>,
+    future: Option<Opening>,
     settled: bool,
 }
 

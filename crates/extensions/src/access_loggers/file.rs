@@ -25,6 +25,8 @@ impl AccessLogExtension for File {
     }
 }
 
+/// The deprecated forms still work; the transcoder has warned of them.
+#[allow(deprecated)]
 fn format(format: Option<AccessLogFormat>, cx: &mut Compile<'_>) -> Result<Option<Format>, Invalid> {
     use core::substitution_format_string::Format as Kind;
     let string = |format| core::SubstitutionFormatString { format: Some(format), ..Default::default() };
@@ -34,9 +36,9 @@ fn format(format: Option<AccessLogFormat>, cx: &mut Compile<'_>) -> Result<Optio
             lower::format_string(&format, &mut cx.field("log_format")).map(|(format, _)| Some(format))
         }
         Some(AccessLogFormat::Format(text)) if text.is_empty() => Ok(None),
-        #[allow(deprecated)]
         Some(AccessLogFormat::Format(text)) => {
-            lower::format_string(&string(Kind::TextFormat(text)), &mut cx.field("format")).map(|(format, _)| Some(format))
+            lower::format_string(&string(Kind::TextFormat(text)), &mut cx.field("format"))
+                .map(|(format, _)| Some(format))
         }
         Some(AccessLogFormat::JsonFormat(json)) => {
             lower::format_string(&string(Kind::JsonFormat(json)), &mut cx.field("json_format")).map(|(f, _)| Some(f))

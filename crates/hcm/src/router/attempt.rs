@@ -356,8 +356,10 @@ impl Driver<'_> {
     /// A reused connection closed before any byte of the response: the upstream's idle timeout met the request. What
     /// is safe to send twice (RFC 9110 §9.2.2) is sent again on a new connection, once, without counting as a retry.
     fn replay(&mut self) -> bool {
-        let idempotent =
-            matches!(self.s.request.get(Known::METHOD), Some(b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE"));
+        let idempotent = matches!(
+            self.s.request.get(Known::METHOD),
+            Some(b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
+        );
         if self.s.router.replayed || !idempotent || self.s.router.kept.lost || self.s.upgrade {
             return false;
         }

@@ -29,7 +29,8 @@ impl Driver<'_> {
         let cluster = choice.as_ref().and_then(|choice| self.env.clusters.get(&choice.name));
         let Some(cluster) = cluster else {
             self.env.config.stats.router.no_cluster().inc();
-            let reply = LocalReply::new(forward.cluster_not_found_response_code, Bytes::new(), details::CLUSTER_NOT_FOUND);
+            let reply =
+                LocalReply::new(forward.cluster_not_found_response_code, Bytes::new(), details::CLUSTER_NOT_FOUND);
             return Err(reply.with_flags(ResponseFlags::NO_CLUSTER_FOUND));
         };
         let weighted = choice.and_then(|choice| choice.entry);
@@ -73,7 +74,8 @@ impl Driver<'_> {
             return Ok(());
         }
         let name = self.upgrade_name().unwrap_or_default().to_ascii_lowercase();
-        let of_manager = self.env.config.upgrades.iter().find(|entry| entry.name.as_bytes() == name).map(|entry| entry.enabled);
+        let of_manager =
+            self.env.config.upgrades.iter().find(|entry| entry.name.as_bytes() == name).map(|entry| entry.enabled);
         let allowed = forward.upgrade(&name).map(|upgrade| upgrade.enabled).or(of_manager).unwrap_or(false);
         if allowed {
             return Ok(());
@@ -126,7 +128,8 @@ impl Driver<'_> {
         let cluster = self.s.router.cluster.clone()?;
         let Router { tried, retry, hash, .. } = &mut self.s.router;
         let policy = retry.policy();
-        let avoid = policy.is_some_and(|policy| policy.host_predicates.iter().any(avoids_previous_hosts)) && !tried.is_empty();
+        let avoid =
+            policy.is_some_and(|policy| policy.host_predicates.iter().any(avoids_previous_hosts)) && !tried.is_empty();
         let max_attempts = policy.map_or(1, |policy| policy.host_selection_attempts);
         let mut skip = |host: &Host| tried.iter().any(|before| std::ptr::eq(&**before, host));
         let original = self.env.info.local.socket();
@@ -144,8 +147,7 @@ impl Driver<'_> {
         if host.is_none() {
             cluster.info.stats.upstream_cx_none_healthy().inc();
             self.charge_status(503);
-            let reply =
-                LocalReply::new(503, Bytes::from_static(b"no healthy upstream"), details::NO_HEALTHY_UPSTREAM);
+            let reply = LocalReply::new(503, Bytes::from_static(b"no healthy upstream"), details::NO_HEALTHY_UPSTREAM);
             self.router_reply(reply.with_flags(ResponseFlags::NO_HEALTHY_UPSTREAM));
         }
         host

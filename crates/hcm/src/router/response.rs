@@ -20,13 +20,14 @@ impl Driver<'_> {
         let wall = self.env.worker.wall();
         let wanted = self.s.router.retry.on_response(status, &self.s.response, wall);
         match wanted {
-            Wanted::Backoff | Wanted::After(_) if self.s.router.can_replay() && !self.s.tunnel => {
-                if self.schedule_retry(wanted, last) {
+            Wanted::Exhausted => self.retries_exhausted(),
+            Wanted::No => {}
+            Wanted::Backoff | Wanted::After(_) => {
+                let possible = self.s.router.can_replay() && !self.s.tunnel;
+                if possible && self.schedule_retry(wanted, last) {
                     return;
                 }
             }
-            Wanted::Exhausted => self.retries_exhausted(),
-            _ => {}
         }
         if self.s.router.retry.made > 0
             && status < 500
@@ -53,7 +54,9 @@ impl Driver<'_> {
         if !suppress && let Attempt::Active(active) = &self.s.router.attempt {
             let taken = self.now.saturating_duration_since(active.started);
             let millis = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
-            self.s.response.set_known(Known::X_ENVOY_UPSTREAM_SERVICE_TIME, itoa::Buffer::new().format(millis).as_bytes());
+            self.s
+                .response
+                .set_known(Known::X_ENVOY_UPSTREAM_SERVICE_TIME, itoa::Buffer::new().format(millis).as_bytes());
         }
         self.mutate_response();
     }

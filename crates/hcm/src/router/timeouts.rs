@@ -24,7 +24,13 @@ pub(crate) struct RouteTimeouts {
 
 impl RouteTimeouts {
     /// What route and request headers say; the headers are removed, and the upstream is told what to expect.
-    pub(crate) fn new(forward: &Forward, request: &mut HeaderMap, respect_expected: bool, tell: bool, is_grpc: bool) -> Self {
+    pub(crate) fn new(
+        forward: &Forward,
+        request: &mut HeaderMap,
+        respect_expected: bool,
+        tell: bool,
+        is_grpc: bool,
+    ) -> Self {
         let mut timeouts = RouteTimeouts {
             response: forward.timeout,
             per_try: forward.retry_policy.as_ref().and_then(|policy| policy.per_try_timeout),

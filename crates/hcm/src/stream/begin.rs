@@ -9,9 +9,9 @@ use crate::path::{self, Normalized};
 use bytes::Bytes;
 use nuncio_filter::{FilterSlot, Interest, LocalReply, RouteSlot, Stream};
 use nuncio_headers::{HeaderMap, Known};
+use nuncio_http::Version;
 use nuncio_http::connection::ServerConnection;
 use nuncio_http::h1::{CodecError, CodecErrorKind, RequestHead};
-use nuncio_http::Version;
 use nuncio_stream_info::{Protocol, ResponseFlags, TimePoint, details};
 use std::sync::Arc;
 use std::time::Instant;
@@ -62,7 +62,13 @@ impl ActiveStream {
     }
 
     /// The bytes received are not a request: answers, and the connection ends.
-    pub(crate) fn refuse(&mut self, env: &Environment, wire: &mut ServerConnection, error: &CodecError, started: Instant) {
+    pub(crate) fn refuse(
+        &mut self,
+        env: &Environment,
+        wire: &mut ServerConnection,
+        error: &CodecError,
+        started: Instant,
+    ) {
         self.start(env, wire, started);
         self.request.clear();
         self.info.protocol = Some(Protocol::Http11);
@@ -82,7 +88,13 @@ impl ActiveStream {
     }
 
     /// The head did not come to its end in time.
-    pub(crate) fn refuse_slow(&mut self, env: &Environment, wire: &mut ServerConnection, started: Instant, now: Instant) {
+    pub(crate) fn refuse_slow(
+        &mut self,
+        env: &Environment,
+        wire: &mut ServerConnection,
+        started: Instant,
+        now: Instant,
+    ) {
         self.start(env, wire, started);
         self.request.clear();
         self.received = true;
@@ -96,7 +108,8 @@ impl ActiveStream {
 
     fn start(&mut self, env: &Environment, wire: &ServerConnection, started: Instant) {
         let now = env.worker.now();
-        let wall = env.worker.wall().checked_sub(now.saturating_duration_since(started)).unwrap_or_else(|| env.worker.wall());
+        let wall =
+            env.worker.wall().checked_sub(now.saturating_duration_since(started)).unwrap_or_else(|| env.worker.wall());
         self.info.reset(started, wall);
         self.info.connection = Some(Arc::clone(&env.info));
         self.info.mark(TimePoint::DownstreamRxHeadersEnd, now);
@@ -216,8 +229,11 @@ impl Driver<'_> {
     fn slots(&self, config: &crate::config::HcmConfig) -> Arc<[FilterSlot]> {
         if self.s.upgrade
             && let Some(name) = self.upgrade_name()
-            && let Some(filters) =
-                config.upgrades.iter().find(|u| u.name.as_bytes().eq_ignore_ascii_case(name)).and_then(|u| u.filters.clone())
+            && let Some(filters) = config
+                .upgrades
+                .iter()
+                .find(|u| u.name.as_bytes().eq_ignore_ascii_case(name))
+                .and_then(|u| u.filters.clone())
         {
             return filters;
         }
@@ -273,4 +289,3 @@ fn strip_host(host: &[u8], strip: StripPort, strip_dot: bool, local_port: Option
     let stripped = [name, port].concat();
     (stripped != host).then_some(stripped)
 }
-

@@ -1,5 +1,7 @@
 //! A connection manager in this process: real sockets on port 0, an origin that answers from a script.
 
+#![allow(clippy::unwrap_used)]
+
 use nuncio_cluster::config::{ClusterConfig, Discovery, Endpoint, LoadAssignment, LocalityEndpoints};
 use nuncio_cluster::{ClusterManager, ClusterManagerOptions, WorkerClusters};
 use nuncio_filter::{AccessLogs, Connection, FilterSlot, Runtime, TerminalFilterFactory, Worker};

@@ -114,7 +114,7 @@ fn flags_that_are_wrong() {
 fn without_a_configuration() {
     let (code, printed) = run_to_end(&[]);
     assert_ne!(code, 0, "{printed}");
-    assert!(printed.contains("--config-path") && printed.contains("--config-yaml"), "{printed}");
+    assert!(printed.contains("-c") && printed.contains("--config-yaml"), "{printed}");
     let (code, printed) = run_to_end(&["-c", "/nonexistent/envoy.yaml"]);
     assert_ne!(code, 0, "{printed}");
     assert!(printed.contains("/nonexistent/envoy.yaml") && printed.contains("No such file"), "{printed}");
@@ -188,7 +188,7 @@ fn findings_for_machines() {
     let column = config.lines().nth(line - 1).unwrap().find("stat_prefixx").unwrap() + 1;
     let first = &found[0];
     assert_eq!(first["severity"], "error", "{value}");
-    assert!(first["file"].as_str().unwrap().ends_with("envoy.yaml"), "{value}");
+    assert!(first["source"].as_str().unwrap().ends_with("envoy.yaml"), "{value}");
     // The configuration was filled in before it was read: the port may be shorter or longer than its placeholder.
     assert_eq!(first["line"], line, "{value}");
     assert!(first["column"].as_u64().unwrap().abs_diff(column as u64) < 6, "{value}");

@@ -185,7 +185,7 @@ fn node_json(node: &core::Node) -> Json {
     }
     members.push(("user_agent_name", Json::text(node.user_agent_name.as_str())));
     if let Some(core::node::UserAgentVersionType::UserAgentBuildVersion(build)) = &node.user_agent_version_type {
-        let version = build.version.clone().unwrap_or_default();
+        let version = build.version.unwrap_or_default();
         let number = |number: u32| Json::Number(number.into());
         let version = Json::object([
             ("major_number", number(version.major_number)),

@@ -99,9 +99,8 @@ async fn peek_more(socket: &TcpStream, buffer: &mut Vec<u8>, seen: usize, limit:
             return Ok(count);
         }
         // The kernel reports readiness as long as bytes wait: clear it, so that only new bytes or the end wake us.
-        let cleared = socket.try_io(tokio::io::Interest::READABLE, || -> io::Result<()> {
-            Err(io::ErrorKind::WouldBlock.into())
-        });
+        let cleared = socket
+            .try_io(tokio::io::Interest::READABLE, || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) });
         debug_assert!(cleared.is_err());
         let ready = socket.ready(tokio::io::Interest::READABLE).await?;
         if ready.is_read_closed() && socket.peek(buffer).await? == seen {

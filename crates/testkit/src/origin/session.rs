@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -96,9 +97,18 @@ fn answer(stream: &mut TcpStream, reply: &Reply, shared: &Shared) -> io::Result<
     if let Some(gate) = &reply.hold_body {
         shared.gates.wait(gate, PATIENCE);
     }
-    stream.write_all(&body[..body.len().min(allowed.saturating_sub(head.len()))])?;
+    send(stream, &body[..body.len().min(allowed.saturating_sub(head.len()))], shared)?;
     let ends = reply.until_close || allowed < all || reply.then != After::Keep;
     Ok(if ends { Next::End } else { Next::Serve })
+}
+
+/// Writes all, and counts what the socket has taken.
+fn send(stream: &mut TcpStream, bytes: &[u8], shared: &Shared) -> io::Result<()> {
+    for block in bytes.chunks(64 * 1024) {
+        stream.write_all(block)?;
+        shared.sent.fetch_add(block.len() as u64, Ordering::AcqRel);
+    }
+    Ok(())
 }
 
 fn finish(wire: &mut Wire<TcpStream>, reply: &Reply) -> io::Result<()> {
@@ -169,8 +179,8 @@ fn play(stream: TcpStream, number: usize, actions: &[Action], shared: &Shared) -
     let mut reset = false;
     for action in actions {
         match action {
-            Action::Send(text) => wire.stream.write_all(text.as_bytes())?,
-            Action::SendSize(size) => wire.stream.write_all(&vec![b'x'; *size])?,
+            Action::Send(text) => send(&mut wire.stream, text.as_bytes(), shared)?,
+            Action::SendSize(size) => send(&mut wire.stream, &vec![b'x'; *size], shared)?,
             Action::Read(length) => seen.body.end = wire.exactly(*length, &mut seen.body.data),
             Action::Hold(gate) => drop(shared.gates.wait(gate, PATIENCE)),
             Action::Release(gate) => shared.gates.open(gate),

@@ -155,7 +155,9 @@ fn http(check: &pb::health_check::HttpHealthCheck, cx: &mut Compile<'_>) -> Resu
     }
     let defaults = HttpHealthCheck::new(path.as_str());
     let add = matcher::list(request_headers_to_add, "request_headers_to_add", cx, request_header);
-    let remove = matcher::list(request_headers_to_remove, "request_headers_to_remove", cx, header_name);
+    let remove = matcher::list(request_headers_to_remove, "request_headers_to_remove", cx, |name: &String, cx| {
+        header_name(name, cx)
+    });
     let expected = status_ranges(expected_statuses, "expected_statuses", cx);
     let retriable = status_ranges(retriable_statuses, "retriable_statuses", cx);
     let receive = matcher::list(receive, "receive", cx, payload);
@@ -188,7 +190,7 @@ fn service_name(matcher: &StringMatcher, cx: &mut Compile<'_>) -> Result<Service
     })
 }
 
-fn header_name(name: &String, cx: &mut Compile<'_>) -> Result<HeaderName, Invalid> {
+fn header_name(name: &str, cx: &mut Compile<'_>) -> Result<HeaderName, Invalid> {
     HeaderName::new(name).map_err(|error| cx.error(error.to_string()))
 }
 

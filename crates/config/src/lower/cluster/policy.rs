@@ -199,7 +199,7 @@ fn maglev(table_size: Option<u64>, cx: &mut Compile<'_>) -> Result<Policy, Inval
 
 fn is_prime(number: u64) -> bool {
     let factors = || (2..).take_while(|factor: &u64| factor.saturating_mul(*factor) <= number).take(3000);
-    number > 1 && factors().all(|factor| number % factor != 0)
+    number > 1 && factors().all(|factor| !number.is_multiple_of(factor))
 }
 
 fn common_fields(config: &pb::cluster::CommonLbConfig, common: &mut CommonLb, cx: &mut Compile<'_>) {

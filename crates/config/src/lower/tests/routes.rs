@@ -134,7 +134,9 @@ fn cluster_of(table: &RouteTable, path: &str, headers: &[(&str, &str)]) -> Optio
         peer_certificate: PeerCertificate::default(),
     };
     match table.find(&query) {
-        Found::Route(route) => route.forward().and_then(|forward| forward.cluster_names().next().map(|name| name.to_string())),
+        Found::Route(route) => {
+            route.forward().and_then(|forward| forward.cluster_names().next().map(|name| name.to_string()))
+        }
         _ => None,
     }
 }

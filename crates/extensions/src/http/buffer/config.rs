@@ -1,7 +1,9 @@
 //! `envoy.extensions.filters.http.buffer.v3.Buffer`.
 
 use super::filter::{BufferFactory, RouteBuffer};
-use nuncio_api::pb::envoy::extensions::filters::http::buffer::v3::{Buffer, BufferPerRoute, buffer_per_route::Override};
+use nuncio_api::pb::envoy::extensions::filters::http::buffer::v3::{
+    Buffer, BufferPerRoute, buffer_per_route::Override,
+};
 use nuncio_config::compile::{Compile, HttpExtension, Invalid, RouteConfig};
 use nuncio_filter::HttpFilterFactory;
 use std::sync::Arc;

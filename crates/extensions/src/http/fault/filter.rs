@@ -124,7 +124,9 @@ impl Fault {
         let mut percentage = runtime.fraction(&self.keys.abort_percent, abort.percentage);
         let status = match abort.kind {
             AbortKind::Http(status) => (http(runtime.integer(&self.keys.abort_http_status, u64::from(status)))?, None),
-            AbortKind::Grpc(status) => (200, Some(grpc(runtime.integer(&self.keys.abort_grpc_status, u64::from(status)))?)),
+            AbortKind::Grpc(status) => {
+                (200, Some(grpc(runtime.integer(&self.keys.abort_grpc_status, u64::from(status)))?))
+            }
             AbortKind::Header => {
                 percentage.numerator = header_percentage(request, "x-envoy-fault-abort-request-percentage", percentage);
                 match number(request, "x-envoy-fault-abort-request").and_then(http) {
@@ -180,7 +182,8 @@ impl FaultFilter {
         }
         self.stats.aborts_injected().inc();
         let body = self.fault.abort.as_ref().map(|abort| abort.body.clone()).unwrap_or_default();
-        let mut reply = LocalReply::new(status, body, details::FAULT_FILTER_ABORT).with_flags(ResponseFlags::FAULT_INJECTED);
+        let mut reply =
+            LocalReply::new(status, body, details::FAULT_FILTER_ABORT).with_flags(ResponseFlags::FAULT_INJECTED);
         reply.grpc_status = grpc_status;
         Step::Reply(reply)
     }

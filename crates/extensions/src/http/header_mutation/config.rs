@@ -115,6 +115,7 @@ fn query(mutations: &[core::KeyValueMutation], cx: &mut Compile<'_>) -> Result<B
     Ok(compiled.into())
 }
 
+#[allow(deprecated)]
 fn pair(append: &core::KeyValueAppend) -> Option<(Box<str>, String)> {
     use nuncio_api::wkt::value::Kind;
     if let Some(record) = &append.record {
@@ -124,7 +125,6 @@ fn pair(append: &core::KeyValueAppend) -> Option<(Box<str>, String)> {
         };
         return Some((record.key.as_str().into(), text));
     }
-    #[allow(deprecated)]
     let entry = append.entry.as_ref()?;
     Some((entry.key.as_str().into(), String::from_utf8_lossy(&entry.value).into_owned()))
 }

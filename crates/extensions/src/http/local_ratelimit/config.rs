@@ -59,7 +59,8 @@ fn limit(config: LocalRateLimit, cx: &mut Compile<'_>) -> Result<Limit, Invalid>
     let fraction = |value: Option<nuncio_api::pb::envoy::config::core::v3::RuntimeFractionalPercent>| {
         value.as_ref().map(lower::runtime_fraction)
     };
-    let status = status.and_then(|status| u16::try_from(status.code).ok()).filter(|status| *status >= 400).unwrap_or(429);
+    let status =
+        status.and_then(|status| u16::try_from(status.code).ok()).filter(|status| *status >= 400).unwrap_or(429);
     let request = lower::request_edits(
         &request_headers_to_add_when_not_enforced,
         &[],

@@ -108,7 +108,9 @@ fn check_codec(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) {
 fn routes(specifier: Option<RouteSpecifier>, cx: &mut Compile<'_>) -> Result<Arc<RouteTable>, Invalid> {
     match specifier {
         Some(RouteSpecifier::RouteConfig(routes)) => lower::route_config(&mut cx.field("route_config"), routes),
-        Some(RouteSpecifier::Rds(_)) => Err(cx.field("rds").error("route discovery is not built yet: use route_config")),
+        Some(RouteSpecifier::Rds(_)) => {
+            Err(cx.field("rds").error("route discovery is not built yet: use route_config"))
+        }
         Some(RouteSpecifier::ScopedRoutes(_)) => {
             Err(cx.field("scoped_routes").error("scoped routes are not built yet: use route_config"))
         }

@@ -72,6 +72,7 @@ fn not_built(name: &str, message: &str, cx: &mut Compile<'_>) -> Invalid {
 }
 
 /// The last filter.
+#[allow(deprecated)]
 fn router(filter: &pb::HttpFilter, cx: &mut Compile<'_>) -> Result<RouterOptions, Invalid> {
     let any = match &filter.config_type {
         Some(ConfigType::TypedConfig(any)) if message_of(any) == Router::full_name() => any,
@@ -154,4 +155,3 @@ fn upgrade_chain(filters: &[pb::HttpFilter], cx: &mut Compile<'_>) -> Result<Arc
     router(last, &mut cx.element("filters", before.len()))?;
     Ok(slots.into())
 }
-

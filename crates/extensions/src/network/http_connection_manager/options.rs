@@ -40,7 +40,10 @@ pub(super) fn request(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) 
     let common = config.common_http_protocol_options.as_ref();
     let http1 = config.http_protocol_options.clone().unwrap_or_default();
     let mut at = cx.field("http_protocol_options");
-    at.unsupported_if(http1.override_stream_error_on_invalid_http_message.is_some(), "override_stream_error_on_invalid_http_message");
+    at.unsupported_if(
+        http1.override_stream_error_on_invalid_http_message.is_some(),
+        "override_stream_error_on_invalid_http_message",
+    );
     let ignored = lower::strings(&http1.ignore_http_11_upgrade, "ignore_http_11_upgrade", &mut at).unwrap_or_default();
     at.unsupported_if(http1.send_fully_qualified_url, "send_fully_qualified_url");
     if let Some(common) = common {
@@ -103,7 +106,7 @@ pub(super) fn trailers(config: &pb::HttpConnectionManager, request: &RequestOpti
 
 pub(super) fn timeouts(config: &pb::HttpConnectionManager) -> Timeouts {
     let defaults = Timeouts::default();
-    let common = config.common_http_protocol_options.clone().unwrap_or_default();
+    let common = config.common_http_protocol_options.unwrap_or_default();
     Timeouts {
         idle: limit_or(common.idle_timeout.as_ref(), Duration::from_secs(3600)),
         max_connection_duration: limit(common.max_connection_duration.as_ref()),
@@ -126,10 +129,8 @@ pub(super) fn trust(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) ->
     let ranges = lower::cidrs(&internal.cidr_ranges, "cidr_ranges", &mut cx.field("internal_address_config"))?;
     let scheme = config.scheme_header_transformation.clone().unwrap_or_default();
     use core::scheme_header_transformation::Transformation;
-    let overwrite = match scheme.transformation {
-        Some(Transformation::SchemeToOverwrite(scheme)) => Some(scheme.to_ascii_lowercase().into()),
-        None => None,
-    };
+    let overwrite =
+        scheme.transformation.map(|Transformation::SchemeToOverwrite(scheme)| scheme.to_ascii_lowercase().into());
     Ok(TrustOptions {
         use_remote_address: set(&config.use_remote_address),
         trusted_hops: config.xff_num_trusted_hops,
@@ -143,7 +144,10 @@ pub(super) fn trust(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) ->
     })
 }
 
-pub(super) fn request_id(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<RequestIdOptions, Invalid> {
+pub(super) fn request_id(
+    config: &pb::HttpConnectionManager,
+    cx: &mut Compile<'_>,
+) -> Result<RequestIdOptions, Invalid> {
     use nuncio_api::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
     use prost::Name;
     let mut pack_trace_reason = true;
@@ -238,8 +242,10 @@ fn reply_mapper(mapper: pb::ResponseMapper, cx: &mut Compile<'_>) -> Result<Repl
     let Some(filter) = &mapper.filter else { return Err(cx.field("filter").error("is required")) };
     let filter = lower::log_filter(filter, &mut cx.field("filter"));
     let body = mapper.body.as_ref().map(|body| lower::data_source(body, &mut cx.field("body"))).transpose();
-    let format =
-        mapper.body_format_override.map(|format| reply_format(&format, &mut cx.field("body_format_override"))).transpose();
+    let format = mapper
+        .body_format_override
+        .map(|format| reply_format(&format, &mut cx.field("body_format_override")))
+        .transpose();
     let headers = lower::response_edits(&mapper.headers_to_add, &[], "headers_to_add", cx);
     Ok(ReplyMapper {
         filter: filter?,

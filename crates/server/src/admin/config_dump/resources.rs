@@ -134,9 +134,8 @@ impl Source {
             for chains in ["filter_chains", "default_filter_chain"] {
                 let configs = find(bytes, range.clone(), listener, &[chains, "filters", "typed_config"]).into_iter();
                 let parts = configs.map(|config| any_parts(bytes, config));
-                let is_manager = |url: &Range<usize>| {
-                    bytes.get(url.clone()).is_some_and(|url| url.ends_with(MANAGER.as_bytes()))
-                };
+                let is_manager =
+                    |url: &Range<usize>| bytes.get(url.clone()).is_some_and(|url| url.ends_with(MANAGER.as_bytes()));
                 managers.extend(parts.filter(|(url, _)| is_manager(url)).map(|(_, value)| value));
             }
         }
