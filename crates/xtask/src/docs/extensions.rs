@@ -40,20 +40,22 @@ fn section<T>(page: &mut String, name: &str, bench: &Bench, entries: &[Entry<T>]
     let _ = writeln!(page, "\n## {name}");
     for entry in entries {
         title(page, entry.name, &entry.config, None);
-        findings(page, &probe(bench, &entry.config, |any, cx| drop((entry.compile)(any, cx)))?);
+        let mut report = probe(bench, &entry.config, |any, cx| drop((entry.compile)(any, cx)))?;
+        // Routes are listed with the other messages: see `fields`.
+        report.retain(|path| !path.starts_with("route_config"));
+        findings(page, &report);
     }
     Ok(())
 }
 
 fn title(page: &mut String, name: &str, config: &str, per_route: Option<&str>) {
-    let _ = writeln!(page, "\n### `{name}`\n\nConfiguration: `{config}`");
-    match per_route {
-        Some(message) if message == config => page.push_str("; the same in `typed_per_filter_config`.\n"),
-        Some(message) => {
-            let _ = writeln!(page, "; in `typed_per_filter_config`: `{message}`.");
-        }
-        None => {}
-    }
+    let route = match per_route {
+        Some(message) if message == config => "; the same in `typed_per_filter_config`".to_owned(),
+        Some(message) => format!("; in `typed_per_filter_config`: `{message}`"),
+        None => String::new(),
+    };
+    // Writing into a String can't fail.
+    let _ = writeln!(page, "\n### `{name}`\n\nConfiguration: `{config}`{route}.");
 }
 
 /// The lists of an extension or message.

@@ -32,8 +32,7 @@ pub(super) fn page() -> Result<String, String> {
             lower(&bench, wire, prefix, &mut report);
         }
         if prefix.is_empty() {
-            report.without_effect.retain(|path| !inside(path));
-            report.refused.retain(|path, _| !inside(path));
+            report.retain(|path| !inside(path));
         }
         page.push_str(&format!("\n## `{message}`\n"));
         findings(&mut page, &report);

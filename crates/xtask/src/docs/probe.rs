@@ -80,6 +80,12 @@ impl Report {
         }
     }
 
+    /// Keeps the findings at the paths that `wanted` says yes to.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.without_effect.retain(|path| wanted(path));
+        self.refused.retain(|path, _| wanted(path));
+    }
+
     /// Adds the findings of another report.
     pub(super) fn extend(&mut self, other: Report) {
         self.without_effect.extend(other.without_effect);
