@@ -199,7 +199,7 @@ fn cluster(text: &mut String, name: &str, origin: SocketAddr, http: bool) {
 /// Configuration of HAProxy for [`Setup::Http`] and [`Setup::Tcp`]; `connections` is the most that it may hold.
 pub fn haproxy(setup: Setup, names: &Names<'_>, connections: u64) -> String {
     let (mode, origin, options) = match setup {
-        Setup::Tcp => ("tcp", names.bulk_origin, "  option splice-auto\n"),
+        Setup::Tcp => ("tcp", names.bulk_origin, "  option splice-request\n  option splice-response\n"),
         _ => ("http", names.http_origin, "  http-reuse always\n"),
     };
     format!(
