@@ -6,7 +6,7 @@
 //!
 //! - A coroutine may execute [`vm::MAX_INSTRUCTIONS`] instructions before it ends or waits; then it fails. The JIT compiler
 //!   is off, as compiled loops can't be interrupted: LuaJIT's interpreter takes about 4 ns per instruction, and an average
-//!   script 1 to 3 µs a call.
+//!   script 1 to 3 µs a call. Patterns that could take long are matched by [`pattern`], whose steps are counted too.
 //! - A machine may hold [`vm::MEMORY_LIMIT`] bytes. A script that wants more fails; a machine that stays nearly full, or
 //!   fails for want of memory again and again, is replaced, and scripts start with fresh globals.
 //! - There is no `ffi`, no `newproxy`, no `module`, of `debug` only `traceback`, no bytecode, and no `os.exit`; C modules
@@ -23,6 +23,7 @@ mod api;
 mod config;
 mod exchange;
 mod filter;
+mod pattern;
 mod run;
 mod script;
 #[cfg(test)]

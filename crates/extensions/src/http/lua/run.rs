@@ -92,9 +92,7 @@ impl Run {
                 Some(call) => {
                     let (direction, duplicates) = (self.side.direction, call.duplicates);
                     let response = call.client.0.send(call.request);
-                    Outcome::Call(Work::new(async move {
-                        CallDone { direction, result: response.await, duplicates }
-                    }))
+                    Outcome::Call(Work::new(async move { CallDone { direction, result: response.await, duplicates } }))
                 }
             },
         }

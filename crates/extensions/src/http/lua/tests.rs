@@ -4,6 +4,7 @@ mod api;
 mod configuration;
 mod flow;
 mod limits;
+mod patterns;
 
 use super::filter::{LuaConfig, LuaFactory, interest};
 use super::script::Script;
@@ -122,9 +123,7 @@ impl Proxy {
 
     /// Hands the output of finished work to the filter.
     fn done(&mut self, mut work: Work) -> Step {
-        let Poll::Ready(done) = work.poll(&mut Context::from_waker(Waker::noop())) else {
-            panic!("it is not ready")
-        };
+        let Poll::Ready(done) = work.poll(&mut Context::from_waker(Waker::noop())) else { panic!("it is not ready") };
         self.resume(done)
     }
 

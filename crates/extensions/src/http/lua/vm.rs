@@ -2,8 +2,12 @@
 
 use super::api;
 use super::exchange::{Direction, Shared, Side};
+use super::pattern::{Capture, PatternError, scan};
 use super::script::{Hooks, Script};
-use mlua::{Error, Function, HookTriggers, IntoLuaMulti, Lua, LuaOptions, StdLib, Table, Thread, VmState};
+use mlua::{
+    Error, Function, HookTriggers, IntoLuaMulti, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Thread, Value,
+    VmState,
+};
 use nuncio_filter::{Stream, Worker};
 use nuncio_stats::names::LuaProcessStats;
 use std::cell::{Cell, RefCell};
@@ -23,6 +27,9 @@ const NEARLY_FULL: usize = MEMORY_LIMIT / 4 * 3;
 
 /// A machine is replaced when this many coroutines in a row failed for want of memory.
 const MEMORY_FAILURES: u32 = 3;
+
+/// Most steps that patterns take during one resume: about 60 ms.
+const MAX_PATTERN_STEPS: u64 = 20_000_000;
 
 /// Instructions between two looks at the budget.
 const STRIDE: u32 = 10_000;
@@ -83,10 +90,13 @@ impl Machines {
     }
 }
 
-/// How many instructions are left.
+/// How much a coroutine may still do until it ends or waits.
 #[derive(Default)]
-struct Budget {
+pub(super) struct Budget {
+    /// Looks at the budget that are left.
     left: Cell<u32>,
+    /// Steps of patterns that are left.
+    pub pattern_steps: Cell<u64>,
     /// It was exceeded: every further instruction fails, so that a script can't go on by catching the error.
     spent: Cell<bool>,
 }
@@ -152,6 +162,10 @@ impl Vm {
             lua.traceback(message.as_deref(), 1)
         })?;
         let sandbox = lua.load(include_str!("sandbox.lua")).set_name("=[sandbox]").call(traceback)?;
+        let budget = Rc::<Budget>::default();
+        lua.load(include_str!("patterns.lua"))
+            .set_name("=[string]")
+            .call::<()>((scanner(&lua, &budget)?, string(&lua)?))?;
         lua.set_memory_limit(MEMORY_LIMIT)?;
         if let Some(process) = &process {
             process.lua_vm_count().inc();
@@ -159,7 +173,7 @@ impl Vm {
         let vm = Vm {
             lua,
             shared,
-            budget: Rc::default(),
+            budget,
             start,
             sandbox,
             scripts: RefCell::default(),
@@ -180,6 +194,7 @@ impl Vm {
     /// Runs `run` with a full budget.
     fn budgeted<T>(&self, run: impl FnOnce() -> T) -> T {
         self.budget.left.set(MAX_INSTRUCTIONS / STRIDE);
+        self.budget.pattern_steps.set(MAX_PATTERN_STEPS);
         let result = run();
         if self.budget.spent.replace(false)
             && let Err(error) = self.watch(STRIDE)
@@ -197,7 +212,7 @@ impl Vm {
         }
         let functions = self.load(&script.text, &script.path);
         // A script that fails here, though it did not when it was configured, is not tried again for every request.
-        let kept = functions.as_ref().map(Functions::clone).unwrap_or_default();
+        let kept = functions.clone().unwrap_or_default();
         let mut scripts = self.scripts.borrow_mut();
         scripts.retain(|_, loaded| loaded.script.strong_count() > 0);
         scripts.insert(script.id, Loaded { script: Arc::downgrade(script), functions: kept });
@@ -208,7 +223,12 @@ impl Vm {
     pub(super) fn load(&self, text: &str, path: &str) -> Result<Functions, String> {
         let load = || {
             let globals: Table = self.sandbox.call(path)?;
-            self.lua.load(text).set_name(text).set_mode(mlua::chunk::ChunkMode::Text).set_environment(globals.clone()).exec()?;
+            self.lua
+                .load(text)
+                .set_name(text)
+                .set_mode(mlua::chunk::ChunkMode::Text)
+                .set_environment(globals.clone())
+                .exec()?;
             let function = |name| match globals.get(name)? {
                 mlua::Value::Function(function) => Ok(Some(function)),
                 _ => Ok::<_, Error>(None),
@@ -313,6 +333,39 @@ fn watch(lua: &Lua, budget: &Rc<Budget>, stride: u32) -> Result<(), Error> {
             watch(lua, &budget, 1)?;
         }
         Err(Error::runtime(TOO_LONG))
+    })
+}
+
+/// Puts functions that count their steps into the string library; `source` is `patterns.lua`.
+pub(super) fn guard_patterns(lua: &Lua, budget: &Rc<Budget>, source: &str) -> Result<(), Error> {
+    let string: Table = lua.globals().get("string")?;
+    lua.load(source).set_name("=[string]").call((scanner(lua, budget)?, string))
+}
+
+/// The function behind `patterns.lua`: the start and the end of a match and its captures, nil without one, or false and why.
+fn scanner(lua: &Lua, budget: &Rc<Budget>) -> Result<Function, Error> {
+    let budget = Rc::clone(budget);
+    lua.create_function(move |lua, (text, pattern, init, anchors): (LuaString, LuaString, f64, bool)| {
+        let (text, pattern) = (text.as_bytes(), pattern.as_bytes());
+        let from = if init < 0.0 { (text.len() as f64 + init).max(0.0) } else { (init - 1.0).max(0.0) } as usize;
+        let found = match scan(&text, &pattern, from, anchors, &budget.pattern_steps) {
+            Ok(Some(found)) => found,
+            Ok(None) => return (Value::Nil,).into_lua_multi(lua),
+            Err(PatternError::Malformed(why)) => return (false, why).into_lua_multi(lua),
+            Err(PatternError::TooLong) => return (false, TOO_LONG).into_lua_multi(lua),
+        };
+        let mut values = MultiValue::with_capacity(2 + found.captures.len());
+        values.push_back(Value::Number((found.start + 1) as f64));
+        values.push_back(Value::Number(found.end as f64));
+        for capture in found.captures {
+            values.push_back(match capture {
+                Capture::Position(at) | Capture::Open(at) => Value::Number((at + 1) as f64),
+                Capture::Part(start, end) => {
+                    Value::String(lua.create_string(text.get(start..end).unwrap_or_default())?)
+                }
+            });
+        }
+        Ok(values)
     })
 }
 

@@ -36,7 +36,8 @@ pub(super) fn add(primitives: &Primitives<'_>) -> Result<(), Error> {
         }
         wait(parts, State::Trailers)
     })?;
-    primitives.add("length", |_, parts, at: u8| Ok(if at == CHUNK { parts.side.chunk.len() } else { parts.body().len() }))?;
+    primitives
+        .add("length", |_, parts, at: u8| Ok(if at == CHUNK { parts.side.chunk.len() } else { parts.body().len() }))?;
     primitives.add("bytes", |lua, parts, (at, index, length): (u8, f64, f64)| {
         let bytes = if at == CHUNK { &parts.side.chunk[..] } else { &parts.body()[..] };
         range(bytes, index, length).map(|bytes| lua.create_string(bytes)).transpose()

@@ -26,9 +26,12 @@ pub(super) fn add(primitives: &Primitives<'_>) -> Result<(), Error> {
     primitives.add("respond", |_, parts, (fields, body): (Table, Option<LuaString>)| {
         Ok(respond(parts, &fields, body).err().map(|refused| refused.to_string()))
     })?;
-    primitives.add("call", |_, parts, (cluster, fields, body, options): (LuaString, Table, Option<LuaString>, Table)| {
-        Ok(call(parts, &cluster, &fields, body, &options).err().map(|refused| refused.to_string()))
-    })
+    primitives.add(
+        "call",
+        |_, parts, (cluster, fields, body, options): (LuaString, Table, Option<LuaString>, Table)| {
+            Ok(call(parts, &cluster, &fields, body, &options).err().map(|refused| refused.to_string()))
+        },
+    )
 }
 
 /// Why a script's wish is not fulfilled.
@@ -151,7 +154,8 @@ fn complete(parts: &Parts, headers: &mut HeaderMap, send_xff: bool) {
     }
     let address = parts.worker().and_then(|worker| worker.services().get::<LocalAddress>());
     if send_xff && let Some(address) = address {
-        let mut addresses = headers.joined(&Known::X_FORWARDED_FOR.into()).map(|all| all.into_owned()).unwrap_or_default();
+        let mut addresses =
+            headers.joined(&Known::X_FORWARDED_FOR.into()).map(|all| all.into_owned()).unwrap_or_default();
         if !addresses.is_empty() {
             addresses.push(b',');
         }

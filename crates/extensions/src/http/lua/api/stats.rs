@@ -30,7 +30,10 @@ const UNITS: [(&str, &str, Unit); 6] = [
 
 /// The statistics that scripts used so far, by configuration, kind and name.
 #[derive(Default)]
-pub(in crate::http::lua) struct ScriptStats(RefCell<HashMap<(u64, Box<[u8]>, Box<[u8]>), Stat>>);
+pub(in crate::http::lua) struct ScriptStats(RefCell<HashMap<StatKey, Stat>>);
+
+/// Scope, prefix and name of a statistic.
+type StatKey = (u64, Box<[u8]>, Box<[u8]>);
 
 #[derive(Clone)]
 enum Stat {
@@ -50,7 +53,12 @@ pub(super) fn add(primitives: &Primitives<'_>) -> Result<(), Error> {
     let shared = Rc::clone(primitives.shared);
     primitives.add("stat", move |_, parts, (kind, name, what, amount): Arguments| {
         let Some(stat) = shared.stats.find(parts, &kind.as_bytes(), &name.as_bytes()) else {
-            return Ok((None, Some(format!("scripts of a filter may use {MAX_STATS} statistics with names of up to {MAX_NAME} bytes"))));
+            return Ok((
+                None,
+                Some(format!(
+                    "scripts of a filter may use {MAX_STATS} statistics with names of up to {MAX_NAME} bytes"
+                )),
+            ));
         };
         Ok((change(&stat, &what.as_bytes(), amount.unwrap_or(1.0) as u64), None))
     })

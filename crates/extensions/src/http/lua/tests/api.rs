@@ -30,10 +30,16 @@ fn headers() {
     );
     check("h:headers():add('x', 'a') h:headers():replace('x', 'c') out(h:headers():get('x'))", "c");
     check("h:headers():replace('x', 'c') h:headers():remove('x') out(h:headers():getNumValues('x'))", "0");
-    check("h:headers():add('accept', 'b') out(h:headers():getNumValues('accept'), h:headers():get('accept'))", "1 */*,b");
+    check(
+        "h:headers():add('accept', 'b') out(h:headers():getNumValues('accept'), h:headers():get('accept'))",
+        "1 */*,b",
+    );
     check("h:headers():replace('host', 'other') out(h:headers():get(':authority'))", "other");
     check("out(h:headers():getNumValues('bad name'), select('#', h:headers():get('bad name')))", "0 0");
-    check("for k, v in pairs(h:headers()) do out(k .. '=' .. v) end", ":method=GET :path=/p :authority=host accept=*/*");
+    check(
+        "for k, v in pairs(h:headers()) do out(k .. '=' .. v) end",
+        ":method=GET :path=/p :authority=host accept=*/*",
+    );
     check("out(h:headers() == h:headers(), h:requestHeaders() == h:headers())", "true true");
     check("h:headers():add('x', 'a\\r\\nb: c') out(#h:headers():get('x'))", "7");
 }
@@ -78,9 +84,10 @@ fn errors_of_scripts() {
         &format!("{AT}bad argument #1 to 'respond' (string expected, got boolean)"),
     );
     check_failure("h:importPublicKey('x', 1)", &format!("{AT}importPublicKey() is not supported"));
-    check_failure("local b = h:body(true) b:getBytes(0, 1)", &format!(
-        "{AT}index/length must be >= 0 and (index + length) must be <= buffer size"
-    ));
+    check_failure(
+        "local b = h:body(true) b:getBytes(0, 1)",
+        &format!("{AT}index/length must be >= 0 and (index + length) must be <= buffer size"),
+    );
     check_failure("h:timestamp(1)", &format!("{AT}timestamp format must be MILLISECOND."));
     check_failure("h:timestampString('x')", &format!("{AT}timestamp format must be MILLISECOND or MICROSECOND."));
 }
@@ -109,22 +116,32 @@ fn calls_of_wrong_form() {
 
 #[test]
 fn texts_and_times() {
-    check("out(h:base64Escape('hello\\0x'), h:base64Decode('aGVsbG8='), h:base64Decode('a$b'))", "aGVsbG8AeA== hello nil");
+    check(
+        "out(h:base64Escape('hello\\0x'), h:base64Decode('aGVsbG8='), h:base64Decode('a$b'))",
+        "aGVsbG8AeA== hello nil",
+    );
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let said = says("out(h:timestamp(), h:timestampString(), h:timestampString(EnvoyTimestampResolution.MICROSECOND))");
     let times: Vec<u64> = said.split(' ').map(|time| time.parse().unwrap()).collect();
     assert_eq!((times[0], times[2] / 1000), (times[1], times[1]));
     assert!(Duration::from_millis(times[0]).abs_diff(now) < Duration::from_secs(100), "{said}");
-    check("h:logInfo('x') h:headers():logErr(12) attempt(function() h:logWarn({}) end)", &format!(
-        "failed {}bad argument #1 to 'logWarn' (string expected, got table)", "[string \"local said = {}...\"]:6: "
-    ));
+    check(
+        "h:logInfo('x') h:headers():logErr(12) attempt(function() h:logWarn({}) end)",
+        &format!(
+            "failed {}bad argument #1 to 'logWarn' (string expected, got table)",
+            "[string \"local said = {}...\"]:6: "
+        ),
+    );
 }
 
 #[test]
 fn dynamic_metadata() {
     let with = "local d = h:streamInfo():dynamicMetadata() ";
     for (statements, expected) in [
-        ("d:set('ns', 'k', {a = 1, b = {1, 2, 'x'}, c = true}) local k = d:get('ns').k out(k.a, k.b[3], k.c)", "1 x true"),
+        (
+            "d:set('ns', 'k', {a = 1, b = {1, 2, 'x'}, c = true}) local k = d:get('ns').k out(k.a, k.b[3], k.c)",
+            "1 x true",
+        ),
         ("d:set('ns', 's', 'text') d:set('ns', 'n', 1.5) out(d:get('ns').s, d:get('ns').n)", "text 1.5"),
         ("d:set('ns', 'nil', nil) out(d:get('ns')['nil'], select('#', d:get('missing')))", "nil 0"),
         ("d:set('ns', 'e', {}) out(type(d:get('ns').e), next(d:get('ns').e))", "table nil"),
@@ -140,8 +157,10 @@ fn dynamic_metadata() {
         ("d:set('ns', 'f', {1, 2, a = 3})", "unexpected type number in table key (only string keys are supported)"),
         ("d:set('ns', 'f', {[0] = 1})", "unexpected type number in table key (only string keys are supported)"),
         ("local x = {} x.x = x d:set('ns', 'f', x)", "a table is nested too deeply for dynamicMetadata"),
-        ("d:set('a', 'k', 1) for k in pairs(d) do d:set('b', 'k', 1) end",
-            "dynamic metadata map cannot be modified while iterating"),
+        (
+            "d:set('a', 'k', 1) for k in pairs(d) do d:set('b', 'k', 1) end",
+            "dynamic metadata map cannot be modified while iterating",
+        ),
         ("d:set('ns')", "bad argument #2 to 'set' (string expected, got nil)"),
     ] {
         check_failure(&format!("{with}{statements}"), &format!("{AT}{expected}"));
@@ -179,11 +198,14 @@ fn contexts() {
     check("out(select('#', h:filterContext():get('k')))", "0");
     check("out(select('#', h:metadata():get('k')), select('#', h:virtualHost():metadata():get('k')))", "0 0");
     let store = Store::new(1);
-    let mut config = config(&store, "function envoy_on_request(h)
+    let mut config = config(
+        &store,
+        "function envoy_on_request(h)
       local n = 0
       for k, v in pairs(h:filterContext()) do n = n + v end
       h:headers():add('out', n .. h:filterContext():get('two'))
-    end");
+    end",
+    );
     let context: Struct = [("one", 1.0), ("two", 2.0)].into_iter().collect();
     config.context = Some(Arc::new(context));
     let mut proxy = Proxy::with(config, store);
@@ -193,7 +215,8 @@ fn contexts() {
 
 #[test]
 fn statistics() {
-    let mut proxy = Proxy::new("local kept
+    let mut proxy = Proxy::new(
+        "local kept
     function envoy_on_request(h)
       local s = h:stats()
       kept = kept or s:counter('c')
@@ -201,7 +224,8 @@ fn statistics() {
       s:gauge('g'):set(7) s:gauge('g'):inc() s:gauge('g'):sub(2) s:gauge('g'):dec() s:gauge('g'):add(1)
       s:histogram('t', 'ms'):recordValue(5)
       h:headers():add('out', kept:value() .. ' ' .. s:gauge('g'):value())
-    end");
+    end",
+    );
     assert!(matches!(proxy.request(End::Last), Step::Next));
     assert_eq!(proxy.header("out").as_deref(), Some("5 6"));
     proxy.next();
@@ -214,8 +238,11 @@ fn statistics() {
         ("h:stats():gauge('c'):set(-1)", "gauge set value must be non-negative"),
         ("h:stats():gauge('c'):add('x')", "bad argument #1 to 'add' (number expected, got string)"),
         ("h:stats():histogram('c'):recordValue(-1)", "histogram value must be non-negative"),
-        ("h:stats():histogram('c', 'x')", "invalid histogram unit 'x', expected 'ms', 'milliseconds', 'microseconds', \
-            'nanoseconds', 'bytes', or 'unspecified'"),
+        (
+            "h:stats():histogram('c', 'x')",
+            "invalid histogram unit 'x', expected 'ms', 'milliseconds', 'microseconds', \
+            'nanoseconds', 'bytes', or 'unspecified'",
+        ),
     ] {
         check_failure(statements, &format!("{AT}{expected}"));
     }
@@ -223,18 +250,28 @@ fn statistics() {
 
 #[test]
 fn globals() {
-    check("out(_G.out == out, type(string.format), type(io.open), type(os.time), type(bit.band), jit.status())",
-        "true function function function function false");
+    check(
+        "out(_G.out == out, type(string.format), type(io.open), type(os.time), type(bit.band), jit.status())",
+        "true function function function function false",
+    );
     check("out(ffi, newproxy, module, debug.getinfo, package.loadlib)", "nil nil nil nil nil");
-    check("attempt(function() os.exit(1) end)",
-        "failed [string \"local said = {}...\"]:6: os.exit() is not allowed: it would end the proxy");
+    check(
+        "attempt(function() os.exit(1) end)",
+        "failed [string \"local said = {}...\"]:6: os.exit() is not allowed: it would end the proxy",
+    );
     check("attempt(function() return load('\\27LJ') end)", "ok nil");
     check("out(loadstring('return 1 + 1')(), load('x = 5')(), x)", "2 nil 5");
     check("attempt(function() return require('ffi') end)", &says("attempt(function() return require('ffi') end)"));
     assert!(says("attempt(function() require('none') end)").contains("module 'none' not found:"));
     check("out(require('string') == string, require('bit') == bit, package.loaded.io == io)", "true true true");
-    check("package.preload.mine = function(n) return {name = n} end out(require('mine').name, require('mine').name)", "mine mine");
-    check("out(type(h), type(h:headers()), getmetatable(h), tostring(h):sub(1, 9))", "userdata userdata locked userdata:");
+    check(
+        "package.preload.mine = function(n) return {name = n} end out(require('mine').name, require('mine').name)",
+        "mine mine",
+    );
+    check(
+        "out(type(h), type(h:headers()), getmetatable(h), tostring(h):sub(1, 9))",
+        "userdata userdata locked userdata:",
+    );
     check("string.mine = function(s) return s .. '!' end out(('x'):mine())", "x!");
     check("out(debug.traceback('x'):sub(1, 18))", "x stack traceback:");
     check("goto done out('not') ::done:: out(#'x\\z   y', rawlen({1}), table.pack(1, 2).n)", "2 1 2");
@@ -251,7 +288,8 @@ fn scripts_do_not_see_each_other() {
 #[test]
 fn objects_die_with_their_resume() {
     let scope = "object used outside of proper scope";
-    let mut proxy = Proxy::new("local kept, keep_headers, keep_iterator
+    let mut proxy = Proxy::new(
+        "local kept, keep_headers, keep_iterator
     function envoy_on_request(h)
       if not kept then
         kept, keep_headers, keep_iterator = h, h:headers(), pairs(h:headers())
@@ -267,7 +305,8 @@ fn objects_die_with_their_resume() {
     function envoy_on_response(h)
       local ok, message = pcall(function() kept:headers() end)
       h:headers():add('out', tostring(message):match(': (.*)'))
-    end");
+    end",
+    );
     assert!(matches!(proxy.request(End::Last), Step::Next));
     assert!(matches!(proxy.response(End::Last), Step::Next));
     assert_eq!(value(&proxy.test.response, "out").as_deref(), Some(scope));

@@ -35,8 +35,11 @@ fn modules_are_found_on_the_path() {
     std::fs::write(directory.join("sub/mine.lua"), "mark = 'set' return {name = ...}").unwrap();
     std::fs::write(directory.join("broken.lua"), "x x").unwrap();
     let path = format!("{}/?.lua;", directory.display());
-    vm::check("local m = require('sub.mine') assert(m.name == 'sub.mine' and mark == 'set' and require('sub.mine') == m)", &path)
-        .unwrap();
+    vm::check(
+        "local m = require('sub.mine') assert(m.name == 'sub.mine' and mark == 'set' and require('sub.mine') == m)",
+        &path,
+    )
+    .unwrap();
     let message = vm::check("require('broken')", &path).unwrap_err();
     assert!(message.contains("error loading module 'broken' from file"), "{message}");
     std::fs::remove_dir_all(directory).unwrap();

@@ -21,10 +21,12 @@ fn adds_a_response_header() {
 
 #[test]
 fn replies() {
-    let mut proxy = Proxy::new("function envoy_on_request(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h)
       h:respond({[':status'] = 403, ['x-a'] = '1', ['x-multi'] = {'a', 'b'}, ['content-length'] = '77'}, 'nope')
       error('never')
-    end");
+    end",
+    );
     let (status, body, headers) = reply(proxy.request(End::More));
     assert_eq!((status, body.as_str()), (403, "nope"));
     assert_eq!(value(&headers, "x-multi").as_deref(), Some("a,b"));
@@ -36,10 +38,12 @@ fn replies() {
 
 #[test]
 fn does_not_reply_to_a_response() {
-    let mut proxy = Proxy::new("function envoy_on_response(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_response(h)
       local ok, message = pcall(function() h:respond({[':status'] = '403'}, 'x') end)
       h:headers():add('out', message:match(': (.*)'))
-    end");
+    end",
+    );
     assert!(matches!(proxy.response(End::Last), Step::Next));
     let said = value(&proxy.test.response, "out");
     assert_eq!(said.as_deref(), Some("respond not currently supported in the response path"));
@@ -47,11 +51,13 @@ fn does_not_reply_to_a_response() {
 
 #[test]
 fn waits_for_the_body() {
-    let mut proxy = Proxy::new("function envoy_on_request(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h)
       local b = h:body()
       h:headers():add('out', b:length() .. ' ' .. b:getBytes(1, 3))
       b:setBytes('changed')
-    end");
+    end",
+    );
     assert!(matches!(proxy.request(End::More), Step::Hold));
     assert!(matches!(proxy.data("hel", End::More), (DataStep::Buffer, _)));
     let (step, body) = proxy.data("lo", End::Last);
@@ -72,8 +78,10 @@ fn no_body_is_no_value() {
 
 #[test]
 fn gives_a_message_a_body() {
-    let mut proxy = Proxy::new("function envoy_on_request(h) h:body(true):setBytes('made up') end
-      function envoy_on_response(h) h:body(true):setBytes('made up too') end");
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h) h:body(true):setBytes('made up') end
+      function envoy_on_response(h) h:body(true):setBytes('made up too') end",
+    );
     assert!(matches!(proxy.request(End::Last), Step::Next));
     assert_eq!(proxy.test.state.added_request_body.as_deref(), Some(&b"made up"[..]));
     assert!(matches!(proxy.response(End::Last), Step::Next));
@@ -92,7 +100,8 @@ fn a_body_over_the_limit_is_refused() {
 
 #[test]
 fn looks_at_pieces() {
-    let mut proxy = Proxy::new("local seen = {}
+    let mut proxy = Proxy::new(
+        "local seen = {}
     function envoy_on_request(h)
       local last
       for chunk in h:bodyChunks() do
@@ -108,7 +117,8 @@ fn looks_at_pieces() {
       ok, message = pcall(function() h:bodyChunks() end)
       seen[#seen + 1] = message:match(': (.*)')
     end
-    function envoy_on_response(h) h:headers():add('out', table.concat(seen, '|')) end");
+    function envoy_on_response(h) h:headers():add('out', table.concat(seen, '|')) end",
+    );
     assert!(matches!(proxy.request(End::More), Step::Next));
     let (step, left) = proxy.data("ab", End::More);
     assert!(matches!(step, DataStep::Next));
@@ -126,21 +136,25 @@ fn looks_at_pieces() {
 
 #[test]
 fn waits_for_trailers() {
-    let mut proxy = Proxy::new("function envoy_on_request(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h)
       for _ in h:bodyChunks() do end
       local t = h:trailers()
       t:add('more', t:get('t') .. '!')
-    end");
+    end",
+    );
     proxy.test.request_trailers = map(&[("t", "1")]);
     assert!(matches!(proxy.request(End::More), Step::Next));
     assert!(matches!(proxy.data("ab", End::More), (DataStep::Next, _)));
     assert!(matches!(proxy.filter.request_trailers(&mut proxy.test.stream()), Step::Next));
     assert_eq!(value(&proxy.test.request_trailers, "more").as_deref(), Some("1!"));
 
-    let mut proxy = Proxy::new("function envoy_on_request(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h)
       local n = select('#', h:trailers())
       h:streamInfo():dynamicMetadata():set('a', 'n', n)
-    end");
+    end",
+    );
     assert!(matches!(proxy.request(End::More), Step::Next));
     assert!(matches!(proxy.data("ab", End::Last), (DataStep::Next, _)));
     let expected: Struct = [("n", 0.0)].into_iter().collect();
@@ -149,10 +163,12 @@ fn waits_for_trailers() {
 
 #[test]
 fn a_body_that_trailers_end() {
-    let mut proxy = Proxy::new("function envoy_on_request(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h)
       local b = h:body()
       h:headers():add('out', b:length() .. h:trailers():get('t'))
-    end");
+    end",
+    );
     proxy.test.request_trailers = map(&[("t", "x")]);
     assert!(matches!(proxy.request(End::More), Step::Hold));
     assert!(matches!(proxy.data("ab", End::More), (DataStep::Buffer, _)));
@@ -176,10 +192,12 @@ fn work(step: Step) -> Work {
 
 #[test]
 fn calls_and_goes_on() {
-    let mut proxy = Proxy::new(&format!("function envoy_on_request(h)
+    let mut proxy = Proxy::new(&format!(
+        "function envoy_on_request(h)
       local headers, body = {CALL}
       h:headers():add('out', headers[':status'] .. headers['set-cookie'] .. tostring(body))
-    end"));
+    end"
+    ));
     let seen = proxy.answer_calls(Ok(answer("201", "yes")));
     let waiting = work(proxy.request(End::More));
     assert!(matches!(proxy.done(waiting), Step::Next));
@@ -212,11 +230,13 @@ fn failures_of_calls_are_responses() {
 
 #[test]
 fn calls_then_replies() {
-    let mut proxy = Proxy::new("function envoy_on_request(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h)
       local headers, body = h:httpCall('known', {[':method'] = 'GET', [':path'] = '/', [':authority'] = 'a'}, nil,
         {timeout_ms = 0, return_duplicate_headers = true, send_xff = false, trace_sampled = false})
       h:respond({[':status'] = headers[':status']}, table.concat(headers['set-cookie'], '+') .. tostring(body))
-    end");
+    end",
+    );
     let seen = proxy.answer_calls(Ok(answer("401", "")));
     let waiting = work(proxy.request(End::Last));
     let (status, body, _) = reply(proxy.done(waiting));
@@ -226,12 +246,14 @@ fn calls_then_replies() {
 
 #[test]
 fn calls_with_a_body_in_hand() {
-    let mut proxy = Proxy::new(&format!("function envoy_on_request(h)
+    let mut proxy = Proxy::new(&format!(
+        "function envoy_on_request(h)
       local length = h:body():length()
       local headers = {CALL}
       h:headers():add('out', length .. headers[':status'] .. h:body():length())
       h:body():setBytes('after')
-    end"));
+    end"
+    ));
     proxy.answer_calls(Ok(answer("200", "")));
     assert!(matches!(proxy.request(End::More), Step::Hold));
     let (step, _) = proxy.data("abc", End::Last);
@@ -243,9 +265,8 @@ fn calls_with_a_body_in_hand() {
 
 #[test]
 fn waits_for_the_body_after_a_call() {
-    let mut proxy = Proxy::new(&format!(
-        "function envoy_on_request(h) {CALL} h:headers():add('out', h:body():length()) end"
-    ));
+    let mut proxy =
+        Proxy::new(&format!("function envoy_on_request(h) {CALL} h:headers():add('out', h:body():length()) end"));
     proxy.answer_calls(Ok(answer("200", "")));
     let waiting = work(proxy.request(End::More));
     assert!(matches!(proxy.done(waiting), Step::Hold));
@@ -255,12 +276,14 @@ fn waits_for_the_body_after_a_call() {
 
 #[test]
 fn objects_do_not_survive_waiting() {
-    let mut proxy = Proxy::new(&format!("function envoy_on_request(h)
+    let mut proxy = Proxy::new(&format!(
+        "function envoy_on_request(h)
       local before = h:headers()
       {CALL}
       local ok, message = pcall(function() before:add('x', 'y') end)
       h:headers():add('out', message:match(': (.*)'))
-    end"));
+    end"
+    ));
     proxy.answer_calls(Ok(answer("200", "")));
     let waiting = work(proxy.request(End::Last));
     assert!(matches!(proxy.done(waiting), Step::Next));
@@ -271,10 +294,12 @@ fn objects_do_not_survive_waiting() {
 fn calls_without_waiting() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let mut proxy = Proxy::new("function envoy_on_request(h)
+        let mut proxy = Proxy::new(
+            "function envoy_on_request(h)
           local r = h:httpCall('known', {[':method'] = 'GET', [':path'] = '/', [':authority'] = 'a'}, nil, 100, true)
           h:headers():add('out', tostring(r))
-        end");
+        end",
+        );
         let seen = proxy.answer_calls(Ok(answer("200", "")));
         assert!(matches!(proxy.request(End::Last), Step::Next));
         assert_eq!(proxy.header("out").as_deref(), Some("nil"));
@@ -284,31 +309,37 @@ fn calls_without_waiting() {
 
 #[test]
 fn coroutines_of_scripts_and_protected_calls_may_wait() {
-    let mut proxy = Proxy::new("function envoy_on_request(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h)
       local ok, length = pcall(function() return h:body():length() end)
       h:headers():add('out', tostring(ok) .. length)
-    end");
+    end",
+    );
     assert!(matches!(proxy.request(End::More), Step::Hold));
     assert!(matches!(proxy.data("abc", End::Last), (DataStep::Next, _)));
     assert_eq!(proxy.header("out").as_deref(), Some("true3"));
 
-    let mut proxy = Proxy::new("function envoy_on_request(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h)
       coroutine.wrap(function() h:body() end)()
       local ok, message = pcall(function() h:body() end)
       h:headers():add('out', message:match(': (.*)'))
-    end");
+    end",
+    );
     assert!(matches!(proxy.request(End::More), Step::Next));
     assert_eq!(proxy.header("out").as_deref(), Some("script performed an unexpected yield"));
 }
 
 #[test]
 fn an_error_lets_the_message_pass() {
-    let mut proxy = Proxy::new("function envoy_on_request(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h)
       h:headers():add('before', '1')
       h:body()
       error('after the body')
     end
-    function envoy_on_response(h) h:headers():add('resp', '1') end");
+    function envoy_on_response(h) h:headers():add('resp', '1') end",
+    );
     assert!(matches!(proxy.request(End::More), Step::Hold));
     let (step, body) = proxy.data("abc", End::Last);
     assert!(matches!(step, DataStep::Next));
@@ -319,9 +350,11 @@ fn an_error_lets_the_message_pass() {
 
 #[test]
 fn a_response_sees_its_request() {
-    let mut proxy = Proxy::new("function envoy_on_response(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_response(h)
       h:headers():add('out', h:requestHeaders():get(':path') .. h:headers():get(':status'))
-    end");
+    end",
+    );
     assert!(matches!(proxy.response(End::Last), Step::Next));
     assert_eq!(value(&proxy.test.response, "out").as_deref(), Some("/p200"));
 }

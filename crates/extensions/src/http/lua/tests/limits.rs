@@ -30,12 +30,29 @@ fn loops_end() {
 }
 
 #[test]
+fn patterns_end() {
+    for statements in [
+        "(('a'):rep(1000)):find(('.-'):rep(20) .. 'b')",
+        "(('a'):rep(1e6)):match('a*b')",
+        "(('a'):rep(3000)):gsub('(a*)*(a*)b', 'x')",
+        "for _ in (('a'):rep(1e5)):gmatch('a-a-a-b') do end",
+        "while true do pcall(string.find, ('a'):rep(1e5), 'a-a-a-b') end",
+        "(('('):rep(1e6)):find('%b()')",
+    ] {
+        let message = fails(statements);
+        assert!(message.contains("script ran for too long"), "{statements}: {message}");
+    }
+}
+
+#[test]
 fn the_next_script_has_its_full_budget() {
-    let mut proxy = Proxy::new("function envoy_on_request(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h)
       if h:headers():get('loop') then while true do end end
       for i = 1, 1e5 do end
       h:headers():add('out', 'done')
-    end");
+    end",
+    );
     for _ in 0..3 {
         proxy.test.request.append(&HeaderName::new("loop").unwrap(), b"1");
         assert!(matches!(proxy.request(End::Last), Step::Next));
@@ -101,19 +118,23 @@ fn writing_ends() {
         let ends = message.contains("script writes more than") || message.contains("too many objects");
         assert!(ends, "{statements}: {message}");
     }
-    let said = says("local n = 0 attempt(function() while true do h:stats():counter('c' .. n):inc() n = n + 1 end end) out(n)");
+    let said = says(
+        "local n = 0 attempt(function() while true do h:stats():counter('c' .. n):inc() n = n + 1 end end) out(n)",
+    );
     assert!(said.contains("scripts of a filter may use 1000 statistics") && said.ends_with(" 1000"), "{said}");
 }
 
 #[test]
 fn a_full_machine_is_replaced() {
-    let mut proxy = Proxy::new("kept = {}
+    let mut proxy = Proxy::new(
+        "kept = {}
     function envoy_on_request(h)
       if h:headers():get('fill') then
         while true do kept[#kept + 1] = ('x'):rep(1e5) .. #kept end
       end
       h:headers():add('out', #kept)
-    end");
+    end",
+    );
     proxy.test.request.append(&HeaderName::new("fill").unwrap(), b"1");
     assert!(matches!(proxy.request(End::Last), Step::Next));
     assert_eq!((proxy.header("out"), proxy.errors()), (None, 1));
@@ -125,10 +146,12 @@ fn a_full_machine_is_replaced() {
 
 #[test]
 fn garbage_does_not_fill_a_machine() {
-    let mut proxy = Proxy::new("function envoy_on_request(h)
+    let mut proxy = Proxy::new(
+        "function envoy_on_request(h)
       kept = ('x'):rep(2e7) .. h:headers():get(':path')
       h:headers():add('out', #kept)
-    end");
+    end",
+    );
     for _ in 0..20 {
         assert!(matches!(proxy.request(End::Last), Step::Next));
         assert_eq!(proxy.header("out").as_deref(), Some("20000002"));
