@@ -20,7 +20,7 @@ fn to_json<'a>(pending: impl Iterator<Item = (&'a str, Instant)>, now: Instant) 
     if targets.is_empty() {
         return Json::Object(Vec::new());
     }
-    let dump = Json::object([
+    Json::object([
         ("@type", Json::text("type.googleapis.com/envoy.admin.v3.UnreadyTargetsDumps")),
         (
             "unready_targets_dumps",
@@ -29,8 +29,7 @@ fn to_json<'a>(pending: impl Iterator<Item = (&'a str, Instant)>, now: Instant) 
                 ("target_names", Json::List(targets)),
             ])]),
         ),
-    ]);
-    dump
+    ])
 }
 
 #[cfg(test)]

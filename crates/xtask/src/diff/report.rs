@@ -41,13 +41,11 @@ impl Outcome {
     /// Compares the two sides; one may be missing.
     pub fn of(envoy: Side, nuncio: Side) -> Self {
         let mut outcome = Self::default();
-        let envoy = open(envoy, "envoy", &mut outcome.failures).map(|record| {
+        let envoy = open(envoy, "envoy", &mut outcome.failures).inspect(|record| {
             outcome.failures.extend(record.failures.iter().map(|failure| format!("envoy: {failure}")));
-            record
         });
-        let nuncio = open(nuncio, "nuncio", &mut outcome.failures).map(|record| {
+        let nuncio = open(nuncio, "nuncio", &mut outcome.failures).inspect(|record| {
             outcome.missed.extend(record.failures.iter().map(|failure| format!("nuncio: {failure}")));
-            record
         });
         if let (Some(envoy), Some(nuncio)) = (&envoy, &nuncio) {
             outcome.differences = compare::compare(envoy, nuncio);
