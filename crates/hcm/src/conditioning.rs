@@ -3,7 +3,8 @@
 //! Pure: headers and facts in, headers and facts out. The order of the steps is Envoy's, because each depends on the
 //! ones before it (`x-forwarded-for` must be read before it is appended to, and so on).
 
-use crate::config::{HcmConfig, TrustOptions};
+use crate::config::{ForwardClientCert, HcmConfig, TrustOptions};
+use crate::detection::{self, nth_from_right, without_port};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_stream_info::{Address, ConnectionInfo};
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +21,7 @@ pub(crate) struct Origin {
 }
 
 /// Request headers that only trusted peers may set.
-const EXTERNAL_STRIPPED: [Known; 14] = [
+const EXTERNAL_STRIPPED: [Known; 16] = [
     Known::X_ENVOY_RETRIABLE_STATUS_CODES,
     Known::X_ENVOY_RETRIABLE_HEADER_NAMES,
     Known::X_ENVOY_RETRY_ON,
@@ -33,7 +34,9 @@ const EXTERNAL_STRIPPED: [Known; 14] = [
     Known::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
     Known::X_ENVOY_FORCE_TRACE,
     Known::X_ENVOY_IP_TAGS,
+    Known::X_ENVOY_ORIGINAL_PATH,
     Known::X_ENVOY_ORIGINAL_URL,
+    Known::X_ENVOY_UPSTREAM_STREAM_DURATION_MS,
     Known::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
 ];
 
@@ -89,20 +92,22 @@ fn strip_nominated(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
-/// Decides where the request comes from and writes what follows from it into the headers.
+/// Decides where the request comes from and writes what follows from it into the headers. The error is the status to
+/// answer with where no address was found that had to be.
 pub(crate) fn condition(
     config: &HcmConfig,
     connection: &ConnectionInfo,
     headers: &mut HeaderMap,
     local_address: Option<IpAddr>,
     random: impl FnMut() -> u64,
-) -> Origin {
+) -> Result<Origin, u16> {
     let trust = &config.trust;
     headers.remove_known(Known::X_ENVOY_INTERNAL);
+    strip_client_cert(config.forward_client_cert, connection, headers);
     let (client, single) = if trust.use_remote_address {
         from_peer(trust, connection, headers, local_address)
     } else {
-        from_header(trust, connection, headers)
+        from_header(trust, connection, headers, local_address)?
     };
     set_scheme(trust, connection, headers);
 
@@ -136,7 +141,7 @@ pub(crate) fn condition(
     if !config.via.is_empty() {
         append_list(headers, Known::VIA, ", ", |out| out.extend_from_slice(config.via.as_bytes()));
     }
-    Origin { remote: client, internal: is_internal, edge }
+    Ok(Origin { remote: client, internal: is_internal, edge })
 }
 
 /// `use_remote_address: true`: the peer is the client, unless trusted proxies stand in front.
@@ -158,20 +163,33 @@ fn from_peer(
     if trust.append_port && (untrusted || !headers.has(Known::X_FORWARDED_PORT)) {
         set_forwarded_port(connection, headers);
     }
-    (client.map(|ip| Address::Ip(SocketAddr::new(ip, 0))), single)
+    (client.map(without_port), single)
 }
 
-/// `use_remote_address: false`: the client is what the headers say.
-fn from_header(trust: &TrustOptions, connection: &ConnectionInfo, headers: &mut HeaderMap) -> (Option<Address>, bool) {
-    let client = nth_from_right(headers, trust.trusted_hops);
-    let single = headers.get(Known::X_FORWARDED_FOR).is_some_and(|value| !value.contains(&b','));
+/// `use_remote_address: false`: the client is what the headers say, or what extensions make of them.
+fn from_header(
+    trust: &TrustOptions,
+    connection: &ConnectionInfo,
+    headers: &mut HeaderMap,
+    local_address: Option<IpAddr>,
+) -> Result<(Option<Address>, bool), u16> {
+    let (client, single) = if trust.detection.is_empty() {
+        let single = headers.get(Known::X_FORWARDED_FOR).is_some_and(|value| !value.contains(&b','));
+        (nth_from_right(headers, trust.trusted_hops).map(without_port), single)
+    } else {
+        let detected = detection::detect(&trust.detection, connection, headers)?;
+        if detected.append {
+            append_forwarded_for(trust, connection, headers, local_address);
+        }
+        (detected.address, detected.trusted)
+    };
     if !headers.has(Known::X_FORWARDED_PROTO) {
         headers.append_known(Known::X_FORWARDED_PROTO, connection_scheme(connection));
     }
     if trust.append_port && !headers.has(Known::X_FORWARDED_PORT) {
         set_forwarded_port(connection, headers);
     }
-    (client.map(|ip| Address::Ip(SocketAddr::new(ip, 0))), single)
+    Ok((client, single))
 }
 
 fn connection_scheme(connection: &ConnectionInfo) -> &'static [u8] {
@@ -192,14 +210,15 @@ fn append_forwarded_for(
     local_address: Option<IpAddr>,
 ) {
     let Some(mut ip) = connection.remote.ip() else { return };
+    let mut mapped = trust.ipv4_as_mapped_ipv6;
     if ip.is_loopback()
         && let Some(local) = local_address
     {
-        ip = local;
+        (ip, mapped) = (local, false);
     }
     let address = Address::Ip(SocketAddr::new(ip, 0));
     append_list(headers, Known::X_FORWARDED_FOR, ",", |out| match ip {
-        IpAddr::V4(v4) if trust.ipv4_as_mapped_ipv6 => {
+        IpAddr::V4(v4) if mapped => {
             out.extend_from_slice(v4.to_ipv6_mapped().to_string().as_bytes());
         }
         _ => address.write_without_port(out),
@@ -220,18 +239,11 @@ fn append_list(headers: &mut HeaderMap, name: Known, separator: &str, write: imp
     });
 }
 
-/// The address that stands `skip` places before the last in `x-forwarded-for`.
-fn nth_from_right(headers: &HeaderMap, skip: u32) -> Option<IpAddr> {
-    let name = HeaderName::from(Known::X_FORWARDED_FOR);
-    let value = headers.joined(&name)?;
-    let entry = value.rsplit(|b| *b == b',').nth(skip as usize)?;
-    std::str::from_utf8(entry.trim_ascii()).ok()?.parse().ok()
-}
-
 /// `:scheme` from `x-forwarded-proto` if that is one, else from the connection.
 fn set_scheme(trust: &TrustOptions, connection: &ConnectionInfo, headers: &mut HeaderMap) {
     if let Some(scheme) = &trust.overwrite_scheme {
         headers.set_known(Known::SCHEME, scheme.as_bytes());
+        headers.set_known(Known::X_FORWARDED_PROTO, scheme.as_bytes());
         return;
     }
     if headers.has(Known::SCHEME) {
@@ -243,6 +255,20 @@ fn set_scheme(trust: &TrustOptions, connection: &ConnectionInfo, headers: &mut H
         _ => connection_scheme(connection),
     };
     headers.append_known(Known::SCHEME, scheme);
+}
+
+/// `x-forwarded-client-cert` of a client that showed no certificate is not believed, unless it is to be kept always.
+fn strip_client_cert(forward: ForwardClientCert, connection: &ConnectionInfo, headers: &mut HeaderMap) {
+    let keep = match forward {
+        ForwardClientCert::AlwaysForwardOnly => true,
+        ForwardClientCert::Sanitize => false,
+        ForwardClientCert::ForwardOnly | ForwardClientCert::AppendForward | ForwardClientCert::SanitizeSet => {
+            connection.tls.is_some()
+        }
+    };
+    if !keep {
+        headers.remove_known(Known::X_FORWARDED_CLIENT_CERT);
+    }
 }
 
 fn strip_untrusted(headers: &mut HeaderMap, edge: bool) {

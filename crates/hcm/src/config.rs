@@ -1,6 +1,8 @@
 //! The connection manager's configuration, compiled.
 
+use crate::detection::IpDetection;
 use crate::local_reply::LocalReplyConfig;
+use crate::proxy_status::ProxyStatusConfig;
 use nuncio_filter::{AccessLogs, FilterSlot};
 use nuncio_http::h1::{RequestOptions, Spelling, TrailerOptions};
 use nuncio_matcher::CidrSet;
@@ -92,6 +94,8 @@ pub struct TrustOptions {
     pub internal_unix: bool,
     /// `represent_ipv4_remote_address_as_ipv4_mapped_ipv6`. Default no.
     pub ipv4_as_mapped_ipv6: bool,
+    /// Who says what the client's address is (`original_ip_detection_extensions`), where the peer is not the client.
+    pub detection: Vec<IpDetection>,
     /// `scheme_header_transformation.scheme_to_overwrite`.
     pub overwrite_scheme: Option<Arc<str>>,
     /// `scheme_header_transformation.match_upstream`.
@@ -256,6 +260,8 @@ pub struct HcmConfig {
     pub access_log_options: AccessLogOptions,
     /// Changes to local replies.
     pub local_reply: LocalReplyConfig,
+    /// The `proxy-status` header (`proxy_status_config`).
+    pub proxy_status: Option<ProxyStatusConfig>,
     /// Headers changed before anything else looks at the request (`early_header_mutation_extensions`).
     pub early_header_mutations: Vec<nuncio_route::HeaderEdits>,
 }

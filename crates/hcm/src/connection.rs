@@ -38,6 +38,12 @@ pub(crate) struct HttpConnection {
     counted: (u64, u64),
     waker_set: bool,
     local_close: bool,
+    /// The codec was made: the first byte came.
+    codec: bool,
+    /// The client left a request that was being served.
+    left_active: bool,
+    /// The time that the connection may live has passed, and was counted.
+    overaged: bool,
 }
 
 impl HttpConnection {
@@ -49,8 +55,6 @@ impl HttpConnection {
         let stats = &config.stats.manager;
         stats.downstream_cx_total().inc();
         stats.downstream_cx_active().add(1);
-        stats.downstream_cx_http1_total().inc();
-        stats.downstream_cx_http1_active().add(1);
         HttpConnection {
             wire,
             environment: Environment::new(config, worker, info, buffer_limit),
@@ -64,6 +68,18 @@ impl HttpConnection {
             counted: (0, 0),
             waker_set: false,
             local_close: false,
+            codec: false,
+            left_active: false,
+            overaged: false,
+        }
+    }
+
+    /// The first byte decides the codec; there is one only.
+    fn count_codec(&mut self) {
+        if !std::mem::replace(&mut self.codec, true) {
+            let stats = &self.environment.config.stats.manager;
+            stats.downstream_cx_http1_total().inc();
+            stats.downstream_cx_http1_active().add(1);
         }
     }
 
@@ -97,13 +113,16 @@ impl HttpConnection {
     ) -> Poll<Next> {
         if self.must_drain(now) && !self.wire.has_input() && head_started.is_none() {
             self.local_close = true;
-            self.environment.config.stats.manager.downstream_cx_drain_close().inc();
+            if !self.overaged {
+                self.environment.config.stats.manager.downstream_cx_drain_close().inc();
+            }
             return self.close(now, Duration::ZERO);
         }
         let mut stream = ActiveStream::take(&self.environment);
         match self.wire.poll_head(cx, stream.request_mut()) {
             Poll::Ready(Ok(head)) => self.begin(stream, head, now, head_started),
             Poll::Ready(Err(RecvError::Codec(error))) => {
+                self.count_codec();
                 let manager = &self.environment.config.stats.manager;
                 manager.downstream_cx_protocol_error().inc();
                 self.count_request();
@@ -119,6 +138,9 @@ impl HttpConnection {
             Poll::Pending => {
                 ActiveStream::give_back(stream);
                 let head_started = head_started.or_else(|| self.wire.has_input().then_some(now));
+                if head_started.is_some() {
+                    self.count_codec();
+                }
                 self.wait_for_head(cx, now, since, head_started)
             }
         }
@@ -144,7 +166,9 @@ impl HttpConnection {
         if self.timer.arm(cx, now, at) {
             let reached = |at: Option<Instant>| at.is_some_and(|at| at <= now);
             if reached(self.duration_deadline()) && head_started.is_none() {
-                stats.downstream_cx_max_duration_reached().inc();
+                if !self.overaged {
+                    stats.downstream_cx_max_duration_reached().inc();
+                }
             } else if let Some(started) = head_started {
                 if reached(deadline(started, timeouts.request_headers)) {
                     stats.downstream_rq_header_timeout().inc();
@@ -180,6 +204,7 @@ impl HttpConnection {
         now: Instant,
         head_started: Option<Instant>,
     ) -> Poll<Next> {
+        self.count_codec();
         self.count_request();
         let config = Arc::clone(&self.environment.config);
         if config.max_requests_per_connection > 0
@@ -215,7 +240,15 @@ impl HttpConnection {
                         let wait = self.environment.config.timeouts.delayed_close.unwrap_or(Duration::ZERO);
                         self.close(now, wait)
                     }
-                    StreamEnd::Reset => Poll::Ready(Next::Over),
+                    StreamEnd::Reset => {
+                        self.local_close = true;
+                        let wait = self.environment.config.timeouts.delayed_close.unwrap_or(Duration::ZERO);
+                        self.close(now, wait)
+                    }
+                    StreamEnd::Gone => {
+                        self.left_active = true;
+                        Poll::Ready(Next::Over)
+                    }
                 }
             }
             Poll::Pending => {
@@ -259,8 +292,12 @@ impl HttpConnection {
         Poll::Pending
     }
 
-    fn must_drain(&self, now: Instant) -> bool {
-        self.draining || self.drain.is_draining() || self.duration_deadline().is_some_and(|at| at <= now)
+    fn must_drain(&mut self, now: Instant) -> bool {
+        if !self.overaged && self.duration_deadline().is_some_and(|at| at <= now) {
+            self.overaged = true;
+            self.environment.config.stats.manager.downstream_cx_max_duration_reached().inc();
+        }
+        self.draining || self.overaged || self.drain.is_draining()
     }
 
     fn duration_deadline(&self) -> Option<Instant> {
@@ -310,7 +347,7 @@ impl Future for HttpConnection {
 
 impl Drop for HttpConnection {
     fn drop(&mut self) {
-        let active = matches!(self.state, State::Active(_));
+        let active = self.left_active || matches!(self.state, State::Active(_));
         if let State::Active(mut stream) =
             std::mem::replace(&mut self.state, State::Closing { deadline: None, shut: false })
         {
@@ -321,7 +358,9 @@ impl Drop for HttpConnection {
         let now = self.environment.worker.tick();
         let stats = &self.environment.config.stats.manager;
         stats.downstream_cx_active().sub(1);
-        stats.downstream_cx_http1_active().sub(1);
+        if self.codec {
+            stats.downstream_cx_http1_active().sub(1);
+        }
         stats.downstream_cx_destroy().inc();
         if self.local_close {
             stats.downstream_cx_destroy_local().inc();

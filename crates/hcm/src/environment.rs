@@ -47,6 +47,23 @@ impl Environment {
         }
     }
 
+    /// Counts a response's code.
+    pub(crate) fn count_response(&self, code: u16) {
+        let (stats, listener) = (&self.config.stats.manager, &self.config.stats.listener);
+        stats.downstream_rq_completed().inc();
+        listener.downstream_rq_completed().inc();
+        let (own, of_listener) = match code / 100 {
+            1 => (stats.downstream_rq_1xx(), listener.downstream_rq_1xx()),
+            2 => (stats.downstream_rq_2xx(), listener.downstream_rq_2xx()),
+            3 => (stats.downstream_rq_3xx(), listener.downstream_rq_3xx()),
+            4 => (stats.downstream_rq_4xx(), listener.downstream_rq_4xx()),
+            5 => (stats.downstream_rq_5xx(), listener.downstream_rq_5xx()),
+            _ => return,
+        };
+        own.inc();
+        of_listener.inc();
+    }
+
     fn codec_stats(&self) -> Rc<Http1CodecStats> {
         let scope = &self.config.stats.root;
         self.worker.services().get_or_insert_with(|| Http1CodecStats::register(&scope.child("http1")))

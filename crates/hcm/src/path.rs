@@ -11,8 +11,8 @@ pub(crate) enum Normalized {
     Changed(Vec<u8>),
     /// The client shall ask again with this path.
     Redirect(Vec<u8>),
-    /// Not a path that can be understood safely: 400.
-    Rejected,
+    /// Not a path that can be understood safely: 400. The path as far as it is understood, where that is another one.
+    Rejected(Option<Vec<u8>>),
 }
 
 /// Normalises `:path`. The query is not touched; a fragment counts as part of the query.
@@ -28,7 +28,9 @@ pub(crate) fn normalize(path: &[u8], options: PathOptions) -> Normalized {
         && let Some(unescaped) = unescape_slashes(&current)
     {
         match options.escaped_slashes {
-            EscapedSlashes::Reject => return Normalized::Rejected,
+            EscapedSlashes::Reject => {
+                return Normalized::Rejected(Some([&unescaped, rest].concat()));
+            }
             EscapedSlashes::Redirect => redirect = true,
             EscapedSlashes::Unescape | EscapedSlashes::Keep => {}
         }
@@ -37,7 +39,7 @@ pub(crate) fn normalize(path: &[u8], options: PathOptions) -> Normalized {
     if options.normalize {
         match resolve(&current) {
             Some(resolved) => current = resolved,
-            None => return Normalized::Rejected,
+            None => return Normalized::Rejected(None),
         }
     }
     if options.merge_slashes {
@@ -71,8 +73,8 @@ fn unescape_slashes(path: &[u8]) -> Option<Vec<u8>> {
     found.then_some(out)
 }
 
-/// Resolves `.` and `..`, makes `\` a `/`, decodes escapes of unreserved characters and writes the hexadecimal digits of
-/// the others in upper case (as Envoy's canonicaliser does). `None` where the path climbs above its root, or holds `%00`.
+/// Resolves `.` and `..`, makes `\` a `/`, decodes escapes of unreserved characters, leaves the others as they are, and
+/// escapes what must not stand in a path (as Envoy's canonicaliser does). `None` where the path climbs above its root, or holds `%00`.
 fn resolve(path: &[u8]) -> Option<Vec<u8>> {
     if path.first() != Some(&b'/') {
         return None;
@@ -129,13 +131,17 @@ fn decode_unreserved(path: &[u8]) -> Option<Vec<u8>> {
             if value.is_ascii_alphanumeric() || b"-._~".contains(&value) {
                 out.push(value);
             } else {
-                out.push(b'%');
-                out.extend(path[at + 1..at + 3].iter().map(u8::to_ascii_uppercase));
+                out.extend_from_slice(&path[at..at + 3]);
             }
             at += 3;
             continue;
         }
-        out.push(byte);
+        if byte <= b' ' || byte >= 0x7f || b"\"<>^`{|}".contains(&byte) {
+            const HEX: &[u8; 16] = b"0123456789ABCDEF";
+            out.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        } else {
+            out.push(byte);
+        }
         at += 1;
     }
     Some(out)
@@ -171,7 +177,7 @@ mod tests {
                 Normalized::Same => input.to_owned(),
                 Normalized::Changed(path) => String::from_utf8(path).unwrap(),
                 Normalized::Redirect(path) => format!("redirect {}", String::from_utf8(path).unwrap()),
-                Normalized::Rejected => "rejected".to_owned(),
+                Normalized::Rejected(_) => "rejected".to_owned(),
             };
             assert_eq!(got, expected, "{input} {options:?}");
         };
@@ -185,8 +191,10 @@ mod tests {
             ("/a//b", "/a//b"),
             ("/a%2e%2E/b", "/a../b"),
             ("/x/%2e%2e/b", "/b"),
-            ("/a%2fb", "/a%2Fb"),
-            ("/a%5cb", "/a%5Cb"),
+            ("/a%2fb", "/a%2fb"),
+            ("/<>\"{}|^`", "/%3C%3E%22%7B%7D%7C%5E%60"),
+            ("/[a;b,c=d+e:f@g!$&'()*]", "/[a;b,c=d+e:f@g!$&'()*]"),
+            ("/a%5cb", "/a%5cb"),
             ("/a\\b", "/a/b"),
             ("/a?b=/../c", "/a?b=/../c"),
             ("/a%00", "rejected"),

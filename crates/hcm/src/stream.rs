@@ -43,8 +43,10 @@ pub(crate) enum StreamEnd {
     KeepAlive,
     /// The response went out, nothing follows.
     Close,
-    /// The response is incomplete, or the client is gone.
+    /// The response can't be completed.
     Reset,
+    /// The client is gone.
+    Gone,
 }
 
 /// How much of the response was handed to the codec.
@@ -87,6 +89,10 @@ pub(crate) struct ActiveStream {
     pub(crate) close: bool,
     /// The stream can't be completed: the connection is reset.
     pub(crate) reset: bool,
+    /// The client went away before its response was complete.
+    pub(crate) gone: bool,
+    /// The stream counts as an upgraded one.
+    pub(crate) upgrade_counted: bool,
     /// The client waits for `100 Continue`.
     pub(crate) expects_continue: bool,
     pub(crate) local_body: Bytes,
@@ -151,6 +157,8 @@ impl ActiveStream {
             bypass: false,
             close: false,
             reset: false,
+            gone: false,
+            upgrade_counted: false,
             expects_continue: false,
             local_body: Bytes::new(),
             progress: now,
@@ -187,6 +195,8 @@ impl ActiveStream {
         self.bypass = false;
         self.close = false;
         self.reset = false;
+        self.gone = false;
+        self.upgrade_counted = false;
         self.expects_continue = false;
         self.local_body = Bytes::new();
         self.idle_timeout = None;
@@ -227,14 +237,14 @@ impl ActiveStream {
             moved |= driver.poll_request(cx);
             moved |= driver.poll_router(cx);
             if driver.s.reset {
-                return Poll::Ready(StreamEnd::Reset);
+                return Poll::Ready(if driver.s.gone { StreamEnd::Gone } else { StreamEnd::Reset });
             }
             match driver.wire.poll_flush(cx) {
                 Poll::Ready(Ok(())) if driver.s.sent == Sent::All => return Poll::Ready(driver.end()),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
                 Poll::Ready(Err(_)) => {
                     driver.client_gone();
-                    return Poll::Ready(StreamEnd::Reset);
+                    return Poll::Ready(StreamEnd::Gone);
                 }
             }
             if !moved {
@@ -243,7 +253,7 @@ impl ActiveStream {
         }
         if driver.client_closed(cx) {
             driver.client_gone();
-            return Poll::Ready(StreamEnd::Reset);
+            return Poll::Ready(StreamEnd::Gone);
         }
         Poll::Pending
     }
@@ -291,6 +301,7 @@ impl Driver<'_> {
             if self.s.expects_continue && !self.env.config.proxy_100_continue {
                 self.s.expects_continue = false;
                 self.wire.send_continue();
+                self.env.count_response(100);
             }
             match self.wire.poll_body(cx, &mut self.s.request_trailers) {
                 Poll::Ready(Ok(part)) => self.request_part(part),
@@ -314,6 +325,11 @@ impl Driver<'_> {
     }
 
     fn request_part(&mut self, part: BodyPart) {
+        if self.s.tunnel && matches!(part, BodyPart::End { .. }) {
+            // Half-closed tunnels don't exist (Envoy's `ConnectionManagerImpl` has no half-close either).
+            self.s.reset = true;
+            return self.client_gone();
+        }
         let flow = match part {
             BodyPart::Data { start, end, consumed, last } => {
                 self.s.info.bytes_received += (end - start) as u64;
@@ -355,11 +371,6 @@ impl Driver<'_> {
                 let reply = LocalReply::new(error.status, Bytes::from_static(b"Bad Request"), error.details);
                 self.local_reply(reply);
             }
-            _ if self.s.tunnel => {
-                self.s.received = true;
-                self.s.reset = true;
-                self.client_gone();
-            }
             _ => {
                 self.client_gone();
                 self.s.reset = true;
@@ -395,7 +406,7 @@ impl Driver<'_> {
     fn client_gone(&mut self) {
         self.s.info.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
         self.s.info.details = details::DOWNSTREAM_REMOTE_DISCONNECT.into();
-        self.env.config.stats.manager.downstream_rq_rx_reset().inc();
+        self.s.gone = true;
         self.cancel_upstream();
     }
 
@@ -506,6 +517,7 @@ impl chain::Ends for Driver<'_> {
         match direction {
             Direction::Request => {
                 self.env.config.stats.manager.downstream_rq_too_large().inc();
+                self.s.close = true;
                 LocalReply::new(413, Bytes::from_static(b"Payload Too Large"), details::REQUEST_PAYLOAD_TOO_LARGE)
             }
             Direction::Response => {

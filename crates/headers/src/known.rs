@@ -136,6 +136,7 @@ known! {
     ORIGIN = "origin",
     PROXY_AUTHENTICATE = "proxy-authenticate",
     PROXY_CONNECTION = "proxy-connection",
+    PROXY_STATUS = "proxy-status",
     RANGE = "range",
     REFERER = "referer",
     RETRY_AFTER = "retry-after",

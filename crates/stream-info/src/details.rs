@@ -35,7 +35,6 @@ details! {
     MISSING_PATH_REJECTED = "missing_path_rejected";
     ABSOLUTE_PATH_REJECTED = "absolute_path_rejected";
     PATH_NORMALIZATION_FAILED = "path_normalization_failed";
-    PATH_NORMALIZATION_REDIRECT = "path_normalization_redirect";
     REQUEST_HEADERS_FAILED_STRICT_CHECK = "request_headers_failed_strict_check";
     REQUEST_PAYLOAD_TOO_LARGE = "request_payload_too_large";
     RESPONSE_PAYLOAD_TOO_LARGE = "response_payload_too_large";

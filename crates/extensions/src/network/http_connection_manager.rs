@@ -3,5 +3,6 @@
 mod config;
 mod filters;
 mod options;
+mod plugins;
 
 pub use config::HttpConnectionManager;

@@ -242,8 +242,6 @@ impl Driver<'_> {
     /// The upstream accepted the upgrade: from here on both bodies are raw bytes.
     fn upgraded(&mut self, head: ResponseHead) {
         self.s.tunnel = true;
-        self.env.config.stats.manager.downstream_cx_upgrades_total().inc();
-        self.env.config.stats.manager.downstream_cx_upgrades_active().add(1);
         self.wire.tunnel();
         if let Attempt::Active(active) = &mut self.s.router.attempt {
             active.head_received = true;
@@ -277,6 +275,8 @@ impl Driver<'_> {
                 }
                 (chain::data(self, Direction::Response, chunk, last), last)
             }
+            // A tunnel has no end of its own: it ends when either side closes.
+            BodyPart::End { .. } if self.s.tunnel => return self.receive_failed(RecvError::Closed),
             BodyPart::End { trailers } => {
                 self.response_complete();
                 let flow = if trailers {
@@ -313,9 +313,6 @@ impl Driver<'_> {
             let bytes = &mut self.s.info.upstream_bytes;
             bytes.wire_received = received;
             bytes.wire_sent = sent;
-            if self.s.tunnel {
-                active.connection.closed_by_peer();
-            }
             active.connection.release(self.now);
         }
         self.s.request_stopped |= !self.s.received;
@@ -323,11 +320,6 @@ impl Driver<'_> {
 
     fn receive_failed(&mut self, error: RecvError) {
         let Attempt::Active(active) = &mut self.s.router.attempt else { return };
-        if self.s.tunnel {
-            // A tunnel ends when either side does.
-            active.connection.closed_by_peer();
-            return self.tunnel_ended();
-        }
         let (reason, detail) = match &error {
             RecvError::Codec(codec) => (ResetReason::ProtocolError, Some(codec.details)),
             RecvError::Closed | RecvError::Truncated | RecvError::Io(_) => {
@@ -345,12 +337,6 @@ impl Driver<'_> {
             cluster.info.stats.upstream_cx_protocol_error().inc();
         }
         self.upstream_reset(reason, detail.map(std::sync::Arc::from));
-    }
-
-    fn tunnel_ended(&mut self) {
-        self.response_complete();
-        let flow = chain::data(self, Direction::Response, Bytes::new(), true);
-        self.apply(flow);
     }
 
     /// A reused connection closed before any byte of the response: the upstream's idle timeout met the request. What

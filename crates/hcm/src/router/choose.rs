@@ -14,7 +14,6 @@ use std::sync::Arc;
 impl Driver<'_> {
     /// The route forwards: prepares the request and begins the first try.
     pub(super) fn forward(&mut self, route: &Arc<Route>, forward: &Forward) -> Result<(), Box<LocalReply>> {
-        self.check_upgrade(forward)?;
         let hash = self.hash(forward);
         let choice = self.env.worker.with_runtime(|runtime| {
             let query = RouteQuery {
@@ -66,22 +65,6 @@ impl Driver<'_> {
         self.s.router.route = Some(Arc::clone(route));
         self.start_attempt(false);
         Ok(())
-    }
-
-    /// An upgrade must be allowed by the route or the connection manager.
-    fn check_upgrade(&mut self, forward: &Forward) -> Result<(), Box<LocalReply>> {
-        if !self.s.upgrade {
-            return Ok(());
-        }
-        let name = self.upgrade_name().unwrap_or_default().to_ascii_lowercase();
-        let of_manager =
-            self.env.config.upgrades.iter().find(|entry| entry.name.as_bytes() == name).map(|entry| entry.enabled);
-        let allowed = forward.upgrade(&name).map(|upgrade| upgrade.enabled).or(of_manager).unwrap_or(false);
-        if allowed {
-            return Ok(());
-        }
-        self.env.config.stats.manager.downstream_rq_ws_on_non_ws_route().inc();
-        Err(LocalReply::new(403, Bytes::new(), details::UPGRADE_FAILED))
     }
 
     fn in_maintenance(&self, cluster: &str) -> bool {

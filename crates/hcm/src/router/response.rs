@@ -9,7 +9,7 @@ use nuncio_cluster::{HostCounter, LocalOrigin, Resource};
 use nuncio_filter::LocalReply;
 use nuncio_headers::Known;
 use nuncio_http::ResetReason;
-use nuncio_stream_info::{AccessLogType, ResponseFlags, details};
+use nuncio_stream_info::{AccessLogType, ResponseFlags, TimePoint, details};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,9 +51,10 @@ impl Driver<'_> {
     /// Headers that the router adds, and the route's changes.
     fn finish_upstream_headers(&mut self) {
         let suppress = self.env.config.router.suppress_envoy_headers;
-        if !suppress && let Attempt::Active(active) = &self.s.router.attempt {
-            let taken = self.now.saturating_duration_since(active.started);
-            let millis = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
+        if !suppress && self.s.received {
+            let since = self.s.info.timing.get(TimePoint::DownstreamRxEnd).unwrap_or(0);
+            let taken = self.s.info.offset_of(self.now).saturating_sub(since);
+            let millis = u64::try_from(taken / 1_000_000).unwrap_or(0);
             self.s
                 .response
                 .set_known(Known::X_ENVOY_UPSTREAM_SERVICE_TIME, itoa::Buffer::new().format(millis).as_bytes());
@@ -133,7 +134,6 @@ impl Driver<'_> {
             let text = std::mem::take(&mut self.s.info.details);
             return self.local_reply(LocalReply::new(503, Bytes::new(), text));
         }
-        self.env.config.stats.manager.downstream_rq_tx_reset().inc();
         self.s.reset = true;
     }
 

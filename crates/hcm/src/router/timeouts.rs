@@ -116,6 +116,9 @@ fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
 impl Driver<'_> {
     /// The request is complete: from now on the response is waited for.
     pub(crate) fn arm_response_timeouts(&mut self) {
+        if self.s.tunnel {
+            return;
+        }
         let router = &mut self.s.router;
         if router.response_deadline.is_none() {
             router.response_deadline = deadline(self.now, router.timeouts.response);

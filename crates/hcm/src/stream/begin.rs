@@ -31,6 +31,9 @@ impl ActiveStream {
         self.info.protocol = Some(protocol(head.version));
         self.close = close || !head.keep_alive;
         self.expects_continue = head.expect_continue;
+        if head.expect_continue && !env.config.proxy_100_continue {
+            self.request.remove_known(Known::EXPECT);
+        }
         self.head_request = self.request.get(Known::METHOD) == Some(b"HEAD");
         self.is_grpc = is_grpc(&self.request);
         self.upgrade = head.upgrade || head.connect;
@@ -50,6 +53,11 @@ impl ActiveStream {
             return driver.local_reply(reply);
         }
         driver.ensure_chain();
+        if driver.s.upgrade
+            && let Err(reply) = driver.check_upgrade()
+        {
+            return driver.local_reply(reply);
+        }
         if env.config.access_log_options.on_new_request {
             driver.s.log(env, nuncio_stream_info::AccessLogType::DownstreamStart, now);
         }
@@ -73,12 +81,13 @@ impl ActiveStream {
         self.request.clear();
         self.info.protocol = Some(Protocol::Http11);
         self.info.flags.insert(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
-        self.received = true;
+        self.request_stopped = true;
         self.close = true;
         self.bypass = true;
         let body: &'static [u8] = match error.kind {
             CodecErrorKind::HeadTooLarge | CodecErrorKind::TooManyHeaders => b"Request Header Fields Too Large",
             CodecErrorKind::Version => b"Upgrade Required",
+            _ if error.status == 501 => b"Not Implemented",
             _ => b"Bad Request",
         };
         env.count_codec_error(error);
@@ -97,7 +106,8 @@ impl ActiveStream {
     ) {
         self.start(env, wire, started);
         self.request.clear();
-        self.received = true;
+        self.info.protocol = Some(Protocol::Http11);
+        self.request_stopped = true;
         self.close = true;
         self.bypass = true;
         let mut driver = Driver { s: self, env, wire, now };
@@ -131,7 +141,7 @@ impl Driver<'_> {
     fn prepare(&mut self) -> Result<(), Box<LocalReply>> {
         let headers = &mut self.s.request;
         let connect = headers.get(Known::METHOD) == Some(b"CONNECT");
-        if headers.get(Known::AUTHORITY).is_none_or(|host| host.is_empty() && self.s.version != Version::Http10) {
+        if !headers.has(Known::AUTHORITY) {
             return Err(LocalReply::new(400, Bytes::new(), details::MISSING_HOST_HEADER));
         }
         match headers.get(Known::PATH) {
@@ -159,7 +169,8 @@ impl Driver<'_> {
             &mut self.s.request,
             self.env.local_address(),
             || worker.random(),
-        );
+        )
+        .map_err(|status| LocalReply::new(status, Bytes::new(), details::REMOTE_ADDRESS_DETECTION_FAILED))?;
         for mutations in &self.env.config.early_header_mutations {
             self.s.mutate_request(mutations, self.env, self.now);
         }
@@ -177,10 +188,14 @@ impl Driver<'_> {
             }
             Normalized::Redirect(path) => {
                 self.env.config.stats.manager.downstream_rq_redirected_with_normalized_path().inc();
-                let reply = LocalReply::new(307, Bytes::new(), details::PATH_NORMALIZATION_REDIRECT);
+                self.s.request.set_known(Known::PATH, &path);
+                let reply = LocalReply::new(307, Bytes::new(), details::PATH_NORMALIZATION_FAILED);
                 Err(reply.with_edit(move |headers| headers.set_known(Known::LOCATION, &path)))
             }
-            Normalized::Rejected => {
+            Normalized::Rejected(path) => {
+                if let Some(path) = path {
+                    self.s.request.set_known(Known::PATH, &path);
+                }
                 self.env.config.stats.manager.downstream_rq_failed_path_normalization().inc();
                 Err(LocalReply::new(400, Bytes::new(), details::PATH_NORMALIZATION_FAILED))
             }
@@ -238,6 +253,29 @@ impl Driver<'_> {
             return filters;
         }
         Arc::clone(&config.filters)
+    }
+
+    /// An upgrade must be allowed by the route or the connection manager.
+    fn check_upgrade(&mut self) -> Result<(), Box<LocalReply>> {
+        self.resolve();
+        let name = self.upgrade_name().unwrap_or_default().to_ascii_lowercase();
+        let config = &self.env.config;
+        let of_manager = config.upgrades.iter().find(|entry| entry.name.as_bytes() == name).map(|entry| entry.enabled);
+        let of_route = match &self.s.state.route {
+            RouteSlot::Found(route) => {
+                route.forward().and_then(|forward| forward.upgrade(&name)).map(|upgrade| upgrade.enabled)
+            }
+            _ => None,
+        };
+        let stats = &config.stats.manager;
+        if of_route.or(of_manager).unwrap_or(false) {
+            stats.downstream_cx_upgrades_total().inc();
+            stats.downstream_cx_upgrades_active().add(1);
+            self.s.upgrade_counted = true;
+            return Ok(());
+        }
+        stats.downstream_rq_ws_on_non_ws_route().inc();
+        Err(LocalReply::new(403, Bytes::new(), details::UPGRADE_FAILED))
     }
 
     /// What the request wants to upgrade to.

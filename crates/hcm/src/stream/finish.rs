@@ -33,6 +33,7 @@ impl ActiveStream {
             self.info.details = details::DOWNSTREAM_LOCAL_DISCONNECT.into();
         }
         self.reset = true;
+        self.gone = true;
         self.finish(env, wire, now);
     }
 
@@ -50,20 +51,18 @@ impl ActiveStream {
         let stats = &env.config.stats.manager;
         stats.downstream_rq_active().sub(1);
         stats.downstream_rq_time().record(self.info.duration(now).as_millis() as u64);
-        let Some(code) = self.info.response_code.filter(|_| self.sent != Sent::Nothing) else { return };
-        stats.downstream_rq_completed().inc();
-        env.config.stats.listener.downstream_rq_completed().inc();
-        let listener = &env.config.stats.listener;
-        let (own, of_listener) = match code / 100 {
-            1 => (stats.downstream_rq_1xx(), listener.downstream_rq_1xx()),
-            2 => (stats.downstream_rq_2xx(), listener.downstream_rq_2xx()),
-            3 => (stats.downstream_rq_3xx(), listener.downstream_rq_3xx()),
-            4 => (stats.downstream_rq_4xx(), listener.downstream_rq_4xx()),
-            5 => (stats.downstream_rq_5xx(), listener.downstream_rq_5xx()),
-            _ => return,
-        };
-        own.inc();
-        of_listener.inc();
+        if self.upgrade_counted {
+            stats.downstream_cx_upgrades_active().sub(1);
+        }
+        if self.reset || self.gone || !self.received {
+            stats.downstream_rq_rx_reset().inc();
+        }
+        if self.reset && !self.gone {
+            stats.downstream_rq_tx_reset().inc();
+        }
+        if let Some(code) = self.info.response_code.filter(|_| self.sent != Sent::Nothing) {
+            env.count_response(code);
+        }
     }
 
     /// Writes a record to every access log.

@@ -22,6 +22,10 @@ impl Driver<'_> {
             self.s.info.details = std::mem::take(&mut reply.details);
         }
         self.s.info.flags.insert(reply.flags);
+        if reply.status == 400 && !self.env.config.stream_error_on_invalid_message {
+            // What was malformed may have been framed differently elsewhere.
+            self.s.close = true;
+        }
         if self.s.sent != Sent::Nothing {
             self.s.reset = true;
             return;
@@ -70,10 +74,15 @@ impl Driver<'_> {
 
     /// The response head left the chain: finishes it and hands it to the codec.
     pub(crate) fn send_response_head(&mut self, last: bool) {
+        if let Some(config) = &self.env.config.proxy_status
+            && let Some(status) = crate::proxy_status::apply(config, &self.s.info, &mut self.s.response)
+        {
+            local_reply::set_status(&mut self.s.response, status);
+        }
         let status = status_of(&self.s.response);
         self.s.info.response_code = Some(status);
         let tunnel = self.s.tunnel;
-        if !self.s.received && !tunnel {
+        if !self.s.received {
             self.s.close = true;
             self.env.config.stats.manager.downstream_rq_response_before_rq_complete().inc();
         }
@@ -164,8 +173,7 @@ impl Driver<'_> {
             stats.downstream_rq_max_duration_reached().inc();
             let status = if self.s.received { 504 } else { 408 };
             let body = Bytes::from_static(b"downstream duration timeout");
-            let reply = LocalReply::new(status, body, details::MAX_DURATION_TIMEOUT);
-            return self.local_reply(reply.with_flags(ResponseFlags::DURATION_TIMEOUT));
+            return self.local_reply(LocalReply::new(status, body, details::MAX_DURATION_TIMEOUT));
         }
         if reached(crate::timer::deadline(self.s.progress, self.s.idle_timeout)) {
             stats.downstream_rq_idle_timeout().inc();

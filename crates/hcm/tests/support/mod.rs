@@ -60,7 +60,9 @@ pub fn config(store: &Store, routes: Vec<RouteSpec>) -> HcmConfig {
         server_name: "envoy".into(),
         server_header: ServerHeader::Overwrite,
         via: "".into(),
+        proxy_status: None,
         trust: TrustOptions {
+            detection: Vec::new(),
             use_remote_address: false,
             trusted_hops: 0,
             skip_xff_append: false,

@@ -1,6 +1,6 @@
 //! `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
 
-use super::{filters, options};
+use super::{filters, options, plugins};
 use nuncio_api::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use nuncio_config::compile::{Compile, Invalid, NetworkExtension, NetworkFactory};
 use nuncio_config::lower;
@@ -38,7 +38,7 @@ fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<Hc
     let local_reply = options::local_reply(config.local_reply_config.clone(), cx);
     let trust = options::trust(&config, cx);
     let request_options = options::request(&config, cx);
-    let early = options::early_mutations(&config.early_header_mutation_extensions, cx);
+    let early = plugins::early_mutations(&config.early_header_mutation_extensions, cx);
     let request_id = options::request_id(&config, cx);
     let (filters, router) = chain?;
     let header_format = config.http_protocol_options.as_ref();
@@ -69,6 +69,7 @@ fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<Hc
         access_logs: access_logs?,
         access_log_options: access_log_options(&config),
         local_reply: local_reply?,
+        proxy_status: plugins::proxy_status(&config, cx),
         early_header_mutations: early?,
     })
 }
@@ -137,14 +138,9 @@ fn report_unsupported(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) 
     cx.unsupported_if(config.stream_flush_timeout.is_some(), "stream_flush_timeout");
     cx.unsupported_if(config.drain_timeout_jitter.is_some(), "drain_timeout_jitter");
     cx.unsupported_if(config.forward_client_cert_matcher.is_some(), "forward_client_cert_matcher");
-    cx.unsupported_if(config.proxy_status_config.is_some(), "proxy_status_config");
     cx.unsupported_if(config.append_local_overload, "append_local_overload");
     cx.unsupported_if(config.forward_proto_config.is_some(), "forward_proto_config");
     cx.unsupported_if(config.path_normalization_options.is_some(), "path_normalization_options");
-    if let Some(extension) = config.original_ip_detection_extensions.first() {
-        let why = format!("the client's address would be taken from elsewhere than {} says", extension.name);
-        cx.refuse("original_ip_detection_extensions", &why);
-    }
     if let Some(extension) = &config.typed_header_validation_config {
         cx.refuse("typed_header_validation_config", &format!("{} would not validate headers", extension.name));
     }

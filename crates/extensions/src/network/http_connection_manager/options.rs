@@ -1,6 +1,7 @@
 //! The smaller parts of the connection manager's configuration.
 
 use super::config::preserved;
+use super::plugins;
 use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use nuncio_api::wkt;
@@ -12,14 +13,13 @@ use nuncio_hcm::config::{
 use nuncio_hcm::local_reply::{LocalReplyConfig, ReplyFormat, ReplyMapper};
 use nuncio_http::h1::{IgnoreUpgrade, RequestOptions, Spelling, TrailerOptions, Underscores};
 use nuncio_matcher::CidrSet;
-use nuncio_route::HeaderEdits;
 use pb::http_connection_manager::{
     ForwardClientCertDetails, PathWithEscapedSlashesAction, ServerHeaderTransformation, StripPortMode,
 };
 use std::sync::Arc;
 use std::time::Duration;
 
-fn set(value: &Option<wkt::BoolValue>) -> bool {
+pub(super) fn set(value: &Option<wkt::BoolValue>) -> bool {
     value.as_ref().is_some_and(|value| value.value)
 }
 
@@ -139,6 +139,7 @@ pub(super) fn trust(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) ->
         internal: CidrSet::new(ranges),
         internal_unix: internal.unix_sockets,
         ipv4_as_mapped_ipv6: config.represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
+        detection: plugins::detection(config, cx)?,
         overwrite_scheme: overwrite,
         match_upstream_scheme: scheme.match_upstream,
     })
@@ -209,18 +210,6 @@ pub(super) fn forward_client_cert(config: &pb::HttpConnectionManager) -> Forward
 
 pub(super) fn add_user_agent(config: &pb::HttpConnectionManager, cx: &Compile<'_>) -> Option<Arc<str>> {
     set(&config.add_user_agent).then(|| Arc::clone(&cx.facts.node_cluster))
-}
-
-/// `early_header_mutation_extensions`.
-pub(super) fn early_mutations(
-    extensions: &[core::TypedExtensionConfig],
-    cx: &mut Compile<'_>,
-) -> Result<Vec<HeaderEdits>, Invalid> {
-    for (index, extension) in extensions.iter().enumerate() {
-        let mut cx = cx.element("early_header_mutation_extensions", index);
-        cx.error(format!("{} is not built", extension.name));
-    }
-    if extensions.is_empty() { Ok(Vec::new()) } else { Err(Invalid) }
 }
 
 /// `local_reply_config`.
