@@ -163,9 +163,7 @@ impl Vm {
         })?;
         let sandbox = lua.load(include_str!("sandbox.lua")).set_name("=[sandbox]").call(traceback)?;
         let budget = Rc::<Budget>::default();
-        lua.load(include_str!("patterns.lua"))
-            .set_name("=[string]")
-            .call::<()>((scanner(&lua, &budget)?, string(&lua)?))?;
+        guard_patterns(&lua, &budget, include_str!("patterns.lua"))?;
         lua.set_memory_limit(MEMORY_LIMIT)?;
         if let Some(process) = &process {
             process.lua_vm_count().inc();
