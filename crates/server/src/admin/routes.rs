@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn the_list_is_complete_and_in_order() {
         let paths: Vec<&str> = ENDPOINTS.iter().map(|endpoint| endpoint.path).collect();
-        assert_eq!(paths.len(), 36);
+        assert_eq!(paths.len(), 33);
         assert!(paths.is_sorted());
         let changing = ENDPOINTS.iter().filter(|endpoint| endpoint.effect == Effect::Changes);
         assert_eq!(

@@ -89,7 +89,7 @@ mod tests {
             format!(r#""{name}": {{"final_value": "{last}","layer_values": [{values}]}}"#)
         };
         let entries =
-            [entry("a", "1", r#""1","""#), entry("b", "3", r#""2","3""#), entry("c", " ", r#""""," ""#)].join(",");
+            [entry("a", "1", r#""1","""#), entry("b", "3", r#""2","3""#), entry("c", " ", r#"""," ""#)].join(",");
         assert_eq!(json, format!(r#"{{"layers": ["static","admin"],"entries": {{{entries}}}}}"#));
         let removed = modified(&runtime, Some("admin"), &Parameters::parse("b=&c")).unwrap();
         assert_eq!((removed.get("b"), removed.get("c")), (Some("2"), None));

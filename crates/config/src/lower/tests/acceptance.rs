@@ -23,7 +23,7 @@ fn lowered(number: &str) -> Option<Outcome> {
     files().into_iter().find(starts).map(|path| lower_source(Source::read(&path).unwrap()))
 }
 
-/// All but those that name what is missing.
+/// All but those that are wrong: 01 and 16 have mistakes that Envoy refuses too, the certificates of 15 are not there.
 #[test]
 fn the_files_lower() {
     for path in files() {
@@ -31,7 +31,7 @@ fn the_files_lower() {
         let outcome = lower_source(Source::read(&path).unwrap());
         let errors = outcome.errors();
         assert!(outcome.findings.iter().all(|finding| finding.location.is_some()), "{name}: {}", outcome.findings);
-        if !name.starts_with("01") && !name.starts_with("15") {
+        if !["01", "15", "16"].iter().any(|number| name.starts_with(number)) {
             println!("{name}: {}", outcome.findings);
             let snapshot = outcome.snapshot.unwrap_or_else(|| panic!("{name}: {errors}"));
             assert!(!snapshot.listeners.is_empty(), "{name}");

@@ -103,9 +103,9 @@ fn fields() {
         "address: {{socket_address: {{address: '::1', port_value: 80, ipv4_compat: true}}}}, stat_prefix: s, \
          per_connection_buffer_limit_bytes: 9, listener_filters_timeout: 0s, traffic_direction: OUTBOUND, \
          drain_type: MODIFY_ONLY, transparent: true, tcp_backlog_size: 5, use_original_dst: true, \
-         tcp_keepalive: {{keepalive_time: 7}}, socket_options: [{{level: 1, name: 9, int_value: 1, ip_version: IPV4}}, \
+         tcp_keepalive: {{keepalive_time: 7}}, socket_options: [{{level: 1, name: 9, int_value: 1, ip_version: SOCKET_IP_VERSION_IPV4}}, \
          {{level: 1, name: 10, int_value: 1}}], deprecated_v1: {{bind_to_port: false}}, \
-         filter_chains: [{{name: n, filter_chain_match: {{destination_port: 443}}, filters: [{RBAC}, {PROXY}]}}], \
+         filter_chains: [{{name: chain, filter_chain_match: {{destination_port: 443}}, filters: [{RBAC}, {PROXY}]}}], \
          default_filter_chain: {{filters: []}}"
     );
     let listener = lower_listener(&fields).snapshot().listeners.remove(0);

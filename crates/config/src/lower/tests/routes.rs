@@ -58,10 +58,13 @@ fn clusters_that_are_not_defined() {
 #[test]
 fn all_errors_are_found_at_their_places() {
     let outcome = lower_host(
-        "routes: [{match: {path_match_policy: {name: p}}, route: {cluster: c}}, \
-         {match: {prefix: /, headers: [{name: a, string_match: {custom: {name: x}}}, {name: 'a b'}]}, route: {cluster: c}}, \
+        "routes: [{match: {path_match_policy: {name: p, typed_config: ANY}}, route: {cluster: c}}, \
+         {match: {prefix: /, headers: [{name: a, string_match: {custom: {name: x, typed_config: ANY}}}, {name: 'a b'}]}, \
+         route: {cluster: c}}, \
          {match: {safe_regex: {regex: '('}}, route: {cluster: c}}, \
-         {match: {prefix: /}, route: {cluster: c, prefix_rewrite: /a, regex_rewrite: {pattern: {regex: a}}}}]",
+         {match: {prefix: /}, route: {cluster: c, prefix_rewrite: /a, regex_rewrite: {pattern: {regex: a}}}}]"
+            .replace("ANY", "{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: a}")
+            .as_str(),
     );
     let errors = outcome.errors();
     for expected in [
@@ -87,8 +90,8 @@ fn bodies_of_direct_responses() {
     check_errors(&too_long, &[&format!("{response}: response body size is 6 bytes; maximum is 5")]);
     let missing = lower_routes(&config("{filename: /nonexistent/x}"));
     check_errors(&missing, &[&format!("{response}.filename: /nonexistent/x can't be read: no such file")]);
-    let unset = lower_routes(&config("{environment_variable: NO}"));
-    check_errors(&unset, &[&format!("{response}.environment_variable: the environment variable NO is not set")]);
+    let unset = lower_routes(&config("{environment_variable: NOT_SET}"));
+    check_errors(&unset, &[&format!("{response}.environment_variable: the environment variable NOT_SET is not set")]);
     let table = lower_routes(&config("{environment_variable: HOME}")).snapshot().routes.remove(0);
     let route = table.routes().next().unwrap();
     assert!(matches!(route.action(), Action::DirectResponse(response) if &*response.body == b"/root"));

@@ -29,6 +29,7 @@ pub(super) fn registry() -> Registry {
         .listener::<HttpInspector>()
         .access_log::<File>()
         .http::<Cors>()
+        .http::<HttpLocalRateLimit>()
 }
 
 struct Nothing;
@@ -187,5 +188,21 @@ impl HttpExtension for Cors {
             Some(_) => Err(cx.field("allow_credentials").error("refused")),
             None => Ok(Arc::new(config.max_age)),
         }
+    }
+}
+
+struct HttpLocalRateLimit;
+
+impl HttpExtension for HttpLocalRateLimit {
+    type Config = pb::filters::http::local_ratelimit::v3::LocalRateLimit;
+    type PerRoute = Self::Config;
+    const NAME: &'static str = "envoy.filters.http.local_ratelimit";
+
+    fn compile(_: Self::Config, _: &mut Compile<'_>) -> Result<Arc<dyn HttpFilterFactory>, Invalid> {
+        Err(Invalid)
+    }
+
+    fn compile_route(_: Self::PerRoute, _: &mut Compile<'_>) -> Result<RouteConfig, Invalid> {
+        Ok(Arc::new(()))
     }
 }

@@ -3,7 +3,7 @@ use super::*;
 use nuncio_config::{Format, LoadOptions, Source as Text, load};
 
 const CONFIG: &str = r#"
-node: {id: n, cluster: c}
+node: {id: "n", cluster: c}
 admin: {address: {socket_address: {address: 127.0.0.1, port_value: 1}}}
 static_resources:
   listeners:
@@ -21,7 +21,7 @@ static_resources:
       - name: hcm
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: y
+          stat_prefix: "y"
           route_config: {name: r2}
   - address: {pipe: {path: /x}}
   clusters:
