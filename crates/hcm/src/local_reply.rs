@@ -47,29 +47,37 @@ impl LocalReplyConfig {
         self.mappers.is_empty() && self.format.is_none()
     }
 
-    /// Changes a reply whose status and headers stand in `response`.
-    pub(crate) fn apply(
+    /// The mapper for a reply whose status and headers stand in `response`; its status is taken at once, because what it
+    /// writes may name it.
+    pub(crate) fn choose(
         &self,
         response: &mut HeaderMap,
         reply: &mut LocalReply,
         context: &WithContext<'_>,
         random: u64,
-    ) {
-        let mut format = self.format.as_ref();
-        let mut chosen = None;
-        for mapper in &self.mappers {
+    ) -> Option<&ReplyMapper> {
+        let chosen = self.mappers.iter().find(|mapper| {
             let mut matches = false;
             context(response, &reply.body, &mut |cx| matches = mapper.filter.matches(cx, random));
-            if matches {
-                chosen = Some(mapper);
-                break;
-            }
+            matches
+        })?;
+        if let Some(status) = chosen.status {
+            reply.status = status;
+            set_status(response, status);
         }
+        Some(chosen)
+    }
+
+    /// Writes what the mapper and the format want.
+    pub(crate) fn write(
+        &self,
+        chosen: Option<&ReplyMapper>,
+        response: &mut HeaderMap,
+        reply: &mut LocalReply,
+        context: &WithContext<'_>,
+    ) {
+        let mut format = self.format.as_ref();
         if let Some(mapper) = chosen {
-            if let Some(status) = mapper.status {
-                reply.status = status;
-                set_status(response, status);
-            }
             if let Some(body) = &mapper.body {
                 reply.body = bytes::Bytes::copy_from_slice(body);
             }

@@ -296,7 +296,7 @@ impl Driver<'_> {
     /// Takes what the client sent of the body, as far as the chain and the upstream want it.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while !self.s.received && !self.s.request_stopped && self.s.request_side.is_open() && self.wants_request_body()
+        while !self.s.reset && !self.s.received && !self.s.request_stopped && self.s.request_side.is_open() && self.wants_request_body()
         {
             if self.s.expects_continue && !self.env.config.proxy_100_continue {
                 self.s.expects_continue = false;
@@ -407,6 +407,7 @@ impl Driver<'_> {
         self.s.info.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
         self.s.info.details = details::DOWNSTREAM_REMOTE_DISCONNECT.into();
         self.s.gone = true;
+        self.s.request_stopped = true;
         self.cancel_upstream();
     }
 

@@ -235,6 +235,8 @@ impl Driver<'_> {
         if self.env.config.proxy_100_continue && self.s.sent == Sent::Nothing {
             self.s.expects_continue &= status != 100;
             self.wire.send_informational(&self.s.response);
+            self.charge_status(status);
+            self.env.count_response(status);
         }
         self.s.response.clear();
     }

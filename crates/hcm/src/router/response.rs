@@ -128,7 +128,9 @@ impl Driver<'_> {
     fn reset_after_response_started(&mut self, reason: ResetReason) {
         self.s.info.flags.insert(flag_of(reason));
         self.s.info.details = format!("upstream_reset_after_response_started{{{reason}}}").replace(' ', "_").into();
-        self.env.config.stats.router.rq_reset_after_downstream_response_started().inc();
+        if !self.s.tunnel {
+            self.env.config.stats.router.rq_reset_after_downstream_response_started().inc();
+        }
         self.s.router.attempt = Attempt::None;
         if self.s.sent == Sent::Nothing {
             let text = std::mem::take(&mut self.s.info.details);

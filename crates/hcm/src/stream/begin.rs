@@ -265,6 +265,8 @@ impl Driver<'_> {
             RouteSlot::Found(route) => {
                 route.forward().and_then(|forward| forward.upgrade(&name)).map(|upgrade| upgrade.enabled)
             }
+            // Only routes that want CONNECT match it.
+            _ if self.s.request.get(Known::METHOD) == Some(b"CONNECT") => return Ok(()),
             _ => None,
         };
         let stats = &config.stats.manager;

@@ -2,10 +2,11 @@
 
 use super::{ActiveStream, Driver, Sent};
 use crate::environment::Environment;
-use nuncio_filter::Stream;
+use nuncio_filter::{RouteSlot, Stream};
 use nuncio_http::connection::ServerConnection;
-use nuncio_route::HeaderEdits;
+use nuncio_route::{HeaderEdits, PeerCertificate, RouteQuery};
 use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, TimePoint, details};
+use std::sync::Arc;
 use std::time::Instant;
 
 impl ActiveStream {
@@ -22,6 +23,7 @@ impl ActiveStream {
         self.info.downstream_bytes.wire_sent = sent - self.wire_before.1;
         self.finish_filters(env);
         self.count(env, now);
+        self.name_cluster(env);
         self.log(env, AccessLogType::DownstreamEnd, now);
     }
 
@@ -63,6 +65,27 @@ impl ActiveStream {
         if let Some(code) = self.info.response_code.filter(|_| self.sent != Sent::Nothing) {
             env.count_response(code);
         }
+    }
+
+    /// Names the cluster of a request that was answered before it got there, for the access log.
+    fn name_cluster(&mut self, env: &Environment) {
+        if self.info.upstream.cluster.is_some() || env.config.access_logs.is_empty() {
+            return;
+        }
+        let RouteSlot::Found(route) = &self.state.route else { return };
+        let Some(forward) = route.forward() else { return };
+        let choice = env.worker.with_runtime(|runtime| {
+            let query = RouteQuery {
+                headers: &self.request,
+                random: self.state.random,
+                runtime,
+                info: Some(&self.info),
+                peer_certificate: PeerCertificate::default(),
+            };
+            forward.choose_cluster(&query, None)
+        });
+        let cluster = choice.and_then(|choice| env.clusters.get(&choice.name));
+        self.info.upstream.cluster = cluster.map(|cluster| Arc::clone(cluster.info.stream_info()));
     }
 
     /// Writes a record to every access log.

@@ -7,10 +7,10 @@ use crate::environment::Environment;
 use crate::local_reply;
 use bytes::Bytes;
 use nuncio_filter::LocalReply;
-use nuncio_headers::Known;
+use nuncio_headers::{HeaderMap, Known};
 use nuncio_http::connection::ServerConnection;
 use nuncio_http::h1::response_framing;
-use nuncio_stream_info::{AccessLogType, ResponseFlags, TimePoint, details};
+use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, TimePoint, details};
 use std::time::Instant;
 
 impl Driver<'_> {
@@ -58,15 +58,13 @@ impl Driver<'_> {
         }
         self.s.local_body = reply.body.clone();
         if !self.env.config.local_reply.is_empty() {
-            let (s, env, now) = (&*self.s, self.env, self.now);
-            let context = |headers: &_, body: &[u8], see: &mut dyn FnMut(&nuncio_stream_info::LogContext<'_>)| {
-                let mut view = s.context(env, AccessLogType::NotSet, now);
-                view.response = Some(headers);
-                view.local_reply_body = body;
-                see(&view);
+            let (env, now, random) = (self.env, self.now, self.s.state.random);
+            let chosen = {
+                let context = with_context(self.s, env, now);
+                env.config.local_reply.choose(&mut response, reply, &context, random)
             };
-            env.config.local_reply.apply(&mut response, reply, &context, s.state.random);
             self.s.info.response_code = Some(reply.status);
+            env.config.local_reply.write(chosen, &mut response, reply, &with_context(self.s, env, now));
         }
         local_reply::write_head(&mut response, reply, self.s.is_grpc, self.s.head_request);
         self.s.response = response;
@@ -140,8 +138,22 @@ impl Driver<'_> {
     }
 }
 
+/// Shows the stream with other response headers and another body.
+fn with_context(
+    stream: &ActiveStream,
+    env: &Environment,
+    now: Instant,
+) -> impl Fn(&HeaderMap, &[u8], &mut dyn FnMut(&LogContext<'_>)) {
+    move |headers, body, see| {
+        let mut view = stream.context(env, AccessLogType::NotSet, now);
+        view.response = Some(headers);
+        view.local_reply_body = body;
+        see(&view);
+    }
+}
+
 /// `:status` as a number; 0 if there is none.
-pub(crate) fn status_of(headers: &nuncio_headers::HeaderMap) -> u16 {
+pub(crate) fn status_of(headers: &HeaderMap) -> u16 {
     headers
         .get(Known::STATUS)
         .and_then(|value| std::str::from_utf8(value).ok())

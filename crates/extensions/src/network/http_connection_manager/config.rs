@@ -65,7 +65,7 @@ fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<Hc
         timeouts: options::timeouts(&config),
         max_requests_per_connection: options::max_requests(&config),
         proxy_100_continue: config.proxy_100_continue,
-        stream_error_on_invalid_message: config.stream_error_on_invalid_http_message.is_some_and(|value| value.value),
+        stream_error_on_invalid_message: options::keeps_after_errors(&config),
         access_logs: access_logs?,
         access_log_options: access_log_options(&config),
         local_reply: local_reply?,

@@ -36,14 +36,17 @@ fn limit_or(value: Option<&wkt::Duration>, default: Duration) -> Option<Duration
     }
 }
 
+/// Whether a connection outlives a malformed request: the codec's own setting counts before the manager's.
+pub(super) fn keeps_after_errors(config: &pb::HttpConnectionManager) -> bool {
+    let http1 = config.http_protocol_options.as_ref();
+    let own = http1.and_then(|http1| http1.override_stream_error_on_invalid_http_message.as_ref());
+    set(&own.copied().or(config.stream_error_on_invalid_http_message))
+}
+
 pub(super) fn request(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) -> RequestOptions {
     let common = config.common_http_protocol_options.as_ref();
     let http1 = config.http_protocol_options.clone().unwrap_or_default();
     let mut at = cx.field("http_protocol_options");
-    at.unsupported_if(
-        http1.override_stream_error_on_invalid_http_message.is_some(),
-        "override_stream_error_on_invalid_http_message",
-    );
     let ignored = lower::strings(&http1.ignore_http_11_upgrade, "ignore_http_11_upgrade", &mut at).unwrap_or_default();
     at.unsupported_if(http1.send_fully_qualified_url, "send_fully_qualified_url");
     if let Some(common) = common {
