@@ -229,7 +229,8 @@ impl WriteBuffer {
         }
     }
 
-    /// Writes until everything is sent or the transport takes no more; tells how many bytes went out in this call.
+    /// Writes until everything is sent or the transport takes no more; tells how many bytes went out in this call. Once
+    /// everything is sent the memory goes back to the worker: a request that waits for its response holds none.
     pub fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
@@ -255,6 +256,7 @@ impl WriteBuffer {
             *sent += count as u64;
             self.advance(count);
         }
+        self.release();
         transport.poll_flush(cx)
     }
 
