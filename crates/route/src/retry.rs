@@ -1,7 +1,7 @@
 //! Retry policies (`envoy.config.route.v3.RetryPolicy`): which outcomes, how often, how long apart. What to do with them is
 //! the router's business.
 
-use crate::spec::{Plugin, ResetHeaderFormat};
+use crate::spec::{HostPredicate, Plugin, ResetHeaderFormat, RetryPriority};
 use nuncio_headers::{HeaderMap, HeaderName};
 use nuncio_matcher::HeaderMatcher;
 use std::fmt;
@@ -136,9 +136,9 @@ pub struct RetryPolicy {
     /// `per_try_idle_timeout`.
     pub per_try_idle_timeout: Option<Duration>,
     /// `retry_priority`.
-    pub retry_priority: Option<Plugin>,
+    pub retry_priority: Option<RetryPriority>,
     /// `retry_host_predicate`.
-    pub host_predicates: Box<[Plugin]>,
+    pub host_predicates: Box<[HostPredicate]>,
     /// `retry_options_predicates`.
     pub options_predicates: Box<[Plugin]>,
     /// `host_selection_retry_max_attempts`: at least 1.
