@@ -78,8 +78,8 @@ fn count_request(worker: &Worker) {
 }
 
 async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: ClientRequest, body: Body) -> Response {
-    count_request(worker);
     let cluster = clusters.get(&request.cluster).ok_or(ClientError::NoCluster)?;
+    count_request(worker);
     let now = worker.tick();
     let host = worker.with_rng(|rng| {
         let mut context = LbContext::new(now, rng);
@@ -92,9 +92,17 @@ async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: C
         return Err(ClientError::NoHealthyHost);
     };
     let pool = cluster.pools.of(&cluster.info, &host, RoutingPriority::Default);
-    let mut connection = connect(worker, &pool).await?;
+    let mut connection = match connect(worker, &pool).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            cluster.info.stats.charge_response(503, true, false);
+            return Err(error);
+        }
+    };
     let started = worker.now();
-    if !request.body.is_empty() || request.headers.has(Known::CONTENT_LENGTH) {
+    // A copy is framed as the request was.
+    let is_own = body == Body::Collect;
+    if is_own && (!request.body.is_empty() || request.headers.has(Known::CONTENT_LENGTH)) {
         let length = request.body.len();
         request.headers.set_known(Known::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
     }
@@ -114,7 +122,7 @@ async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: C
             cluster.info.stats.record_time(u64::try_from(taken).unwrap_or(u64::MAX), true, false);
             connection.release(now);
         }
-        Err(_) => {}
+        Err(_) => cluster.info.stats.charge_response(503, true, false),
     }
     response
 }
@@ -125,7 +133,8 @@ async fn connect(worker: &Rc<Worker>, pool: &Rc<HostPool>) -> Result<Box<PooledC
             Acquire::Ready(connection) => return Ok(connection),
             Acquire::Overflow | Acquire::PendingOverflow => return Err(ClientError::Overflow),
             Acquire::Connect(mut connecting) => {
-                return poll_fn(|cx| connecting.poll(cx, worker.tick())).await.map_err(connect_error);
+                let connected = poll_fn(|cx| connecting.poll(cx, worker.tick())).await;
+                return connected.map_err(|failure| connect_error(pool, failure));
             }
             Acquire::Wait(mut waiting) => match poll_fn(|cx| waiting.poll(cx, worker.tick())).await {
                 Waited::Ready(connection) => return Ok(connection),
@@ -136,8 +145,12 @@ async fn connect(worker: &Rc<Worker>, pool: &Rc<HostPool>) -> Result<Box<PooledC
     }
 }
 
-fn connect_error(failure: ConnectFailure) -> ClientError {
-    if failure.overflow { ClientError::Overflow } else { ClientError::Reset(failure.reason.to_string()) }
+fn connect_error(pool: &HostPool, failure: ConnectFailure) -> ClientError {
+    if failure.overflow {
+        return ClientError::Overflow;
+    }
+    pool.cluster().stats.upstream_rq_pending_failure_eject().inc();
+    ClientError::Reset(failure.reason.to_string())
 }
 
 async fn receive(

@@ -41,11 +41,7 @@ impl Hashed<'_> {
                 let mut values: Vec<Cow<'_, [u8]>> = self.request.all(name).map(rewritten).collect();
                 // Whatever the order of several values is.
                 values.sort_unstable();
-                match &values[..] {
-                    [] => None,
-                    [one] => Some(hash_bytes(one, 0)),
-                    many => Some(hash_bytes(&many.concat(), 0)),
-                }
+                (!values.is_empty()).then(|| values.iter().fold(0, |seed, value| hash_bytes(value, seed)))
             }
             HashInput::Cookie(cookie) => {
                 let present = cookie_value(self.request, cookie.name.as_bytes()).filter(|value| !value.is_empty());

@@ -67,12 +67,12 @@ impl Driver<'_> {
 
     /// What tells a copy from the request: its host, and that it comes from here.
     fn mark_copy(&self, headers: &mut HeaderMap, policy: &MirrorPolicy) {
-        let host = match policy.host_rewrite_literal.as_bytes() {
-            b"" => headers.get(Known::AUTHORITY).unwrap_or_default().to_vec(),
-            literal => literal.to_vec(),
-        };
-        let host = if policy.disable_shadow_host_suffix_append { host } else { shadow_host(&host) };
-        headers.set_known(Known::AUTHORITY, &host);
+        if !policy.host_rewrite_literal.is_empty() {
+            headers.set_known(Known::AUTHORITY, policy.host_rewrite_literal.as_bytes());
+        } else if !policy.disable_shadow_host_suffix_append {
+            let host = shadow_host(headers.get(Known::AUTHORITY).unwrap_or_default());
+            headers.set_known(Known::AUTHORITY, &host);
+        }
         headers.set_known(Known::X_ENVOY_INTERNAL, b"true");
         if let Some(address) = self.env.local_address() {
             let mut forwarded = headers.get(Known::X_FORWARDED_FOR).unwrap_or_default().to_vec();

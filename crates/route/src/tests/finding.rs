@@ -10,6 +10,7 @@ use nuncio_matcher::{
     ValueMatcherSpec,
 };
 use nuncio_matcher::{MatchMap, MatchNode, MatchTree, OnMatch, PrefixMap};
+use nuncio_stats::Store;
 use nuncio_stream_info::{LifeSpan, Mutability, PlainString, Sharing, Struct};
 use std::collections::HashMap;
 
