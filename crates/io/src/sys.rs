@@ -70,14 +70,6 @@ pub(crate) fn send_now(to: BorrowedFd<'_>, from: &[u8]) -> io::Result<usize> {
     check_len(unsafe { libc::send(to.as_raw_fd(), from.as_ptr().cast(), from.len(), flags) })
 }
 
-/// Bytes written to a TCP socket that the peer's kernel has not confirmed (SIOCOUTQ).
-pub(crate) fn unconfirmed(socket: BorrowedFd<'_>) -> io::Result<u32> {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: the request writes one int, which `bytes` is.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
-    Ok(u32::try_from(bytes).unwrap_or(0))
-}
-
 /// Sets a socket option of any level and name to the bytes of `value`.
 pub(crate) fn set_socket_option(
     socket: BorrowedFd<'_>,

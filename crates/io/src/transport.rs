@@ -106,16 +106,6 @@ impl Transport {
         }
     }
 
-    /// Whether the kernel of the peer has not confirmed all that was written. After the end of the stream was read this
-    /// proves that the peer closed before the rest reached it, and so can't have acted on it.
-    pub fn has_unconfirmed(&self) -> bool {
-        use std::os::fd::AsFd as _;
-        match self {
-            Transport::Tcp(socket) => crate::sys::unconfirmed(socket.as_fd()).is_ok_and(|bytes| bytes > 0),
-            Transport::Unix(_) | Transport::Other(_) => false,
-        }
-    }
-
     /// The TCP socket, if the bytes go through one unchanged.
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {

@@ -399,15 +399,20 @@ impl Driver<'_> {
 
     fn receive_failed(&mut self, error: RecvError) {
         let Attempt::Active(active) = &mut self.s.router.attempt else { return };
-        let within_message = !self.s.tunnel && (active.head_received || active.connection.wire.has_input());
+        let answered = active.head_received || active.connection.wire.has_input();
         let reason = match &error {
             RecvError::Codec(_) => ResetReason::ProtocolError,
             RecvError::Closed | RecvError::Truncated | RecvError::Io(_) => {
                 active.connection.closed_by_peer();
-                if within_message { ResetReason::ProtocolError } else { ResetReason::ConnectionTermination }
+                // A message that breaks off is a broken one; a tunnel has no messages.
+                if answered && !self.s.tunnel {
+                    ResetReason::ProtocolError
+                } else {
+                    ResetReason::ConnectionTermination
+                }
             }
         };
-        let lost_race = active.connection.is_reused() && !within_message && active.connection.wire.request_was_lost();
+        let lost_race = active.connection.is_reused() && !answered;
         if lost_race && reason == ResetReason::ConnectionTermination && self.replay() {
             return;
         }
@@ -419,7 +424,7 @@ impl Driver<'_> {
         self.upstream_reset(reason, None);
     }
 
-    /// A reused connection closed before the request had reached the upstream: its idle timeout met the request. What
+    /// A reused connection closed before any byte of the response: the upstream's idle timeout met the request. What
     /// is safe to send twice (RFC 9110 §9.2.2) is sent again on a new connection, once, without counting as a retry.
     fn replay(&mut self) -> bool {
         let idempotent = matches!(

@@ -72,11 +72,6 @@ impl ClientConnection {
         self.request.finish(&mut self.wire.output, trailers);
     }
 
-    /// Whether the upstream closed before all of the request reached it: it can't have acted on the request.
-    pub fn request_was_lost(&self) -> bool {
-        self.wire.ended && (!self.wire.output.is_empty() || self.wire.transport.has_unconfirmed())
-    }
-
     /// Whether the upstream closed its side.
     #[inline]
     pub fn is_ended(&self) -> bool {
