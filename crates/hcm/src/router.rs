@@ -9,8 +9,10 @@ mod hash;
 mod mirror;
 mod redirect;
 mod response;
+mod strict;
 mod timeouts;
 
+pub use strict::is_checkable;
 pub(crate) use timeouts::RouteTimeouts;
 
 use crate::chain::Flow;

@@ -87,6 +87,12 @@ impl RetryOn {
         RetryOn::from_header(value, true)
     }
 
+    /// Whether all words of `x-envoy-retry-on`, or with `grpc` of `x-envoy-retry-grpc-on`, are known.
+    pub fn are_known(value: &[u8], grpc: bool) -> bool {
+        let is_known = |word: &[u8]| WORDS.iter().any(|(known, _, kind)| *kind == grpc && known.as_bytes() == word);
+        value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).all(is_known)
+    }
+
     fn from_header(value: &[u8], grpc: bool) -> RetryOn {
         value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).fold(RetryOn::NONE, |all, word| {
             let found = WORDS.iter().find(|(known, _, kind)| *kind == grpc && known.as_bytes() == word);

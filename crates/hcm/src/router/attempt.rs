@@ -405,11 +405,7 @@ impl Driver<'_> {
             RecvError::Closed | RecvError::Truncated | RecvError::Io(_) => {
                 active.connection.closed_by_peer();
                 // A message that breaks off is a broken one; a tunnel has no messages.
-                if answered && !self.s.tunnel {
-                    ResetReason::ProtocolError
-                } else {
-                    ResetReason::ConnectionTermination
-                }
+                if answered && !self.s.tunnel { ResetReason::ProtocolError } else { ResetReason::ConnectionTermination }
             }
         };
         let lost_race = active.connection.is_reused() && !answered;

@@ -26,6 +26,7 @@ impl Driver<'_> {
         };
         self.s.info.upstream.cluster = Some(Arc::clone(cluster.info.stream_info()));
         self.take_request_stats(route);
+        self.check_strictly()?;
         if self.in_maintenance(&cluster.info.config.name) {
             return Err(self.maintained(&cluster));
         }
