@@ -124,6 +124,7 @@ struct Responses {
     internal: OnceLock<ResponseStats>,
     external: OnceLock<ResponseStats>,
     canary: OnceLock<ResponseStats>,
+    retry: OnceLock<CodeCounters>,
 }
 
 /// `upstream_rq_<code>` and so on, and `upstream_rq_time`.
@@ -179,6 +180,12 @@ impl ClusterStats {
         }
     }
 
+    /// Counts a response that a retry takes the place of: `retry.upstream_rq_<code>` and so on.
+    pub fn charge_retried(&self, status: u16) {
+        let codes = &self.responses().retry;
+        codes.get_or_init(|| self.inner.scope.child("retry").code_counters("upstream_rq")).charge(status);
+    }
+
     /// Records how long a request took, in milliseconds: `upstream_rq_time`, in the places of
     /// [`ClusterStats::charge_response`].
     pub fn record_time(&self, ms: u64, internal: bool, canary: bool) {
@@ -197,6 +204,7 @@ impl ClusterStats {
                 internal: OnceLock::new(),
                 external: OnceLock::new(),
                 canary: OnceLock::new(),
+                retry: OnceLock::new(),
             })
         })
     }

@@ -38,7 +38,9 @@ pub enum Acquire {
     Connect(Box<Connecting>),
     /// No more connections are allowed: the request waits for one to be given back.
     Wait(Waiting),
-    /// Too many requests wait or are served: a circuit breaker is open.
+    /// Too many requests wait for connections (`max_pending_requests`): a circuit breaker is open.
+    PendingOverflow,
+    /// Too many requests are served (`max_requests`): a circuit breaker is open.
     Overflow,
 }
 
@@ -91,6 +93,8 @@ pub struct ClusterPools {
 pub struct HostPool {
     pub(crate) host: Arc<Host>,
     pub(crate) cluster: Arc<ClusterInfo>,
+    /// Requests of another priority have their own connections, as their breakers count them apart.
+    priority: RoutingPriority,
     http1: Rc<Http1Settings>,
     idle: RefCell<Vec<IdleConnection>>,
     waiting: RefCell<VecDeque<Rc<waiting::Slot>>>,
@@ -108,9 +112,9 @@ impl ClusterPools {
 
     /// The pool of a host. Clusters have few hosts that a worker uses at once, so a scan from the front beats hashing;
     /// a found pool moves one place forward.
-    pub fn of(&self, cluster: &Arc<ClusterInfo>, host: &Arc<Host>) -> Rc<HostPool> {
+    pub fn of(&self, cluster: &Arc<ClusterInfo>, host: &Arc<Host>, priority: RoutingPriority) -> Rc<HostPool> {
         let mut hosts = self.hosts.borrow_mut();
-        if let Some(at) = hosts.iter().position(|pool| Arc::ptr_eq(&pool.host, host)) {
+        if let Some(at) = hosts.iter().position(|pool| Arc::ptr_eq(&pool.host, host) && pool.priority == priority) {
             if at > 0 {
                 hosts.swap(at, at - 1);
                 return Rc::clone(&hosts[at - 1]);
@@ -120,6 +124,7 @@ impl ClusterPools {
         let pool = Rc::new(HostPool {
             host: Arc::clone(host),
             cluster: Arc::clone(cluster),
+            priority,
             http1: Rc::clone(&self.http1),
             idle: RefCell::default(),
             waiting: RefCell::default(),
@@ -133,10 +138,13 @@ impl ClusterPools {
 
     /// The host left the cluster: its idle connections are closed, busy ones when they are given back.
     pub fn remove(&self, host: &Arc<Host>) {
-        let mut hosts = self.hosts.borrow_mut();
-        if let Some(at) = hosts.iter().position(|pool| Arc::ptr_eq(&pool.host, host)) {
-            hosts.swap_remove(at).close();
-        }
+        self.hosts.borrow_mut().retain(|pool| {
+            let is_other = !Arc::ptr_eq(&pool.host, host);
+            if !is_other {
+                pool.close();
+            }
+            is_other
+        });
     }
 
     /// Closes all idle connections; busy ones close when they are given back.
@@ -174,40 +182,40 @@ impl Drop for ClusterPools {
 impl HostPool {
     /// A connection for one HTTP/1 request. `fresh` passes idle connections over: a request that was lost on one is sent
     /// again on a new one.
-    pub fn acquire(self: &Rc<Self>, priority: RoutingPriority, now: Instant, fresh: bool) -> Acquire {
-        if !fresh && let Some(connection) = self.take_idle(priority, now) {
+    pub fn acquire(self: &Rc<Self>, now: Instant, fresh: bool) -> Acquire {
+        if !fresh && let Some(connection) = self.take_idle(now) {
             return match connection.begin_request() {
                 true => Acquire::Ready(connection),
                 false => {
-                    self.overflow();
                     connection.release(now);
                     Acquire::Overflow
                 }
             };
         }
-        let breaker = self.cluster.breaker(priority);
+        let breaker = self.cluster.breaker(self.priority);
         if !breaker.can_create(Resource::PendingRequests) {
-            self.overflow();
-            return Acquire::Overflow;
+            self.cluster.stats.upstream_rq_pending_overflow().inc();
+            return Acquire::PendingOverflow;
         }
         if !breaker.can_create(Resource::Connections) {
             self.cluster.stats.upstream_cx_overflow().inc();
             // A host without any connection gets one over the limit, or its requests would wait for ever.
             if self.open.get() > 0 {
-                return Acquire::Wait(Waiting::new(self, priority));
+                return Acquire::Wait(Waiting::new(self));
             }
         }
-        Acquire::Connect(Box::new(Connecting::new(self, priority, now)))
+        self.cluster.stats.upstream_cx_http1_total().inc();
+        Acquire::Connect(Box::new(Connecting::new(self, now)))
     }
 
     /// Makes a connection outside the pool, for a tunnel.
-    pub fn connect(self: &Rc<Self>, priority: RoutingPriority, now: Instant) -> Acquire {
-        let breaker = self.cluster.breaker(priority);
+    pub fn connect(self: &Rc<Self>, now: Instant) -> Acquire {
+        let breaker = self.cluster.breaker(self.priority);
         if !breaker.can_create(Resource::Connections) {
             self.cluster.stats.upstream_cx_overflow().inc();
             return Acquire::Overflow;
         }
-        Acquire::Connect(Box::new(Connecting::new(self, priority, now)))
+        Acquire::Connect(Box::new(Connecting::new(self, now)))
     }
 
     /// The connections go to this host.
@@ -225,15 +233,11 @@ impl HostPool {
         &self.cluster
     }
 
-    fn overflow(&self) {
-        self.cluster.stats.upstream_rq_pending_overflow().inc();
-    }
-
-    fn take_idle(self: &Rc<Self>, priority: RoutingPriority, now: Instant) -> Option<Box<PooledConnection>> {
+    fn take_idle(self: &Rc<Self>, now: Instant) -> Option<Box<PooledConnection>> {
         loop {
             let idle = self.idle.borrow_mut().pop()?;
             if idle.is_usable(now) {
-                return Some(idle.wake(priority));
+                return Some(idle.wake());
             }
         }
     }

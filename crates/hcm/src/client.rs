@@ -2,10 +2,11 @@
 
 use nuncio_cluster::pool::{Acquire, ConnectFailure, HostPool, PooledConnection, Waited};
 use nuncio_cluster::{LbContext, RoutingPriority, WorkerClusters};
-use nuncio_filter::{ClientError, ClientRequest, ClientResponse, HttpClient, Worker};
+use nuncio_filter::{ClientError, ClientRequest, ClientResponse, HttpClient, StatsStore, Worker};
 use nuncio_headers::{HeaderMap, Known};
 use nuncio_http::connection::{BodyPart, RecvError};
 use nuncio_http::h1::{ResponseHead, ResponseOptions, request_framing};
+use nuncio_stats::names::RouterStats;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -28,7 +29,7 @@ impl HttpClient for Client {
         Box::pin(async move {
             let Some(worker) = worker.upgrade() else { return Err(ClientError::Reset("shutting down".to_owned())) };
             let timeout = request.timeout;
-            let exchange = exchange(&worker, &clusters, request);
+            let exchange = exchange(&worker, &clusters, request, Body::Collect);
             match timeout {
                 Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or(Err(ClientError::Timeout)),
                 None => exchange.await,
@@ -41,8 +42,44 @@ impl HttpClient for Client {
     }
 }
 
-async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: ClientRequest) -> Response {
+/// Sends the copy of a request and lets its answer go by.
+pub(crate) async fn send_copy(worker: &Rc<Worker>, clusters: &WorkerClusters, request: ClientRequest) {
+    let timeout = request.timeout;
+    let exchange = exchange(worker, clusters, request, Body::Discard);
+    // Nobody waits for the outcome; statistics show it.
+    match timeout {
+        Some(limit) => drop(tokio::time::timeout(limit, exchange).await),
+        None => drop(exchange.await),
+    }
+}
+
+/// What becomes of a response's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Collect,
+    Discard,
+}
+
+/// `http.async-client.*`.
+struct ClientStats(RouterStats);
+
+fn count_request(worker: &Worker) {
+    let services = worker.services();
+    let stats = services.get::<ClientStats>().or_else(|| {
+        let store = services.get::<StatsStore>()?;
+        Some(
+            services
+                .get_or_insert_with(|| ClientStats(RouterStats::register(&store.0.scope("http.async-client", &[])))),
+        )
+    });
+    if let Some(stats) = stats {
+        stats.0.rq_total().inc();
+    }
+}
+
+async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: ClientRequest, body: Body) -> Response {
     let cluster = clusters.get(&request.cluster).ok_or(ClientError::NoCluster)?;
+    count_request(worker);
     let now = worker.tick();
     let host = worker.with_rng(|rng| {
         let mut context = LbContext::new(now, rng);
@@ -54,10 +91,18 @@ async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: C
         cluster.info.stats.charge_response(503, true, false);
         return Err(ClientError::NoHealthyHost);
     };
-    let pool = cluster.pools.of(&cluster.info, &host);
-    let mut connection = connect(worker, &pool).await?;
+    let pool = cluster.pools.of(&cluster.info, &host, RoutingPriority::Default);
+    let mut connection = match connect(worker, &pool).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            cluster.info.stats.charge_response(503, true, false);
+            return Err(error);
+        }
+    };
     let started = worker.now();
-    if !request.body.is_empty() || request.headers.has(Known::CONTENT_LENGTH) {
+    // A copy is framed as the request was.
+    let is_own = body == Body::Collect;
+    if is_own && (!request.body.is_empty() || request.headers.has(Known::CONTENT_LENGTH)) {
         let length = request.body.len();
         request.headers.set_known(Known::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
     }
@@ -67,7 +112,7 @@ async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: C
         connection.wire.send_data(request.body.clone());
     }
     connection.wire.send_end(None);
-    let response = receive(&mut connection, &pool, &request).await;
+    let response = receive(&mut connection, &pool, &request, body).await;
     let now = worker.tick();
     match &response {
         Ok(response) => {
@@ -77,32 +122,43 @@ async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: C
             cluster.info.stats.record_time(u64::try_from(taken).unwrap_or(u64::MAX), true, false);
             connection.release(now);
         }
-        Err(_) => cluster.info.stats.upstream_rq_rx_reset().inc(),
+        Err(_) => cluster.info.stats.charge_response(503, true, false),
     }
     response
 }
 
 async fn connect(worker: &Rc<Worker>, pool: &Rc<HostPool>) -> Result<Box<PooledConnection>, ClientError> {
     loop {
-        match pool.acquire(RoutingPriority::Default, worker.tick(), false) {
+        match pool.acquire(worker.tick(), false) {
             Acquire::Ready(connection) => return Ok(connection),
-            Acquire::Overflow => return Err(ClientError::Overflow),
+            Acquire::Overflow | Acquire::PendingOverflow => return Err(ClientError::Overflow),
             Acquire::Connect(mut connecting) => {
-                return poll_fn(|cx| connecting.poll(cx, worker.tick())).await.map_err(connect_error);
+                let connected = poll_fn(|cx| connecting.poll(cx, worker.tick())).await;
+                return connected.map_err(|failure| connect_error(pool, failure));
             }
             Acquire::Wait(mut waiting) => match poll_fn(|cx| waiting.poll(cx, worker.tick())).await {
                 Waited::Ready(connection) => return Ok(connection),
                 Waited::Again => {}
+                Waited::Overflow => return Err(ClientError::Overflow),
             },
         }
     }
 }
 
-fn connect_error(failure: ConnectFailure) -> ClientError {
-    if failure.overflow { ClientError::Overflow } else { ClientError::Reset(failure.reason.to_string()) }
+fn connect_error(pool: &HostPool, failure: ConnectFailure) -> ClientError {
+    if failure.overflow {
+        return ClientError::Overflow;
+    }
+    pool.cluster().stats.upstream_rq_pending_failure_eject().inc();
+    ClientError::Reset(failure.reason.to_string())
 }
 
-async fn receive(connection: &mut PooledConnection, pool: &HostPool, request: &ClientRequest) -> Response {
+async fn receive(
+    connection: &mut PooledConnection,
+    pool: &HostPool,
+    request: &ClientRequest,
+    wanted: Body,
+) -> Response {
     let options = ResponseOptions {
         head_request: request.headers.get(Known::METHOD) == Some(b"HEAD"),
         ..pool.http1().response.clone()
@@ -121,10 +177,12 @@ async fn receive(connection: &mut PooledConnection, pool: &HostPool, request: &C
         match part.await.map_err(reset)? {
             BodyPart::Data { start, end, consumed, last } => {
                 let chunk = connection.wire.take_body(start, end, consumed);
-                if body.len() + chunk.len() > request.max_response_bytes {
-                    return Err(ClientError::ResponseTooLarge);
+                if wanted == Body::Collect {
+                    if body.len() + chunk.len() > request.max_response_bytes {
+                        return Err(ClientError::ResponseTooLarge);
+                    }
+                    body.extend_from_slice(&chunk);
                 }
-                body.extend_from_slice(&chunk);
                 over = last;
             }
             BodyPart::End { .. } => over = true,

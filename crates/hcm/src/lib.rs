@@ -22,6 +22,7 @@ mod timer;
 
 pub use client::client;
 pub use config::HcmConfig;
+pub use router::is_checkable;
 
 use nuncio_filter::{Connection, TerminalFilterFactory};
 use std::future::Future;

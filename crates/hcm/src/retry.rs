@@ -111,9 +111,6 @@ impl RetryState {
         if response.has(Known::X_ENVOY_RATELIMITED) {
             return self.on.has(RetryOn::ENVOY_RATE_LIMITED);
         }
-        if response.has(Known::X_ENVOY_OVERLOADED) {
-            return false;
-        }
         let policy = self.policy.as_deref();
         (self.on.has(RetryOn::FIVE_XX) && (500..600).contains(&status))
             || (self.on.has(RetryOn::GATEWAY_ERROR) && (502..=504).contains(&status))

@@ -5,9 +5,14 @@
 
 mod attempt;
 mod choose;
+mod hash;
+mod mirror;
+mod redirect;
 mod response;
+mod strict;
 mod timeouts;
 
+pub use strict::is_checkable;
 pub(crate) use timeouts::RouteTimeouts;
 
 use crate::chain::Flow;
@@ -15,11 +20,13 @@ use crate::retry::RetryState;
 use crate::stream::Driver;
 use attempt::Attempt;
 use bytes::Bytes;
+use mirror::Mirrors;
 use nuncio_cluster::{Host, RoutingPriority, WorkerCluster};
 use nuncio_filter::{LocalReply, RouteSlot};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
-use nuncio_route::{Action, Route};
+use nuncio_route::{Action, RequestStats, Route};
 use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, details};
+use redirect::Redirected;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -53,6 +60,25 @@ pub(crate) struct Router {
     /// The response's headers were taken from the upstream.
     response_begun: bool,
     hash: Option<u64>,
+    /// Cookies that the client is given so that it comes to the same host again.
+    set_cookies: Vec<Vec<u8>>,
+    /// What the request counts in besides the cluster: its virtual cluster, and the route.
+    stats: [Option<Arc<RequestStats>>; 2],
+    /// When the request had left the chain completely.
+    complete: Option<Instant>,
+    /// The status of a timeout, where the client wants another than 504.
+    timeout_status: Option<u16>,
+    /// The last try ran out of time.
+    timed_out: bool,
+    /// An informational head of the upstream was counted.
+    informed: bool,
+    /// Hosts in `tried` that `retry_priority` counts no longer.
+    forgotten: usize,
+    /// The route follows redirects of the upstream.
+    redirects: bool,
+    /// What earlier redirects of the request did.
+    pub(crate) redirected: Redirected,
+    mirrors: Option<Box<Mirrors>>,
     /// When the present try began to look for a connection.
     begun: Option<Instant>,
 }
@@ -66,15 +92,19 @@ struct KeptBody {
     given: usize,
     /// A part is missing: the request can't be sent again.
     lost: bool,
+    /// Most bytes that are kept (`request_body_buffer_limit`).
+    limit: usize,
 }
 
 impl Router {
     pub(crate) fn reset(&mut self) {
         let mut tried = std::mem::take(&mut self.tried);
         let mut chunks = std::mem::take(&mut self.kept.chunks);
+        let mut set_cookies = std::mem::take(&mut self.set_cookies);
         tried.clear();
         chunks.clear();
-        *self = Router { tried, kept: KeptBody { chunks, ..KeptBody::default() }, ..Router::default() };
+        set_cookies.clear();
+        *self = Router { tried, set_cookies, kept: KeptBody { chunks, ..KeptBody::default() }, ..Router::default() };
     }
 
     /// The earliest deadline of the upstream side.
@@ -85,10 +115,17 @@ impl Router {
     /// Whether more of the request body can be taken.
     pub(crate) fn wants_body(&self, limit: usize) -> bool {
         match &self.attempt {
-            Attempt::Active(active) => active.connection.wire.buffered() < limit,
+            Attempt::Active(active) => !active.is_backed_up() && active.connection.wire.buffered() < limit,
             _ if self.started => self.kept.bytes < limit,
             // A filter still holds the headers: it decides through its buffer limit.
             _ => true,
+        }
+    }
+
+    /// Calls for each of the request's statistics besides the cluster's.
+    fn each_stat(&self, count: impl Fn(&RequestStats)) {
+        for stats in self.stats.iter().flatten() {
+            count(stats);
         }
     }
 
@@ -99,6 +136,11 @@ impl Router {
 }
 
 impl Driver<'_> {
+    /// Counts in the statistics of the virtual cluster and the route.
+    fn each_request_stat(&self, count: impl Fn(&RequestStats)) {
+        self.s.router.each_stat(count);
+    }
+
     /// The request's headers left the chain: decides where it goes.
     pub(crate) fn route_request(&mut self, last: bool) -> Flow {
         self.env.config.stats.router.rq_total().inc();
@@ -119,25 +161,29 @@ impl Driver<'_> {
                 if let Err(reply) = self.forward(&route, forward) {
                     return Flow::Reply(reply);
                 }
+                if last {
+                    self.request_complete();
+                    self.send_mirrors();
+                }
                 Flow::Done
             }
-            Action::Redirect(_) | Action::DirectResponse(_) | Action::NonForwarding => {
-                Flow::Reply(self.answer_directly(&route))
-            }
+            Action::Redirect(_) | Action::DirectResponse(_) => Flow::Reply(self.answer_directly(&route)),
+            // Envoy has a route to a cluster without a name in its place.
+            Action::NonForwarding => Flow::Reply(self.no_cluster(503)),
         }
     }
 
     /// `require_tls`: the same request over TLS.
     fn tls_redirect(&mut self) -> Box<LocalReply> {
         let location = nuncio_route::tls_redirect_location(&self.s.request);
-        self.env.config.stats.router.rq_redirect().inc();
+        self.env.config.stats.router.rq_direct_response().inc();
         LocalReply::new(301, Bytes::new(), details::DIRECT_RESPONSE)
             .with_edit(move |headers| headers.set_known(Known::LOCATION, &location))
     }
 
     /// Redirects and direct responses.
     fn answer_directly(&mut self, route: &Arc<Route>) -> Box<LocalReply> {
-        let stats = &self.env.config.stats.router;
+        self.env.config.stats.router.rq_direct_response().inc();
         let keep_original = !self.env.config.router.suppress_envoy_headers;
         let mut edited = HeaderMap::new();
         let mut body = Vec::new();
@@ -145,14 +191,12 @@ impl Driver<'_> {
         let context = self.s.context(self.env, AccessLogType::NotSet, self.now);
         let status = match route.action() {
             Action::Redirect(_) => {
-                stats.rq_redirect().inc();
                 let context = LogContext { request: None, ..context };
                 let (status, location) = route.redirect(&mut request, &context, keep_original).unwrap_or_default();
                 edited.set_known(Known::LOCATION, &location);
                 status
             }
             Action::DirectResponse(direct) => {
-                stats.rq_direct_response().inc();
                 let context = LogContext { request: Some(&request), ..context };
                 if let Some(kind) = direct.write_body(&context, &mut body) {
                     edited.set_known(Known::CONTENT_TYPE, kind.as_bytes());
@@ -173,38 +217,46 @@ impl Driver<'_> {
 
     /// A piece of the request body left the chain.
     pub(crate) fn upstream_data(&mut self, chunk: Bytes, last: bool) {
+        if !chunk.is_empty() {
+            self.take_data(chunk);
+        }
+        if last && self.s.router.route.is_some() {
+            self.request_complete();
+            self.send_mirrors();
+            self.send_request_end();
+        }
+    }
+
+    fn take_data(&mut self, chunk: Bytes) {
         let keep = self.keeps_body();
         let router = &mut self.s.router;
-        router.ended |= last;
         let sending = matches!(router.attempt, Attempt::Active(_));
-        if !chunk.is_empty() {
-            if sending && !keep {
-                if let Attempt::Active(active) = &mut router.attempt {
-                    active.connection.wire.send_data(chunk);
-                }
-                router.kept.lost = true;
-            } else {
-                router.kept.bytes += chunk.len();
-                router.kept.chunks.push(chunk.clone());
-                if let Attempt::Active(active) = &mut router.attempt {
-                    active.connection.wire.send_data(chunk);
-                    router.kept.given += 1;
-                }
-                if router.kept.bytes > self.env.buffer_limit && sending {
-                    self.abandon_replay();
-                }
+        if sending && !keep {
+            if let Attempt::Active(active) = &mut router.attempt {
+                active.connection.wire.send_data(chunk);
             }
+            router.kept.lost = true;
+            return;
         }
-        if last {
-            self.send_request_end();
+        router.kept.bytes += chunk.len();
+        router.kept.chunks.push(chunk.clone());
+        if let Attempt::Active(active) = &mut router.attempt {
+            active.connection.wire.send_data(chunk);
+            router.kept.given += 1;
+        }
+        if keep && router.kept.bytes > router.kept.limit {
+            self.abandon_replay();
         }
     }
 
     /// The request's trailers left the chain.
     pub(crate) fn upstream_trailers(&mut self) {
         self.s.router.trailers = !self.s.request_trailers.is_empty();
-        self.s.router.ended = true;
-        self.send_request_end();
+        if self.s.router.route.is_some() {
+            self.request_complete();
+            self.send_mirrors();
+            self.send_request_end();
+        }
     }
 
     fn send_request_end(&mut self) {
@@ -217,21 +269,38 @@ impl Driver<'_> {
         }
     }
 
-    /// Whether sent chunks are kept for another attempt.
+    /// Whether sent chunks are kept: for another attempt, a redirect, or a copy.
     fn keeps_body(&self) -> bool {
         let router = &self.s.router;
-        router.can_replay() && !self.s.tunnel && !router.response_begun && router.retry.is_possible()
+        router.can_replay()
+            && !self.s.tunnel
+            && !router.response_begun
+            && (router.retry.is_possible() || router.redirects || router.mirrors.is_some())
     }
 
-    /// The body is too large to be kept: what was sent is forgotten, and no retry is possible.
+    /// The body is too large to be kept: what was sent is forgotten, and there is no retry, redirect or copy.
     fn abandon_replay(&mut self) {
-        let kept = &mut self.s.router.kept;
-        kept.chunks.clear();
-        kept.bytes = 0;
-        kept.given = 0;
-        kept.lost = true;
         if let Some(cluster) = &self.s.router.cluster {
             cluster.info.stats.retry_or_shadow_abandoned().inc();
+        }
+        let router = &mut self.s.router;
+        router.retry = RetryState::default();
+        router.redirects = false;
+        router.mirrors = None;
+        match router.attempt {
+            Attempt::Active(_) => {
+                router.kept.chunks.clear();
+                router.kept.bytes = 0;
+                router.kept.given = 0;
+                router.kept.lost = true;
+            }
+            // What was not sent yet still goes out.
+            Attempt::Connecting(_) | Attempt::Waiting(_) => {}
+            Attempt::None | Attempt::Backoff(_) => {
+                let body = Bytes::from_static(b"exceeded request buffer limit while retrying upstream");
+                let details = details::REQUEST_PAYLOAD_EXCEEDED_RETRY_BUFFER_LIMIT;
+                self.router_reply(LocalReply::new(507, body, details));
+            }
         }
     }
 
@@ -248,9 +317,9 @@ impl Driver<'_> {
         self.wire.forward_body(start, end, consumed, &mut active.connection.wire);
         router.kept.lost = true;
         if last {
-            router.ended = true;
             active.connection.wire.send_end(None);
             active.request_ended = true;
+            self.request_complete();
         }
         true
     }

@@ -241,7 +241,8 @@ impl ActiveStream {
             }
             match driver.wire.poll_flush(cx) {
                 Poll::Ready(Ok(())) if driver.s.sent == Sent::All => return Poll::Ready(driver.end()),
-                Poll::Ready(Ok(())) | Poll::Pending => {}
+                // Reading of the upstream was paused, and nothing else will wake the stream for it.
+                Poll::Ready(Ok(())) | Poll::Pending => moved |= driver.may_resume(),
                 Poll::Ready(Err(_)) => {
                     driver.client_gone();
                     return Poll::Ready(StreamEnd::Gone);
@@ -296,7 +297,11 @@ impl Driver<'_> {
     /// Takes what the client sent of the body, as far as the chain and the upstream want it.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while !self.s.reset && !self.s.received && !self.s.request_stopped && self.s.request_side.is_open() && self.wants_request_body()
+        while !self.s.reset
+            && !self.s.received
+            && !self.s.request_stopped
+            && self.s.request_side.is_open()
+            && self.wants_request_body()
         {
             if self.s.expects_continue && !self.env.config.proxy_100_continue {
                 self.s.expects_continue = false;
@@ -358,7 +363,6 @@ impl Driver<'_> {
 
     fn request_received(&mut self) {
         self.s.info.mark(TimePoint::DownstreamRxEnd, self.now);
-        self.arm_response_timeouts();
     }
 
     /// The request can't be read to its end.

@@ -24,6 +24,16 @@ pub struct PriorityLoad {
 }
 
 impl PriorityLoad {
+    /// Shares of the priorities that `may_take` allows, by what each can take; `None` if none of them can take any.
+    pub fn among(priorities: &Priorities, may_take: impl Fn(usize) -> bool) -> Option<PriorityLoad> {
+        let keep = |availability: &[u32]| -> Vec<u32> {
+            let kept = |(priority, available): (usize, &u32)| if may_take(priority) { *available } else { 0 };
+            availability.iter().enumerate().map(kept).collect()
+        };
+        let (health, degraded) = (keep(&priorities.health), keep(&priorities.degraded));
+        (normalized_total(&health, &degraded) > 0).then(|| distribute(&health, &degraded))
+    }
+
     /// The priority that a random number falls to.
     pub fn choose(&self, random: u64) -> (usize, Availability) {
         let mut left = (random % 100) as u32;

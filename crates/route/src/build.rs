@@ -26,7 +26,7 @@ use cx::Build;
 use nuncio_headers::HeaderName;
 use nuncio_matcher::{MatchTree, Side, is_inline};
 use nuncio_stream_info::{Format, FormatOptions, RouteInfo, VirtualHostInfo};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Longest value of a header to add, in bytes (`HeaderValue.value`).
 const MAX_HEADER_VALUE: usize = 16384;
@@ -240,6 +240,7 @@ fn route(cx: &mut Build<'_>, spec: RouteSpec, inherited: &Inherited) -> Option<(
             decorator: spec.decorator,
             tracing: spec.tracing,
             stat_prefix: spec.stat_prefix.as_str().into(),
+            stats: OnceLock::new(),
             request_body_buffer_limit: spec.request_body_buffer_limit,
         })
     });
@@ -269,9 +270,12 @@ fn virtual_clusters(cx: &mut Build<'_>, specs: Vec<spec::VirtualClusterSpec>) ->
                 return cx.error::<()>("virtual clusters must define 'headers'");
             }
             let headers = cx.header_matchers("headers", &spec.headers)?;
-            compiled.push(VirtualCluster { name: spec.name.as_str().into(), headers });
+            compiled.push(VirtualCluster::new(&spec.name, headers));
             Some(())
         });
+    }
+    if !compiled.is_empty() {
+        compiled.push(VirtualCluster::new(VirtualCluster::OTHER, Box::default()));
     }
     compiled.into()
 }

@@ -22,6 +22,7 @@ mod retry;
 mod rewrite;
 mod route;
 pub mod spec;
+mod stats;
 mod table;
 mod template;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use policy::{HashCookie, HashInput, HashPolicy, InternalRedirectPolicy, Mirr
 pub use redirect::{Redirect, tls_redirect_location};
 pub use retry::{BackOff, RateLimitedBackOff, RetryOn, RetryPolicy};
 pub use rewrite::{HostUpdate, set_host};
-pub use route::{Action, DirectResponse, Route, RouteConfig, VirtualHost};
+pub use route::{Action, DirectResponse, Route, RouteConfig, VirtualCluster, VirtualHost};
 pub use spec::RouteConfigSpec;
+pub use stats::RequestStats;
 pub use table::{Outcome, PeerCertificate, RouteQuery, RouteTable};

@@ -1,6 +1,6 @@
 //! Smaller policies of a route: mirrors, hashing, upgrades, internal redirects.
 
-use crate::spec::{ConnectConfigSpec, CookieAttribute, Plugin};
+use crate::spec::{ConnectConfigSpec, CookieAttribute, RedirectPredicate};
 use nuncio_headers::HeaderName;
 use nuncio_matcher::{RuntimeFractionalPercent, RuntimeLookup, Substitution};
 use std::fmt;
@@ -100,7 +100,7 @@ pub struct InternalRedirectPolicy {
     /// Which responses are followed.
     pub response_codes: Box<[u16]>,
     /// All must agree.
-    pub predicates: Box<[Plugin]>,
+    pub predicates: Box<[RedirectPredicate]>,
     /// From https to http or back.
     pub allow_cross_scheme_redirect: bool,
     /// Response headers that go into the new request.

@@ -1,7 +1,7 @@
 //! Retry policies (`envoy.config.route.v3.RetryPolicy`): which outcomes, how often, how long apart. What to do with them is
 //! the router's business.
 
-use crate::spec::{Plugin, ResetHeaderFormat};
+use crate::spec::{HostPredicate, Plugin, ResetHeaderFormat, RetryPriority};
 use nuncio_headers::{HeaderMap, HeaderName};
 use nuncio_matcher::HeaderMatcher;
 use std::fmt;
@@ -87,6 +87,12 @@ impl RetryOn {
         RetryOn::from_header(value, true)
     }
 
+    /// Whether all words of `x-envoy-retry-on`, or with `grpc` of `x-envoy-retry-grpc-on`, are known.
+    pub fn are_known(value: &[u8], grpc: bool) -> bool {
+        let is_known = |word: &[u8]| WORDS.iter().any(|(known, _, kind)| *kind == grpc && known.as_bytes() == word);
+        value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).all(is_known)
+    }
+
     fn from_header(value: &[u8], grpc: bool) -> RetryOn {
         value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).fold(RetryOn::NONE, |all, word| {
             let found = WORDS.iter().find(|(known, _, kind)| *kind == grpc && known.as_bytes() == word);
@@ -136,9 +142,9 @@ pub struct RetryPolicy {
     /// `per_try_idle_timeout`.
     pub per_try_idle_timeout: Option<Duration>,
     /// `retry_priority`.
-    pub retry_priority: Option<Plugin>,
+    pub retry_priority: Option<RetryPriority>,
     /// `retry_host_predicate`.
-    pub host_predicates: Box<[Plugin]>,
+    pub host_predicates: Box<[HostPredicate]>,
     /// `retry_options_predicates`.
     pub options_predicates: Box<[Plugin]>,
     /// `host_selection_retry_max_attempts`: at least 1.

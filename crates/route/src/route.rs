@@ -1,5 +1,6 @@
 //! The compiled route, and the virtual host and configuration that it belongs to.
 
+use crate::RequestStats;
 use crate::condition::Conditions;
 use crate::forward::{ClusterSpecifier, Forward, LegacyFilters, WeightedCluster};
 use crate::mutate::HeaderMutations;
@@ -9,9 +10,10 @@ use crate::rewrite::{HostUpdate, set_host, set_path};
 use crate::spec::{BodyFormatSpec, Decorator, RequireTls, RouteTracing};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_matcher::{HeaderMatcher, Regex, Side};
+use nuncio_stats::Scope;
 use nuncio_stream_info::{LogContext, Metadata, RouteInfo, VirtualHostInfo};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A route: what to do with the requests that it matches. Immutable; holds on to its virtual host.
 pub struct Route {
@@ -48,6 +50,7 @@ pub(crate) struct Extras {
     pub(crate) decorator: Option<Decorator>,
     pub(crate) tracing: Option<RouteTracing>,
     pub(crate) stat_prefix: Arc<str>,
+    pub(crate) stats: OnceLock<Arc<RequestStats>>,
     pub(crate) request_body_buffer_limit: Option<u64>,
 }
 
@@ -117,9 +120,30 @@ pub struct VirtualHost {
     pub legacy: Option<Box<LegacyFilters>>,
 }
 
-pub(crate) struct VirtualCluster {
+/// A group of requests that statistics are kept for (`VirtualCluster`).
+pub struct VirtualCluster {
     pub(crate) name: Arc<str>,
     pub(crate) headers: Box<[HeaderMatcher]>,
+    pub(crate) stats: OnceLock<Arc<RequestStats>>,
+}
+
+impl VirtualCluster {
+    /// Envoy's catch-all, which takes what no other takes.
+    pub(crate) const OTHER: &'static str = "other";
+
+    pub(crate) fn new(name: &str, headers: Box<[HeaderMatcher]>) -> VirtualCluster {
+        VirtualCluster { name: name.into(), headers, stats: OnceLock::new() }
+    }
+
+    /// The name; `None` for the catch-all.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        (!self.headers.is_empty()).then_some(&self.name)
+    }
+
+    /// The statistics, once they were registered.
+    pub fn stats(&self) -> Option<&Arc<RequestStats>> {
+        self.stats.get()
+    }
 }
 
 /// A route configuration without its virtual hosts.
@@ -166,20 +190,19 @@ impl VirtualHost {
         &self.config
     }
 
-    /// The names of the virtual clusters, in order; those that no request falls into are followed by Envoy's catch-all
-    /// `other`.
-    pub fn virtual_cluster_names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.virtual_clusters.iter().map(|cluster| &cluster.name)
+    /// Into which virtual cluster a request falls. `None` if the virtual host has none.
+    #[inline]
+    pub fn virtual_cluster(&self, headers: &HeaderMap) -> Option<&VirtualCluster> {
+        let matches = |cluster: &&VirtualCluster| cluster.headers.iter().all(|matcher| matcher.matches(headers));
+        self.virtual_clusters.iter().find(matches)
     }
 
-    /// Into which virtual cluster a request falls: its position, equal to the number of virtual clusters for the catch-all.
-    /// `None` if the virtual host has none.
-    pub fn virtual_cluster(&self, headers: &HeaderMap) -> Option<usize> {
-        if self.virtual_clusters.is_empty() {
-            return None;
+    /// Makes the statistics of the virtual clusters, below `vhost.<name>`.
+    pub(crate) fn register_stats(&self, vhost: &Scope) {
+        for cluster in &self.virtual_clusters {
+            let scope = vhost.child(&format!("vcluster.{}", nuncio_stats::sanitize(&cluster.name)));
+            cluster.stats.get_or_init(|| Arc::new(RequestStats::register(&scope)));
         }
-        let matches = |cluster: &VirtualCluster| cluster.headers.iter().all(|matcher| matcher.matches(headers));
-        Some(self.virtual_clusters.iter().position(matches).unwrap_or(self.virtual_clusters.len()))
     }
 
     /// What the virtual host and the configuration say to filters, for requests without a route.
@@ -246,6 +269,19 @@ impl Route {
     /// `stat_prefix`, if the route has statistics of its own.
     pub fn stat_prefix(&self) -> Option<&Arc<str>> {
         self.extras.as_ref().map(|extras| &extras.stat_prefix).filter(|prefix| !prefix.is_empty())
+    }
+
+    /// The route's own statistics, once they were registered.
+    #[inline]
+    pub fn stats(&self) -> Option<&Arc<RequestStats>> {
+        self.extras.as_ref()?.stats.get()
+    }
+
+    /// Makes the route's own statistics, if it has a `stat_prefix`.
+    pub(crate) fn register_stats(&self, vhost: &Scope) {
+        let (Some(prefix), Some(extras)) = (self.stat_prefix(), &self.extras) else { return };
+        let scope = vhost.child(&format!("route.{}", nuncio_stats::sanitize(prefix)));
+        extras.stats.get_or_init(|| Arc::new(RequestStats::register(&scope)));
     }
 
     /// The most bytes of a request body to keep for retries and mirrors; `None`: only the connection's limit counts.

@@ -12,11 +12,14 @@ pub use action::{
     ActionSpec, BodyFormatSpec, ClusterSpecifierSpec, ClusterWeightSpec, ConnectConfigSpec, CookieAttribute,
     DirectResponseSpec, HashPolicyKindSpec, HashPolicySpec, HostRewriteSpec, InternalRedirectPolicySpec,
     MaxStreamDuration, MirrorPolicySpec, PathRewriteSpec, Priority, RandomValueSpec, RedirectCode, RedirectPathSpec,
-    RedirectSpec, RouteActionSpec, SchemeRedirectSpec, UpgradeConfigSpec, WeightedClustersSpec,
+    RedirectPredicate, RedirectSpec, RouteActionSpec, SchemeRedirectSpec, UpgradeConfigSpec, WeightedClustersSpec,
 };
 pub use header::{AppendAction, HeaderMutationsSpec, HeaderValueOptionSpec};
 pub use matching::{FilterStateMatchSpec, FilterStateMatcherSpec, PathSpec, RouteMatchSpec, TlsContextMatch};
-pub use retry::{RateLimitedBackOffSpec, ResetHeaderFormat, ResetHeaderSpec, RetryBackOffSpec, RetryPolicySpec};
+pub use retry::{
+    HostPredicate, RateLimitedBackOffSpec, ResetHeaderFormat, ResetHeaderSpec, RetryBackOffSpec, RetryPolicySpec,
+    RetryPriority,
+};
 
 use nuncio_headers::HeaderName;
 use nuncio_matcher::{FractionalPercent, HeaderMatcherSpec, MatchTree};
@@ -224,7 +227,7 @@ impl fmt::Debug for PerFilterSpec {
     }
 }
 
-/// An extension that a policy names: a retry host predicate, a retry priority, a redirect predicate, ….
+/// An extension that a policy names and that is not built.
 #[derive(Clone)]
 pub struct Plugin {
     /// The name given in the configuration.

@@ -10,6 +10,7 @@ use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_matcher::{
     MatchTree, RuntimeLookup, cookie_value, path_only, percent_decoded, query_parameter, without_parameters,
 };
+use nuncio_stats::Store;
 use nuncio_stream_info::{FormatOptions, StreamInfo};
 use std::borrow::Cow;
 use std::fmt;
@@ -99,6 +100,19 @@ impl RouteTable {
     /// The same, with what formats of header values need to know (`%HOSTNAME%`, `%ENVIRONMENT(X)%`).
     pub fn build_with(spec: RouteConfigSpec, options: &FormatOptions<'_>) -> Result<RouteTable, Vec<BuildError>> {
         build::build(spec, options)
+    }
+
+    /// Makes the statistics of virtual clusters and of routes with a `stat_prefix` (`vhost.<name>.*`).
+    pub fn register_stats(&self, store: &Store) {
+        for host in &self.virtual_hosts {
+            let has_own = |route: &Arc<Route>| route.stat_prefix().is_some();
+            if host.virtual_host.virtual_clusters.is_empty() && !host.routes.iter().any(has_own) {
+                continue;
+            }
+            let scope = store.scope(&format!("vhost.{}", nuncio_stats::sanitize(host.virtual_host.name())), &[]);
+            host.virtual_host.register_stats(&scope);
+            host.routes.iter().for_each(|route| route.register_stats(&scope));
+        }
     }
 
     /// What is accepted but has less effect than it seems to; to be shown to the operator.

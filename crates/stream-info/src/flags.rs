@@ -147,8 +147,14 @@ impl ResponseFlags {
         self.names().map(|(_, long)| *long)
     }
 
+    /// Envoy writes flags in the order in which they were set. Of several, URX comes first: that no retry is left is known
+    /// before what becomes of the last try.
     fn names(self) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-        FLAGS.iter().enumerate().filter(move |(bit, _)| self.0 & (1 << bit) != 0).map(|(_, names)| names)
+        let first = ResponseFlags(self.0 & ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED.0);
+        let rest = ResponseFlags(self.0 & !first.0);
+        [first, rest].into_iter().flat_map(|part| {
+            FLAGS.iter().enumerate().filter(move |(bit, _)| part.0 & (1 << bit) != 0).map(|(_, names)| names)
+        })
     }
 }
 

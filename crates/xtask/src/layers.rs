@@ -21,7 +21,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("io", 1, &["stats"]),
     ("tls", 1, &["identity", "io"]),
     ("http", 1, &["io"]),
-    ("route", 1, &["matcher", "stream-info"]),
+    ("route", 1, &["matcher", "stats", "stream-info"]),
     ("xds", 1, &["api", "stats"]),
     ("filter", 2, &["stream-info", "route", "http", "stats"]),
     ("cluster", 2, &["lb", "tls", "http", "stats", "stream-info"]),

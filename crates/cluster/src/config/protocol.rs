@@ -15,7 +15,7 @@ pub struct HttpProtocolOptions {
     pub max_requests_per_connection: Option<u32>,
     /// `common_http_protocol_options.max_headers_count` of a response. Default 100.
     pub max_headers_count: u32,
-    /// `common_http_protocol_options.max_response_headers_kb`. Default 60 KiB.
+    /// `common_http_protocol_options.max_response_headers_kb`. Default 80 KiB, Envoy's for HTTP/1.
     pub max_response_headers_kb: u32,
     /// `common_http_protocol_options.max_stream_duration` of a request. Default no limit.
     pub max_stream_duration: Option<Duration>,
@@ -32,7 +32,7 @@ impl Default for HttpProtocolOptions {
             max_connection_duration: None,
             max_requests_per_connection: None,
             max_headers_count: 100,
-            max_response_headers_kb: 60,
+            max_response_headers_kb: 80,
             max_stream_duration: None,
             headers_with_underscores_action: Underscores::Allow,
             http1: Http1Options::default(),

@@ -2,7 +2,7 @@
 
 use super::{HostPool, PooledConnection};
 use crate::LocalOrigin;
-use crate::breaker::{Resource, RoutingPriority};
+use crate::breaker::Resource;
 use crate::connect;
 use nuncio_io::transport::Transport;
 use std::future::Future;
@@ -31,15 +31,16 @@ type Opening = Pin<Box<dyn Future<Output = Result<Transport, ConnectFailure>>>>;
 /// A connection being made for one request. Counts as an open connection from the start, and the request as pending.
 pub struct Connecting {
     pool: Rc<HostPool>,
-    priority: RoutingPriority,
     started: Instant,
     future: Option<Opening>,
     settled: bool,
+    /// The peer refused or broke the attempt.
+    failed_remotely: bool,
 }
 
 impl Connecting {
-    pub(super) fn new(pool: &Rc<HostPool>, priority: RoutingPriority, now: Instant) -> Connecting {
-        let breaker = pool.cluster.breaker(priority);
+    pub(super) fn new(pool: &Rc<HostPool>, now: Instant) -> Connecting {
+        let breaker = pool.cluster.breaker(pool.priority);
         breaker.acquire(Resource::Connections);
         breaker.acquire(Resource::PendingRequests);
         let stats = &pool.cluster.stats;
@@ -50,7 +51,13 @@ impl Connecting {
         pool.host.connection_opened();
         pool.open.set(pool.open.get() + 1);
         let future = connect::open(Arc::clone(&pool.cluster), Arc::clone(&pool.host));
-        Connecting { pool: Rc::clone(pool), priority, started: now, future: Some(Box::pin(future)), settled: false }
+        Connecting {
+            pool: Rc::clone(pool),
+            started: now,
+            future: Some(Box::pin(future)),
+            settled: false,
+            failed_remotely: false,
+        }
     }
 
     /// When the attempt began.
@@ -62,13 +69,10 @@ impl Connecting {
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Box<PooledConnection>, ConnectFailure>> {
         Poll::Ready(match ready!(self.poll_transport(cx, now)) {
             Ok(transport) => {
-                let stats = &self.pool.cluster.stats;
-                stats.upstream_cx_http1_total().inc();
-                let connection = PooledConnection::new(&self.pool, self.priority, transport, self.started, now);
+                let connection = PooledConnection::new(&self.pool, transport, self.started, now);
                 if connection.begin_request() {
                     Ok(connection)
                 } else {
-                    stats.upstream_rq_pending_overflow().inc();
                     connection.release(now);
                     Err(ConnectFailure { timeout: false, local: false, overflow: true, reason: Arc::from("overflow") })
                 }
@@ -88,7 +92,7 @@ impl Connecting {
             Ok(transport) => transport,
             Err(failure) => return Poll::Ready(Err(failure)),
         };
-        let guard = super::pooled::ConnectionGuard::new(&self.pool, self.priority, now);
+        let guard = super::pooled::ConnectionGuard::new(&self.pool, now);
         Poll::Ready(Ok((transport, guard)))
     }
 
@@ -106,6 +110,7 @@ impl Connecting {
                 self.pool.host.record_local_origin(LocalOrigin::Connected);
             }
             Err(failure) => {
+                self.failed_remotely = !failure.timeout && !failure.local;
                 stats.upstream_cx_connect_fail().inc();
                 self.pool.host.count(crate::host::HostCounter::CxConnectFail);
                 let origin = if failure.timeout {
@@ -121,7 +126,7 @@ impl Connecting {
     }
 
     fn settle_pending(&self) {
-        self.pool.cluster.breaker(self.priority).release(Resource::PendingRequests);
+        self.pool.cluster.breaker(self.pool.priority).release(Resource::PendingRequests);
         self.pool.cluster.stats.upstream_rq_pending_active().sub(1);
     }
 }
@@ -132,11 +137,13 @@ impl Drop for Connecting {
             return;
         }
         self.settle_pending();
-        self.pool.cluster.breaker(self.priority).release(Resource::Connections);
+        self.pool.cluster.breaker(self.pool.priority).release(Resource::Connections);
         let stats = &self.pool.cluster.stats;
         stats.upstream_cx_active().sub(1);
         stats.upstream_cx_destroy().inc();
-        if self.future.is_some() {
+        if self.failed_remotely {
+            stats.upstream_cx_destroy_remote().inc();
+        } else {
             stats.upstream_cx_destroy_local().inc();
         }
         self.pool.host.connection_closed();

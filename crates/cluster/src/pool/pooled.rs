@@ -1,7 +1,7 @@
 //! Connections that exist.
 
 use super::HostPool;
-use crate::breaker::{Resource, RoutingPriority};
+use crate::breaker::Resource;
 use nuncio_http::connection::ClientConnection;
 use nuncio_io::transport::Transport;
 use nuncio_stream_info::Address;
@@ -12,7 +12,6 @@ use std::time::Instant;
 /// The counts of an open connection; they end with it.
 pub struct ConnectionGuard {
     pool: Rc<HostPool>,
-    priority: RoutingPriority,
     opened: Instant,
     /// Who ended the connection.
     local_close: Cell<bool>,
@@ -20,14 +19,8 @@ pub struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    pub(super) fn new(pool: &Rc<HostPool>, priority: RoutingPriority, now: Instant) -> ConnectionGuard {
-        ConnectionGuard {
-            pool: Rc::clone(pool),
-            priority,
-            opened: now,
-            local_close: Cell::new(true),
-            active: Cell::new(false),
-        }
+    pub(super) fn new(pool: &Rc<HostPool>, now: Instant) -> ConnectionGuard {
+        ConnectionGuard { pool: Rc::clone(pool), opened: now, local_close: Cell::new(true), active: Cell::new(false) }
     }
 
     /// The peer ended the connection, not this side.
@@ -44,7 +37,7 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let cluster = &self.pool.cluster;
-        cluster.breaker(self.priority).release(Resource::Connections);
+        cluster.breaker(self.pool.priority).release(Resource::Connections);
         let stats = &cluster.stats;
         stats.upstream_cx_active().sub(1);
         stats.upstream_cx_destroy().inc();
@@ -79,13 +72,11 @@ pub struct PooledConnection {
     requests: Cell<u64>,
     connect_began: Instant,
     counted: (u64, u64),
-    request_priority: Cell<RoutingPriority>,
 }
 
 impl PooledConnection {
     pub(super) fn new(
         pool: &Rc<HostPool>,
-        priority: RoutingPriority,
         transport: Transport,
         began: Instant,
         now: Instant,
@@ -94,13 +85,12 @@ impl PooledConnection {
         let options = &pool.http1;
         Box::new(PooledConnection {
             wire: ClientConnection::new(transport, options.trailers, options.spelling, options.target),
-            guard: ConnectionGuard::new(pool, priority, now),
+            guard: ConnectionGuard::new(pool, now),
             id: crate::connect::next_connection_id(),
             local,
             requests: Cell::new(0),
             connect_began: began,
             counted: (0, 0),
-            request_priority: Cell::new(priority),
         })
     }
 
@@ -140,12 +130,13 @@ impl PooledConnection {
         self.guard.closed_by_peer();
     }
 
-    /// Counts the start of a request; false, and nothing counted, if a breaker is open.
+    /// Counts the start of a request; false, and only that counted, if a breaker is open.
     #[must_use = "a request that did not begin must not be sent"]
     pub(super) fn begin_request(&self) -> bool {
         let cluster = &self.guard.pool.cluster;
-        let breaker = cluster.breaker(self.request_priority.get());
+        let breaker = cluster.breaker(self.guard.pool.priority);
         if !breaker.try_acquire(Resource::Requests) {
+            cluster.stats.upstream_rq_active_overflow().inc();
             return false;
         }
         self.guard.active.set(true);
@@ -165,13 +156,17 @@ impl PooledConnection {
         if !self.guard.active.replace(false) {
             return;
         }
-        cluster.breaker(self.request_priority.get()).release(Resource::Requests);
+        cluster.breaker(self.guard.pool.priority).release(Resource::Requests);
         cluster.stats.upstream_rq_active().sub(1);
         self.guard.pool.host.request_finished();
     }
 
     /// The exchange is over: back to the pool if both sides allow it, closed otherwise.
     pub fn release(mut self: Box<Self>, now: Instant) {
+        if self.guard.active.get() && !self.wire.request_done() {
+            // The answer came before the request was sent: nothing else can be sent on the connection.
+            return;
+        }
         self.end_request();
         let cluster = &self.guard.pool.cluster;
         let limit = u64::from(cluster.config.http.max_requests_per_connection.unwrap_or(0));
@@ -236,8 +231,7 @@ impl IdleConnection {
         true
     }
 
-    pub(super) fn wake(self, priority: RoutingPriority) -> Box<PooledConnection> {
-        self.connection.request_priority.set(priority);
+    pub(super) fn wake(self) -> Box<PooledConnection> {
         self.connection
     }
 }

@@ -1,7 +1,7 @@
 //! Requests that wait for a connection to be given back.
 
 use super::{HostPool, PooledConnection};
-use crate::breaker::{Resource, RoutingPriority};
+use crate::breaker::Resource;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -43,7 +43,6 @@ impl Slot {
 /// A request in the queue of a pool. Counts as pending while it exists.
 pub struct Waiting {
     pool: Rc<HostPool>,
-    priority: RoutingPriority,
     slot: Rc<Slot>,
 }
 
@@ -53,16 +52,18 @@ pub enum Waited {
     Ready(Box<PooledConnection>),
     /// A connection closed: ask the pool again.
     Again,
+    /// Too many requests are served: a circuit breaker is open.
+    Overflow,
 }
 
 impl Waiting {
-    pub(super) fn new(pool: &Rc<HostPool>, priority: RoutingPriority) -> Waiting {
+    pub(super) fn new(pool: &Rc<HostPool>) -> Waiting {
         let slot = Rc::new(Slot { state: RefCell::new(State::Waiting(None)) });
         pool.waiting.borrow_mut().push_back(Rc::clone(&slot));
-        pool.cluster.breaker(priority).acquire(Resource::PendingRequests);
+        pool.cluster.breaker(pool.priority).acquire(Resource::PendingRequests);
         pool.cluster.stats.upstream_rq_pending_total().inc();
         pool.cluster.stats.upstream_rq_pending_active().add(1);
-        Waiting { pool: Rc::clone(pool), priority, slot }
+        Waiting { pool: Rc::clone(pool), slot }
     }
 
     /// Waits for a connection. Must not be polled after it was ready.
@@ -79,7 +80,7 @@ impl Waiting {
                     return Poll::Ready(Waited::Ready(connection));
                 }
                 connection.release(now);
-                Poll::Ready(Waited::Again)
+                Poll::Ready(Waited::Overflow)
             }
             State::Retry | State::Gone => Poll::Ready(Waited::Again),
         }
@@ -93,7 +94,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.pool.cluster.breaker(self.priority).release(Resource::PendingRequests);
+        self.pool.cluster.breaker(self.pool.priority).release(Resource::PendingRequests);
         self.pool.cluster.stats.upstream_rq_pending_active().sub(1);
         let state = std::mem::replace(&mut *self.slot.state.borrow_mut(), State::Gone);
         match state {

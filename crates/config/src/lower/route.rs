@@ -62,6 +62,7 @@ pub fn route_config(cx: &mut Compile<'_>, config: pb::RouteConfiguration) -> Res
     };
     cx.unless_errors_since(before)?;
     let table = table?;
+    table.register_stats(cx.store);
     cx.references.routes.push(table.clone());
     Ok(table)
 }

@@ -32,7 +32,9 @@ impl Attempt {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Attempt::Backoff(until) => Some(*until),
-            Attempt::Active(active) => crate::timer::earlier(active.deadline, active.idle_deadline()),
+            Attempt::Active(active) => {
+                crate::timer::earlier(active.life_ends, crate::timer::earlier(active.deadline, active.idle_deadline()))
+            }
             _ => None,
         }
     }
@@ -48,13 +50,23 @@ pub(crate) struct Active {
     request_sent: bool,
     /// The final response head was received.
     pub head_received: bool,
-    pub started: Instant,
     pub deadline: Option<Instant>,
+    /// When the cluster's `max_stream_duration` is over.
+    pub life_ends: Option<Instant>,
     idle: Option<Duration>,
     progress: Instant,
+    /// The upstream has not taken as much of the request as may wait for it.
+    backed_up: bool,
+    /// The client has not taken as much of the response as may wait for it: the upstream is not read.
+    paused: bool,
 }
 
 impl Active {
+    /// Whether the upstream has to take some of the request before more is read.
+    pub(super) fn is_backed_up(&self) -> bool {
+        self.backed_up
+    }
+
     pub(super) fn idle_deadline(&self) -> Option<Instant> {
         crate::timer::deadline(self.progress, self.idle)
     }
@@ -63,18 +75,25 @@ impl Active {
 impl Driver<'_> {
     /// Begins a try. `fresh` wants a new connection.
     pub(crate) fn start_attempt(&mut self, fresh: bool) {
+        self.s.info.upstream.attempts += 1;
         let Some(host) = self.choose_host() else { return };
         let Some(cluster) = self.s.router.cluster.clone() else { return };
-        let pool = cluster.pools.of(&cluster.info, &host);
-        self.s.info.upstream.set_host(std::sync::Arc::clone(host.info()));
-        self.s.router.tried.push(host);
-        self.s.info.upstream.attempts += 1;
+        let pool = cluster.pools.of(&cluster.info, &host, self.s.router.priority);
         self.s.router.begun = Some(self.now);
-        match pool.acquire(self.s.router.priority, self.now, fresh) {
+        let acquired = pool.acquire(self.now, fresh);
+        if !matches!(acquired, Acquire::PendingOverflow) {
+            self.s.info.upstream.set_host(std::sync::Arc::clone(host.info()));
+        }
+        self.s.router.tried.push(host);
+        self.acquired(acquired);
+    }
+
+    fn acquired(&mut self, acquired: Acquire) {
+        match acquired {
             Acquire::Ready(connection) => self.attach(connection),
             Acquire::Connect(connecting) => self.s.router.attempt = Attempt::Connecting(connecting),
             Acquire::Wait(waiting) => self.s.router.attempt = Attempt::Waiting(Box::new(waiting)),
-            Acquire::Overflow => self.upstream_reset(ResetReason::Overflow, None),
+            Acquire::Overflow | Acquire::PendingOverflow => self.upstream_reset(ResetReason::Overflow, None),
         }
     }
 
@@ -100,17 +119,22 @@ impl Driver<'_> {
             upgrade_request: self.s.upgrade,
             ..http1.response.clone()
         };
+        let longest = connection.pool().cluster().config.http.max_stream_duration;
+        let life_ends = crate::timer::deadline(now, longest.filter(|longest| !longest.is_zero()));
         let mut active = Box::new(Active {
             connection,
             options,
             request_ended: false,
             request_sent: false,
             head_received: false,
-            started: now,
             deadline: None,
+            life_ends,
             idle: self.s.router.timeouts.per_try_idle,
             progress: now,
+            backed_up: false,
+            paused: false,
         });
+        self.each_request_stat(|stats| stats.upstream_rq_total().inc());
         self.prepare_request_head();
         let router = &mut self.s.router;
         let complete = router.ended && router.kept.chunks.is_empty() && !router.trailers;
@@ -154,12 +178,11 @@ impl Driver<'_> {
                 self.s.router.attempt = Attempt::None;
                 match outcome {
                     Waited::Ready(connection) => self.attach(connection),
-                    Waited::Again => match pool.acquire(self.s.router.priority, now, false) {
-                        Acquire::Ready(connection) => self.attach(connection),
-                        Acquire::Connect(connecting) => self.s.router.attempt = Attempt::Connecting(connecting),
-                        Acquire::Wait(waiting) => self.s.router.attempt = Attempt::Waiting(Box::new(waiting)),
-                        Acquire::Overflow => self.upstream_reset(ResetReason::Overflow, None),
-                    },
+                    Waited::Overflow => self.upstream_reset(ResetReason::Overflow, None),
+                    Waited::Again => {
+                        let acquired = pool.acquire(now, false);
+                        self.acquired(acquired);
+                    }
                 }
                 true
             }
@@ -169,6 +192,7 @@ impl Driver<'_> {
 
     fn poll_active(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
+        self.count_backed_up();
         if let Attempt::Active(active) = &mut self.s.router.attempt {
             let before = active.connection.wire.buffered();
             let flushed = active.connection.wire.poll_flush(cx);
@@ -183,6 +207,7 @@ impl Driver<'_> {
             }
             // A peer that stopped reading may still have answered: what it sent is read before the failure counts.
         }
+        self.count_backed_up();
         loop {
             let Attempt::Active(active) = &mut self.s.router.attempt else { return true };
             if !active.head_received {
@@ -194,15 +219,59 @@ impl Driver<'_> {
                 moved = true;
                 continue;
             }
-            if !self.s.response_side.is_open() || self.wire.buffered() >= self.env.buffer_limit {
+            if !self.s.response_side.is_open() || self.is_paused() {
                 return moved;
             }
+            let Attempt::Active(active) = &mut self.s.router.attempt else { return true };
             match active.connection.wire.poll_body(cx, &mut self.s.response_trailers) {
                 Poll::Ready(Ok(part)) => self.response_part(part),
                 Poll::Ready(Err(error)) => self.receive_failed(error),
                 Poll::Pending => return moved,
             }
             moved = true;
+        }
+    }
+
+    /// Whether the client has to take some of the response before more is read. Above the limit reading pauses, below
+    /// half of it goes on.
+    pub(crate) fn is_paused(&mut self) -> bool {
+        let (waiting, limit) = (self.wire.buffered(), self.env.buffer_limit);
+        let (Attempt::Active(active), Some(cluster)) = (&mut self.s.router.attempt, &self.s.router.cluster) else {
+            return false;
+        };
+        let stats = &cluster.info.stats;
+        if active.paused && waiting <= limit / 2 {
+            active.paused = false;
+            stats.upstream_flow_control_resumed_reading_total().inc();
+        } else if !active.paused && waiting > 0 && waiting >= limit {
+            active.paused = true;
+            stats.upstream_flow_control_paused_reading_total().inc();
+        }
+        active.paused
+    }
+
+    /// Whether reading of the upstream is paused, and the client has since taken what it was paused for.
+    pub(crate) fn may_resume(&self) -> bool {
+        matches!(&self.s.router.attempt, Attempt::Active(active) if active.paused)
+            && self.wire.buffered() <= self.env.buffer_limit / 2
+    }
+
+    /// Counts when the upstream falls behind with taking the request, and when it has caught up.
+    fn count_backed_up(&mut self) {
+        let limit = self.env.buffer_limit;
+        let (Attempt::Active(active), Some(cluster)) = (&mut self.s.router.attempt, &self.s.router.cluster) else {
+            return;
+        };
+        let waiting = active.connection.wire.buffered();
+        let manager = &self.env.config.stats.manager;
+        if active.backed_up && waiting <= limit / 2 {
+            active.backed_up = false;
+            cluster.info.stats.upstream_flow_control_drained_total().inc();
+            manager.downstream_flow_control_resumed_reading_total().inc();
+        } else if !active.backed_up && waiting > 0 && waiting >= limit {
+            active.backed_up = true;
+            cluster.info.stats.upstream_flow_control_backed_up_total().inc();
+            manager.downstream_flow_control_paused_reading_total().inc();
         }
     }
 
@@ -221,6 +290,9 @@ impl Driver<'_> {
         }
         if let Attempt::Active(active) = &mut self.s.router.attempt {
             active.head_received = true;
+            if head.close_notify {
+                active.connection.pool().cluster().stats.upstream_cx_close_notify().inc();
+            }
             if head.version == Version::Http10 {
                 self.s.info.upstream.protocol = Some(Protocol::Http10);
             }
@@ -232,10 +304,12 @@ impl Driver<'_> {
 
     /// 1xx: passed on if the client wants to see it.
     fn informational(&mut self, status: u16) {
+        if !std::mem::replace(&mut self.s.router.informed, true) {
+            self.charge_status(status);
+        }
         if self.env.config.proxy_100_continue && self.s.sent == Sent::Nothing {
             self.s.expects_continue &= status != 100;
             self.wire.send_informational(&self.s.response);
-            self.charge_status(status);
             self.env.count_response(status);
         }
         self.s.response.clear();
@@ -315,6 +389,9 @@ impl Driver<'_> {
             let bytes = &mut self.s.info.upstream_bytes;
             bytes.wire_received = received;
             bytes.wire_sent = sent;
+            if active.connection.wire.is_ended() {
+                active.connection.closed_by_peer();
+            }
             active.connection.release(self.now);
         }
         self.s.request_stopped |= !self.s.received;
@@ -322,14 +399,16 @@ impl Driver<'_> {
 
     fn receive_failed(&mut self, error: RecvError) {
         let Attempt::Active(active) = &mut self.s.router.attempt else { return };
-        let (reason, detail) = match &error {
-            RecvError::Codec(codec) => (ResetReason::ProtocolError, Some(codec.details)),
+        let answered = active.head_received || active.connection.wire.has_input();
+        let reason = match &error {
+            RecvError::Codec(_) => ResetReason::ProtocolError,
             RecvError::Closed | RecvError::Truncated | RecvError::Io(_) => {
                 active.connection.closed_by_peer();
-                (ResetReason::ConnectionTermination, None)
+                // A message that breaks off is a broken one; a tunnel has no messages.
+                if answered && !self.s.tunnel { ResetReason::ProtocolError } else { ResetReason::ConnectionTermination }
             }
         };
-        let lost_race = active.connection.is_reused() && !active.head_received && !active.connection.wire.has_input();
+        let lost_race = active.connection.is_reused() && !answered;
         if lost_race && reason == ResetReason::ConnectionTermination && self.replay() {
             return;
         }
@@ -338,7 +417,7 @@ impl Driver<'_> {
         {
             cluster.info.stats.upstream_cx_protocol_error().inc();
         }
-        self.upstream_reset(reason, detail.map(std::sync::Arc::from));
+        self.upstream_reset(reason, None);
     }
 
     /// A reused connection closed before any byte of the response: the upstream's idle timeout met the request. What
@@ -372,15 +451,23 @@ impl Driver<'_> {
         self.upstream_reset(reason, Some(failure.reason));
     }
 
+    /// Ends the present try, whose response is not passed on. A complete one gives its connection back.
+    pub(super) fn end_try(&mut self, response_over: bool) {
+        if let Attempt::Active(active) = std::mem::take(&mut self.s.router.attempt)
+            && response_over
+        {
+            active.connection.release(self.now);
+        }
+    }
+
     /// Ends the upstream side, whatever it is doing.
     pub(crate) fn cancel_upstream(&mut self) {
         let attempt = std::mem::take(&mut self.s.router.attempt);
         let was_running = !matches!(attempt, Attempt::None);
         if let (true, Some(cluster)) = (was_running, &self.s.router.cluster) {
-            match attempt {
-                Attempt::Active(_) => cluster.info.stats.upstream_rq_tx_reset().inc(),
-                Attempt::Connecting(_) | Attempt::Waiting(_) => cluster.info.stats.upstream_rq_cancelled().inc(),
-                _ => {}
+            // Resets are counted for HTTP/2 only: HTTP/1 has none, its connection ends.
+            if let Attempt::Connecting(_) | Attempt::Waiting(_) = attempt {
+                cluster.info.stats.upstream_rq_cancelled().inc();
             }
         }
         self.release_retry();

@@ -1,20 +1,77 @@
 //! Choosing cluster and host, and what the request head says about it.
 
 use super::Router;
+use super::hash::Hashed;
+use super::timeouts::{parse_grpc_timeout, set_grpc_timeout};
 use crate::retry::RetryState;
 use crate::stream::Driver;
 use bytes::Bytes;
-use nuncio_cluster::{Host, LbContext, RoutingPriority};
+use nuncio_cluster::{Host, LbContext, RoutingPriority, WorkerCluster};
 use nuncio_filter::LocalReply;
 use nuncio_headers::Known;
+use nuncio_lb::PriorityLoad;
+use nuncio_route::spec::{HostPredicate, RetryPriority};
 use nuncio_route::{Forward, HostUpdate, PeerCertificate, Route, RouteQuery, set_host};
-use nuncio_stream_info::{AccessLogType, ResponseFlags, details};
+use nuncio_stream_info::{AccessLogType, ResponseFlags, Value, details};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Driver<'_> {
     /// The route forwards: prepares the request and begins the first try.
     pub(super) fn forward(&mut self, route: &Arc<Route>, forward: &Forward) -> Result<(), Box<LocalReply>> {
-        let hash = self.hash(forward);
+        let hash = if forward.needs_hash() { self.hash(forward, &mut Vec::new()) } else { None };
+        let (name, weighted) = self.choose_cluster(forward, hash);
+        let Some(cluster) = self.env.clusters.get(&name) else {
+            return Err(self.no_cluster(forward.cluster_not_found_response_code));
+        };
+        self.s.info.upstream.cluster = Some(Arc::clone(cluster.info.stream_info()));
+        self.take_request_stats(route);
+        self.check_strictly()?;
+        if self.in_maintenance(&cluster.info.config.name) {
+            return Err(self.maintained(&cluster));
+        }
+        self.apply_route_timeouts(forward);
+        let options = &self.env.config.router;
+        let request = &mut self.s.request;
+        self.s.router.timeouts = super::RouteTimeouts::new(
+            forward,
+            request,
+            options.respect_expected_rq_timeout,
+            !options.suppress_envoy_headers,
+            self.s.is_grpc,
+        );
+        if request.remove_known(Known::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE) > 0 {
+            self.s.router.timeout_status = Some(204);
+        }
+        self.s.router.timeouts.announce(Duration::ZERO, &mut self.s.request);
+        self.rewrite(route, weighted);
+        self.s.router.retry = RetryState::new(forward.retry_policy.clone(), &mut self.s.request);
+        for name in RETRY_HEADERS {
+            self.s.request.remove_known(name);
+        }
+        if !forward.hash_policy.is_empty() {
+            let mut set_cookies = std::mem::take(&mut self.s.router.set_cookies);
+            self.s.router.hash = self.hash(forward, &mut set_cookies);
+            self.s.router.set_cookies = set_cookies;
+        }
+        self.s.router.priority = match forward.priority {
+            nuncio_route::spec::Priority::Default => RoutingPriority::Default,
+            nuncio_route::spec::Priority::High => RoutingPriority::High,
+        };
+        let limit = route.request_body_buffer_limit().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        self.s.router.kept.limit = limit.unwrap_or(self.env.buffer_limit);
+        self.s.router.redirects = forward.internal_redirect_policy.is_some();
+        self.s.router.cluster = Some(cluster);
+        self.s.router.route = Some(Arc::clone(route));
+        if !forward.mirrors.is_empty() {
+            self.begin_mirrors(forward);
+        }
+        self.start_attempt(false);
+        Ok(())
+    }
+
+    /// The cluster's name, and which of the weighted clusters it is. Empty if all weights are 0 by runtime.
+    pub(super) fn choose_cluster(&self, forward: &Forward, hash: Option<u64>) -> (Arc<str>, Option<u32>) {
         let choice = self.env.worker.with_runtime(|runtime| {
             let query = RouteQuery {
                 headers: &self.s.request,
@@ -25,46 +82,31 @@ impl Driver<'_> {
             };
             forward.choose_cluster(&query, hash)
         });
-        let cluster = choice.as_ref().and_then(|choice| self.env.clusters.get(&choice.name));
-        let Some(cluster) = cluster else {
-            self.env.config.stats.router.no_cluster().inc();
-            let reply =
-                LocalReply::new(forward.cluster_not_found_response_code, Bytes::new(), details::CLUSTER_NOT_FOUND);
-            return Err(reply.with_flags(ResponseFlags::NO_CLUSTER_FOUND));
-        };
-        let weighted = choice.and_then(|choice| choice.entry);
-        self.s.info.upstream.cluster = Some(Arc::clone(cluster.info.stream_info()));
-        if self.in_maintenance(&cluster.info.config.name) {
-            cluster.info.stats.upstream_rq_maintenance_mode().inc();
-            let reply = LocalReply::new(503, Bytes::from_static(b"maintenance mode"), details::MAINTENANCE_MODE);
-            return Err(reply
-                .with_flags(ResponseFlags::UPSTREAM_OVERFLOW)
-                .with_edit(|headers| headers.set_known(Known::X_ENVOY_OVERLOADED, b"true")));
+        choice.map_or_else(|| ("".into(), None), |choice| (choice.name, choice.entry))
+    }
+
+    /// The reply where there is no such cluster.
+    pub(super) fn no_cluster(&mut self, status: u16) -> Box<LocalReply> {
+        self.env.config.stats.router.no_cluster().inc();
+        LocalReply::new(status, Bytes::new(), details::CLUSTER_NOT_FOUND).with_flags(ResponseFlags::NO_CLUSTER_FOUND)
+    }
+
+    fn maintained(&mut self, cluster: &WorkerCluster) -> Box<LocalReply> {
+        cluster.info.stats.upstream_rq_maintenance_mode().inc();
+        LocalReply::new(503, Bytes::from_static(b"maintenance mode"), details::MAINTENANCE_MODE)
+            .with_flags(ResponseFlags::UPSTREAM_OVERFLOW)
+            .with_edit(|headers| headers.set_known(Known::X_ENVOY_OVERLOADED, b"true"))
+    }
+
+    /// The statistics that the request counts in besides the cluster's: its virtual cluster's, and the route's own.
+    fn take_request_stats(&mut self, route: &Route) {
+        if let Some(found) = route.virtual_host().virtual_cluster(&self.s.request) {
+            self.s.info.virtual_cluster_name = found.name().cloned();
+            self.s.router.stats[0] = found.stats().cloned();
         }
-        self.apply_route_timeouts(forward);
-        self.s.router.hash = hash;
-        self.rewrite(route, weighted);
-        let options = &self.env.config.router;
-        let request = &mut self.s.request;
-        self.s.router.timeouts = super::RouteTimeouts::new(
-            forward,
-            request,
-            options.respect_expected_rq_timeout,
-            !options.suppress_envoy_headers,
-            self.s.is_grpc,
-        );
-        self.s.router.retry = RetryState::new(forward.retry_policy.clone(), request);
-        for name in RETRY_HEADERS {
-            request.remove_known(name);
+        if let Some(own) = route.stats() {
+            self.s.router.stats[1] = Some(Arc::clone(own));
         }
-        self.s.router.priority = match forward.priority {
-            nuncio_route::spec::Priority::Default => RoutingPriority::Default,
-            nuncio_route::spec::Priority::High => RoutingPriority::High,
-        };
-        self.s.router.cluster = Some(cluster);
-        self.s.router.route = Some(Arc::clone(route));
-        self.start_attempt(false);
-        Ok(())
     }
 
     fn in_maintenance(&self, cluster: &str) -> bool {
@@ -84,16 +126,30 @@ impl Driver<'_> {
             self.s.idle_timeout = (!idle.is_zero()).then_some(idle);
             self.s.idle_from_route = true;
         }
-        if let Some(longest) = forward.max_stream_duration.as_ref().and_then(|limits| limits.max_stream_duration) {
+        let Some(limits) = forward.max_stream_duration.as_deref() else { return };
+        if let Some(longest) = limits.max_stream_duration {
             self.s.max_duration = (!longest.is_zero()).then_some(longest);
+        }
+        let asked = self.s.request.get(Known::GRPC_TIMEOUT).and_then(parse_grpc_timeout);
+        let Some(mut timeout) = asked else { return };
+        if let Some(longest) = limits.grpc_timeout_header_max {
+            if !longest.is_zero() {
+                timeout = timeout.min(longest);
+            }
+            timeout = timeout.saturating_sub(limits.grpc_timeout_header_offset.unwrap_or_default());
+            self.s.max_duration = Some(timeout);
+        } else {
+            timeout = self.s.max_duration.unwrap_or_default();
+        }
+        if self.s.max_duration.is_some() {
+            let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            set_grpc_timeout(&mut self.s.request, millis);
         }
     }
 
-    /// Hash policies belong to the hashing balancers; configurations that name one without the other are reported when
-    /// they are compiled.
-    fn hash(&self, forward: &Forward) -> Option<u64> {
-        let _ = forward;
-        None
+    fn hash(&self, forward: &Forward, set_cookies: &mut Vec<Vec<u8>>) -> Option<u64> {
+        let hashed = Hashed { request: &self.s.request, info: &self.s.info, env: self.env };
+        hashed.hash(&forward.hash_policy, set_cookies)
     }
 
     /// Path, host and headers as the route wants them.
@@ -109,21 +165,23 @@ impl Driver<'_> {
     /// A host of the cluster; replies if there is none.
     pub(super) fn choose_host(&mut self) -> Option<Arc<Host>> {
         let cluster = self.s.router.cluster.clone()?;
+        let load = self.priority_load(&cluster);
         let Router { tried, retry, hash, .. } = &mut self.s.router;
-        let policy = retry.policy();
-        let avoid =
-            policy.is_some_and(|policy| policy.host_predicates.iter().any(avoids_previous_hosts)) && !tried.is_empty();
-        let max_attempts = policy.map_or(1, |policy| policy.host_selection_attempts);
-        let mut skip = |host: &Host| tried.iter().any(|before| std::ptr::eq(&**before, host));
+        // Predicates are for retries only.
+        let policy = retry.policy().filter(|policy| !tried.is_empty() && !policy.host_predicates.is_empty());
+        let mut skip = |host: &Host| {
+            policy.is_some_and(|policy| policy.host_predicates.iter().any(|predicate| avoids(predicate, host, tried)))
+        };
         let original = self.env.info.local.socket();
         let host = self.env.worker.with_rng(|rng| {
             let mut context = LbContext::new(self.now, rng);
             context.hash = *hash;
             context.original_dst = original;
             context.headers = Some(&self.s.request);
-            if avoid {
+            context.priority_load = load.as_ref();
+            if let Some(policy) = policy {
                 context.should_skip = Some(&mut skip);
-                context.retries = max_attempts;
+                context.retries = policy.host_selection_attempts;
             }
             cluster.choose_host(&mut context)
         });
@@ -136,9 +194,36 @@ impl Driver<'_> {
         host
     }
 
+    /// What `retry_priority` makes of the shares of the priorities: those that were tried take no more load.
+    fn priority_load(&mut self, cluster: &WorkerCluster) -> Option<PriorityLoad> {
+        let Router { tried, forgotten, retry, .. } = &mut self.s.router;
+        let RetryPriority::PreviousPriorities { update_frequency } = retry.policy()?.retry_priority?;
+        let every = update_frequency as usize;
+        let attempted = tried.get(*forgotten..).unwrap_or_default();
+        let counted = attempted.len() - attempted.len() % every.max(1);
+        let excluded = attempted.get(..counted).filter(|hosts| !hosts.is_empty())?;
+        cluster.with_priorities(|priorities| {
+            let is_left = |priority: usize| !excluded.iter().any(|host| host.priority() as usize == priority);
+            PriorityLoad::among(priorities, is_left).or_else(|| {
+                // None is left: all of them again.
+                *forgotten = tried.len();
+                PriorityLoad::among(priorities, |_| true)
+            })
+        })
+    }
+
     /// What the head says of this try: its number, and the host's own name.
     pub(super) fn prepare_request_head(&mut self) {
         let Some((route, forward)) = self.forward_of_route() else { return };
+        if self.s.info.upstream.attempts > 1 {
+            let (timeouts, elapsed) = (self.s.router.timeouts, self.since_complete().unwrap_or_default());
+            timeouts.announce(elapsed, &mut self.s.request);
+            if route.virtual_host().include_is_timeout_retry_header {
+                let value: &[u8] = if self.s.router.timed_out { b"true" } else { b"false" };
+                self.s.request.set_known(Known::X_ENVOY_IS_TIMEOUT_RETRY, value);
+            }
+            self.s.router.timed_out = false;
+        }
         if route.virtual_host().include_request_attempt_count {
             let count = self.s.info.upstream.attempts;
             self.s.request.set_known(Known::X_ENVOY_ATTEMPT_COUNT, itoa::Buffer::new().format(count).as_bytes());
@@ -160,10 +245,17 @@ impl Driver<'_> {
     }
 }
 
-/// Whether a host predicate is `previous_hosts`; lowering reports those that are not built.
-fn avoids_previous_hosts(plugin: &nuncio_route::spec::Plugin) -> bool {
-    &*plugin.type_name == "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-        || &*plugin.name == "envoy.retry_host_predicates.previous_hosts"
+/// Whether a retry should not go to this host.
+fn avoids(predicate: &HostPredicate, host: &Host, tried: &[Arc<Host>]) -> bool {
+    let fields = || host.info().metadata.as_ref().and_then(|metadata| metadata.namespace("envoy.lb"));
+    match predicate {
+        HostPredicate::PreviousHosts => tried.iter().any(|before| std::ptr::eq(&**before, host)),
+        HostPredicate::OmitCanaryHosts => fields().and_then(|own| own.get("canary")) == Some(&Value::Bool(true)),
+        HostPredicate::OmitHostMetadata(wanted) => {
+            !wanted.is_empty()
+                && fields().is_some_and(|own| wanted.iter().all(|(name, value)| own.get(name) == Some(value)))
+        }
+    }
 }
 
 /// Request headers that this router acts on; the upstream does not see them.

@@ -9,7 +9,7 @@ use nuncio_cluster::{HostCounter, LocalOrigin, Resource};
 use nuncio_filter::LocalReply;
 use nuncio_headers::Known;
 use nuncio_http::ResetReason;
-use nuncio_stream_info::{AccessLogType, ResponseFlags, TimePoint, details};
+use nuncio_stream_info::{AccessLogType, ResponseFlags, details};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ impl Driver<'_> {
     /// The final head of a response.
     pub(super) fn upstream_response(&mut self, status: u16, last: bool) {
         self.record_status(status);
+        if self.s.router.redirects && !self.s.tunnel && self.follow_redirect(status, last) {
+            return;
+        }
         let wall = self.env.worker.wall();
         let wanted = self.s.router.retry.on_response(status, &self.s.response, wall);
         match wanted {
@@ -24,7 +27,7 @@ impl Driver<'_> {
             Wanted::No => {}
             Wanted::Backoff | Wanted::After(_) => {
                 let possible = self.s.router.can_replay() && !self.s.tunnel;
-                if possible && self.schedule_retry(wanted, last) {
+                if possible && self.schedule_retry(wanted, Some((status, last))) {
                     return;
                 }
             }
@@ -34,6 +37,7 @@ impl Driver<'_> {
             && let Some(cluster) = &self.s.router.cluster
         {
             cluster.info.stats.upstream_rq_retry_success().inc();
+            self.each_request_stat(|stats| stats.upstream_rq_retry_success().inc());
         }
         self.release_retry();
         self.s.router.response_begun = true;
@@ -51,13 +55,14 @@ impl Driver<'_> {
     /// Headers that the router adds, and the route's changes.
     fn finish_upstream_headers(&mut self) {
         let suppress = self.env.config.router.suppress_envoy_headers;
-        if !suppress && self.s.received {
-            let since = self.s.info.timing.get(TimePoint::DownstreamRxEnd).unwrap_or(0);
-            let taken = self.s.info.offset_of(self.now).saturating_sub(since);
-            let millis = u64::try_from(taken / 1_000_000).unwrap_or(0);
+        if !suppress && let Some(taken) = self.since_complete() {
+            let millis = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
             self.s
                 .response
                 .set_known(Known::X_ENVOY_UPSTREAM_SERVICE_TIME, itoa::Buffer::new().format(millis).as_bytes());
+        }
+        for cookie in &self.s.router.set_cookies {
+            self.s.response.append_known(Known::SET_COOKIE, cookie);
         }
         self.mutate_response();
     }
@@ -77,7 +82,7 @@ impl Driver<'_> {
     }
 
     /// A reply of the router's own: it gets the route's response headers like an upstream's answer.
-    pub(super) fn router_reply(&mut self, reply: Box<LocalReply>) {
+    pub(super) fn router_reply(&mut self, mut reply: Box<LocalReply>) {
         let Router { route: Some(route), weighted, .. } = &self.s.router else { return self.local_reply(reply) };
         let (route, weighted) = (Arc::clone(route), *weighted);
         let attempts = self.s.info.upstream.attempts;
@@ -87,7 +92,13 @@ impl Driver<'_> {
         }
         let context = self.s.context(self.env, AccessLogType::NotSet, self.now);
         route.mutate_response(weighted, &mut edited, &context);
-        self.local_reply(reply.with_edit(move |headers| super::merge(headers, &edited)));
+        let own = reply.edit.take();
+        self.local_reply(reply.with_edit(move |headers| {
+            if let Some(own) = own {
+                own(headers);
+            }
+            super::merge(headers, &edited);
+        }));
     }
 
     /// The try failed before its response was complete.
@@ -102,21 +113,10 @@ impl Driver<'_> {
         }
         let status = if reason == ResetReason::ProtocolError { 502 } else { 503 };
         self.charge_status(status);
-        let transport = matches!(
-            reason,
-            ResetReason::LocalConnectionFailure | ResetReason::RemoteConnectionFailure | ResetReason::ConnectionTimeout
-        );
         let retried = if self.s.router.retry.made > 0 { "retried and the latest " } else { "" };
-        let mut body =
+        let body =
             format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}");
-        let mut extra = String::new();
-        if let Some(detail) = &detail {
-            if transport {
-                body.push_str(", transport failure reason: ");
-                body.push_str(detail);
-            }
-            extra = format!("|{detail}");
-        }
+        let extra = detail.map(|detail| format!("|{detail}")).unwrap_or_default();
         let text = format!("upstream_reset_before_response_started{{{reason}{extra}}}").replace(' ', "_");
         let mut reply = LocalReply::new(status, Bytes::from(body), text).with_flags(flag_of(reason));
         if reason == ResetReason::Overflow && !self.env.config.router.suppress_envoy_headers {
@@ -126,23 +126,17 @@ impl Driver<'_> {
     }
 
     fn reset_after_response_started(&mut self, reason: ResetReason) {
-        self.s.info.flags.insert(flag_of(reason));
-        self.s.info.details = format!("upstream_reset_after_response_started{{{reason}}}").replace(' ', "_").into();
-        if !self.s.tunnel {
-            self.env.config.stats.router.rq_reset_after_downstream_response_started().inc();
-        }
+        let text = format!("upstream_reset_after_response_started{{{reason}}}").replace(' ', "_");
         self.s.router.attempt = Attempt::None;
         if self.s.sent == Sent::Nothing {
-            let text = std::mem::take(&mut self.s.info.details);
-            return self.local_reply(LocalReply::new(503, Bytes::new(), text));
+            return self.local_reply(LocalReply::new(503, Bytes::new(), text).with_flags(flag_of(reason)));
         }
-        self.s.reset = true;
+        self.break_off(flag_of(reason), text);
     }
 
     fn count_reset(&mut self, reason: ResetReason) {
         let Some(cluster) = &self.s.router.cluster else { return };
         if let Attempt::Active(active) = &self.s.router.attempt {
-            cluster.info.stats.upstream_rq_rx_reset().inc();
             let host = active.connection.pool().host();
             host.count(HostCounter::RqError);
             host.record_local_origin(LocalOrigin::ConnectFailed);
@@ -162,7 +156,7 @@ impl Driver<'_> {
         }
         let wanted = self.s.router.retry.on_reset(reason, sent);
         let settled = match wanted {
-            Wanted::Backoff | Wanted::After(_) => self.schedule_retry(wanted, false),
+            Wanted::Backoff | Wanted::After(_) => self.schedule_retry(wanted, None),
             Wanted::Exhausted => {
                 self.retries_exhausted();
                 false
@@ -175,27 +169,32 @@ impl Driver<'_> {
         settled
     }
 
-    /// Ends the try and plans the next one. False if the circuit breaker for retries is open.
-    fn schedule_retry(&mut self, wanted: Wanted, response_over: bool) -> bool {
+    /// Ends the try and plans the next one. False if the circuit breaker for retries is open. `discarded` is the status of
+    /// the response that is not passed on, and whether it is complete.
+    fn schedule_retry(&mut self, wanted: Wanted, discarded: Option<(u16, bool)>) -> bool {
         self.release_retry();
         let Some(cluster) = self.s.router.cluster.clone() else { return false };
         let stats = &cluster.info.stats;
         if !cluster.info.breaker(self.s.router.priority).try_acquire(Resource::Retries) {
             stats.upstream_rq_retry_overflow().inc();
+            self.each_request_stat(|stats| stats.upstream_rq_retry_overflow().inc());
             self.s.info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
             return false;
         }
         self.s.router.retry_counted = true;
         stats.upstream_rq_retry().inc();
+        self.each_request_stat(|stats| stats.upstream_rq_retry().inc());
+        if let Some((status, _)) = discarded
+            && !self.env.config.router.dynamic_stats_off
+        {
+            stats.charge_retried(status);
+        }
         if let Wanted::After(_) = wanted {
             stats.upstream_rq_retry_backoff_ratelimited().inc();
         } else {
             stats.upstream_rq_retry_backoff_exponential().inc();
         }
-        match std::mem::take(&mut self.s.router.attempt) {
-            Attempt::Active(active) if response_over => active.connection.release(self.now),
-            _ => {}
-        }
+        self.end_try(matches!(discarded, Some((_, true))));
         self.s.response.clear();
         let random = self.env.worker.random();
         let wait = self.s.router.retry.take(wanted, random);
@@ -212,6 +211,7 @@ impl Driver<'_> {
         if let Some(cluster) = &self.s.router.cluster {
             cluster.info.stats.upstream_rq_retry_limit_exceeded().inc();
         }
+        self.each_request_stat(|stats| stats.upstream_rq_retry_limit_exceeded().inc());
     }
 
     /// The retry that was under way is settled: the breaker forgets it.
@@ -235,19 +235,26 @@ impl Driver<'_> {
         }
     }
 
-    /// Counts a response code for the cluster.
+    /// Counts a response code for the cluster, the virtual cluster and the route.
     pub(super) fn charge_status(&mut self, status: u16) {
         let Some(cluster) = &self.s.router.cluster else { return };
+        if self.env.config.router.dynamic_stats_off {
+            return;
+        }
         let canary = self.s.response.get(Known::X_ENVOY_UPSTREAM_CANARY) == Some(b"true");
         cluster.info.stats.charge_response(status, self.s.request.has(Known::X_ENVOY_INTERNAL), canary);
+        self.each_request_stat(|stats| stats.charge(status));
     }
 
     pub(super) fn charge_response_time(&mut self) {
-        let (Some(cluster), Attempt::Active(active)) = (&self.s.router.cluster, &self.s.router.attempt) else { return };
-        let taken = self.now.saturating_duration_since(active.started);
+        let (Some(cluster), Some(taken)) = (&self.s.router.cluster, self.since_complete()) else { return };
+        if self.env.config.router.dynamic_stats_off {
+            return;
+        }
         let millis = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
         let canary = self.s.response.get(Known::X_ENVOY_UPSTREAM_CANARY) == Some(b"true");
         cluster.info.stats.record_time(millis, self.s.request.has(Known::X_ENVOY_INTERNAL), canary);
+        self.each_request_stat(|stats| stats.record_time(millis));
     }
 
     /// A timeout counts against the host.

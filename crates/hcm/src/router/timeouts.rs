@@ -1,4 +1,4 @@
-//! The router's timers: the route's timeout, that of each try, and of its idleness.
+//! The router's timers: the route's timeout, that of each try, of its idleness, and of the cluster's streams.
 
 use super::Attempt;
 use crate::stream::{Driver, Sent};
@@ -20,10 +20,14 @@ pub(crate) struct RouteTimeouts {
     pub per_try: Option<Duration>,
     /// Without progress of a try (`RetryPolicy.per_try_idle_timeout`).
     pub per_try_idle: Option<Duration>,
+    /// The upstream is told in `x-envoy-expected-rq-timeout-ms`.
+    tell: bool,
+    /// The upstream is told in `grpc-timeout`, too.
+    tell_grpc: bool,
 }
 
 impl RouteTimeouts {
-    /// What route and request headers say; the headers are removed, and the upstream is told what to expect.
+    /// What route and request headers say; the headers are removed.
     pub(crate) fn new(
         forward: &Forward,
         request: &mut HeaderMap,
@@ -31,25 +35,30 @@ impl RouteTimeouts {
         tell: bool,
         is_grpc: bool,
     ) -> Self {
+        let policy = forward.retry_policy.as_ref();
         let mut timeouts = RouteTimeouts {
             response: forward.timeout,
-            per_try: forward.retry_policy.as_ref().and_then(|policy| policy.per_try_timeout),
-            per_try_idle: forward.retry_policy.as_ref().and_then(|policy| policy.per_try_idle_timeout),
+            per_try: policy.and_then(|policy| policy.per_try_timeout),
+            per_try_idle: policy.and_then(|policy| policy.per_try_idle_timeout),
+            tell,
+            tell_grpc: false,
         };
-        if is_grpc {
-            apply_grpc_timeout(&mut timeouts, forward, request);
+        if forward.max_stream_duration.is_some() {
+            // The stream's duration is limited instead.
+            timeouts.response = None;
+        } else if is_grpc
+            && let Some(limits) = &forward.grpc_timeout
+            && let Some(longest) = limits.max
+        {
+            timeouts.response = grpc_timeout(request, longest, limits.offset);
+            timeouts.tell_grpc = true;
         }
-        let millis = |name: Known, request: &HeaderMap| {
-            let text = std::str::from_utf8(request.get(name)?).ok()?;
-            text.parse::<u64>().ok().map(Duration::from_millis)
-        };
         let some = |duration: Duration| (!duration.is_zero()).then_some(duration);
-        let mut expected = false;
-        if respect_expected && let Some(asked) = millis(Known::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, request) {
-            timeouts.response = some(asked);
-            expected = true;
-        }
-        if !expected && let Some(asked) = millis(Known::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, request) {
+        if respect_expected && request.has(Known::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS) {
+            if let Some(asked) = millis(Known::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, request) {
+                timeouts.response = some(asked);
+            }
+        } else if let Some(asked) = millis(Known::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, request) {
             timeouts.response = some(asked);
         }
         request.remove_known(Known::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
@@ -62,28 +71,35 @@ impl RouteTimeouts {
         {
             timeouts.per_try = None;
         }
-        let told = timeouts.per_try.or(timeouts.response);
-        if tell && let Some(told) = told {
+        timeouts
+    }
+
+    /// Tells the upstream how long the present try may take; `elapsed` is the time since the request was complete.
+    pub(crate) fn announce(&self, elapsed: Duration, request: &mut HeaderMap) {
+        let Some(mut told) = self.per_try.or(self.response) else { return };
+        if let Some(response) = self.response {
+            // When the time is up 0 would mean any; the timer ends the request soon.
+            told = told.min(response.saturating_sub(elapsed)).max(Duration::from_millis(1));
+        }
+        let millis = u64::try_from(told.as_millis()).unwrap_or(u64::MAX);
+        if self.tell {
             let mut buffer = itoa::Buffer::new();
-            let millis = u64::try_from(told.as_millis()).unwrap_or(u64::MAX);
             request.set_known(Known::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, buffer.format(millis).as_bytes());
         }
-        timeouts
+        if self.tell_grpc {
+            set_grpc_timeout(request, millis);
+        }
     }
 }
 
-/// `grpc-timeout`, as far as the route lets it count.
-fn apply_grpc_timeout(timeouts: &mut RouteTimeouts, forward: &Forward, request: &HeaderMap) {
-    let limits = match (&forward.max_stream_duration, &forward.grpc_timeout) {
-        (Some(limits), _) if limits.grpc_timeout_header_max.is_some() => {
-            (limits.grpc_timeout_header_max, limits.grpc_timeout_header_offset)
-        }
-        (_, Some(limits)) if limits.max.is_some() => (limits.max, limits.offset),
-        _ => return,
-    };
-    let (Some(longest), offset) = limits else { return };
-    let asked = request.get(Known::GRPC_TIMEOUT).and_then(parse_grpc_timeout);
-    let mut timeout = asked.unwrap_or_default();
+fn millis(name: Known, request: &HeaderMap) -> Option<Duration> {
+    let text = std::str::from_utf8(request.get(name)?).ok()?;
+    text.parse::<u64>().ok().map(Duration::from_millis)
+}
+
+/// `grpc-timeout`, as far as `max_grpc_timeout` and `grpc_timeout_offset` let it count.
+fn grpc_timeout(request: &HeaderMap, longest: Duration, offset: Option<Duration>) -> Option<Duration> {
+    let mut timeout = request.get(Known::GRPC_TIMEOUT).and_then(parse_grpc_timeout).unwrap_or_default();
     if let Some(offset) = offset
         && offset < timeout
     {
@@ -92,11 +108,11 @@ fn apply_grpc_timeout(timeouts: &mut RouteTimeouts, forward: &Forward, request: 
     if !longest.is_zero() && (timeout > longest || timeout.is_zero()) {
         timeout = longest;
     }
-    timeouts.response = (!timeout.is_zero()).then_some(timeout);
+    (!timeout.is_zero()).then_some(timeout)
 }
 
-/// The gRPC specification's `Timeout`: at most 8 digits and a unit.
-fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
+/// The gRPC specification's `Timeout`: at most 8 digits and a unit. Whole milliseconds, rounded up.
+pub(super) fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -107,35 +123,54 @@ fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
         b'M' => Duration::from_secs(number * 60),
         b'S' => Duration::from_secs(number),
         b'm' => Duration::from_millis(number),
-        b'u' => Duration::from_micros(number),
-        b'n' => Duration::from_nanos(number),
+        b'u' => Duration::from_millis(number.div_ceil(1_000)),
+        b'n' => Duration::from_millis(number.div_ceil(1_000_000)),
         _ => return None,
     })
 }
 
-impl Driver<'_> {
-    /// The request is complete: from now on the response is waited for.
-    pub(crate) fn arm_response_timeouts(&mut self) {
-        if self.s.tunnel {
-            return;
+/// Writes `grpc-timeout` in the finest unit that 8 digits hold.
+pub(super) fn set_grpc_timeout(request: &mut HeaderMap, millis: u64) {
+    const MOST: u64 = 99_999_999;
+    let (mut number, mut unit) = (millis, b'm');
+    for (parts, coarser) in [(1000, b'S'), (60, b'M'), (60, b'H')] {
+        if number <= MOST {
+            break;
         }
+        number /= parts;
+        unit = coarser;
+    }
+    let mut text = itoa::Buffer::new().format(number.min(MOST)).as_bytes().to_vec();
+    text.push(unit);
+    request.set_known(Known::GRPC_TIMEOUT, &text);
+}
+
+impl Driver<'_> {
+    /// The request left the chain completely: from now on the response is waited for.
+    pub(super) fn request_complete(&mut self) {
+        let settled = self.s.replied || self.s.tunnel;
         let router = &mut self.s.router;
-        if router.response_deadline.is_none() {
-            router.response_deadline = deadline(self.now, router.timeouts.response);
+        router.ended = true;
+        if router.complete.is_none() {
+            router.complete = Some(self.now);
+            router.response_deadline = deadline(self.now, router.timeouts.response).filter(|_| !settled);
         }
         self.arm_try_timeout();
     }
 
+    /// How long ago the request was complete.
+    pub(super) fn since_complete(&self) -> Option<Duration> {
+        self.s.router.complete.map(|complete| self.now.saturating_duration_since(complete))
+    }
+
     /// The present try has a connection and the request is complete.
     pub(super) fn arm_try_timeout(&mut self) {
-        let received = self.s.received;
         let router = &mut self.s.router;
-        let per_try = router.timeouts.per_try;
         if let Attempt::Active(active) = &mut router.attempt
-            && received
+            && router.complete.is_some()
             && active.deadline.is_none()
         {
-            active.deadline = deadline(self.now, per_try);
+            active.deadline = deadline(self.now, router.timeouts.per_try);
         }
     }
 
@@ -152,37 +187,22 @@ impl Driver<'_> {
             Attempt::Backoff(until) if *until <= now => {
                 self.s.router.attempt = Attempt::None;
                 self.start_attempt(false);
-                true
             }
-            Attempt::Active(active) if reached(active.deadline) => {
-                self.try_timeout(false);
-                true
-            }
-            Attempt::Active(active) if reached(active.idle_deadline()) => {
-                self.try_timeout(true);
-                true
-            }
-            _ => false,
+            Attempt::Active(active) if reached(active.life_ends) => self.life_ended(),
+            Attempt::Active(active) if reached(active.deadline) => self.try_timeout(false),
+            Attempt::Active(active) if reached(active.idle_deadline()) => self.try_timeout(true),
+            _ => return false,
         }
+        true
     }
 
     fn response_timeout(&mut self) {
         if let Some(cluster) = &self.s.router.cluster {
             cluster.info.stats.upstream_rq_timeout().inc();
         }
+        self.each_request_stat(|stats| stats.upstream_rq_timeout().inc());
         self.charge_timeout();
-        if self.s.sent != Sent::Nothing {
-            self.s.info.flags.insert(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT);
-            self.s.info.details = details::RESPONSE_TIMEOUT.into();
-            self.cancel_upstream();
-            self.s.reset = true;
-            return;
-        }
-        let body = Bytes::from_static(b"upstream request timeout");
-        let status = if self.s.request.has(Known::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE) { 204 } else { 504 };
-        self.charge_status(status);
-        let reply = LocalReply::new(status, body, details::RESPONSE_TIMEOUT);
-        self.router_reply(reply.with_flags(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT));
+        self.timed_out(details::RESPONSE_TIMEOUT);
     }
 
     fn try_timeout(&mut self, idle: bool) {
@@ -196,19 +216,52 @@ impl Driver<'_> {
         }
         self.charge_timeout();
         let detail = if idle { details::UPSTREAM_PER_TRY_IDLE_TIMEOUT } else { details::UPSTREAM_PER_TRY_TIMEOUT };
-        if self.s.router.response_begun {
-            self.s.info.flags.insert(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT);
-            self.s.info.details = detail.into();
-            self.cancel_upstream();
-            self.s.reset = true;
+        self.s.router.timed_out = true;
+        if !self.s.router.response_begun && self.retry_after_reset(ResetReason::LocalReset, true) {
             return;
         }
-        if self.retry_after_reset(ResetReason::LocalReset, true) {
+        self.timed_out(detail);
+    }
+
+    /// Answers a request whose time is up; a response that is under way breaks off.
+    fn timed_out(&mut self, detail: &'static str) {
+        let flag = ResponseFlags::UPSTREAM_REQUEST_TIMEOUT;
+        if self.s.sent != Sent::Nothing {
+            return self.break_off(flag, detail);
+        }
+        let (status, body) = match self.s.router.timeout_status {
+            Some(status) => (status, ""),
+            None => (504, "upstream request timeout"),
+        };
+        if !self.s.router.response_begun {
+            self.charge_status(status);
+        }
+        self.router_reply(LocalReply::new(status, Bytes::from_static(body.as_bytes()), detail).with_flags(flag));
+    }
+
+    /// The cluster's `max_stream_duration` is over.
+    fn life_ended(&mut self) {
+        if let Some(cluster) = &self.s.router.cluster {
+            cluster.info.stats.upstream_rq_max_duration_reached().inc();
+        }
+        let detail = details::UPSTREAM_MAX_STREAM_DURATION_REACHED;
+        let flag = ResponseFlags::UPSTREAM_MAX_STREAM_DURATION_REACHED;
+        if self.s.sent != Sent::Nothing {
+            return self.break_off(flag, detail);
+        }
+        if !self.s.router.response_begun && self.retry_after_reset(ResetReason::LocalReset, true) {
             return;
         }
-        self.charge_status(504);
-        let body = Bytes::from_static(b"upstream request timeout");
-        let reply = LocalReply::new(504, body, detail);
-        self.router_reply(reply.with_flags(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT));
+        let status = if self.s.received { 504 } else { 408 };
+        let body = Bytes::from_static(b"upstream max stream duration reached");
+        self.router_reply(LocalReply::new(status, body, detail).with_flags(flag));
+    }
+
+    /// Ends a response that is under way.
+    pub(super) fn break_off(&mut self, flag: ResponseFlags, detail: impl Into<nuncio_filter::Details>) {
+        self.s.info.flags.insert(flag);
+        self.s.info.details = detail.into();
+        self.cancel_upstream();
+        self.abort();
     }
 }

@@ -48,25 +48,43 @@ impl ActiveStream {
         if head.dropped_underscore_headers > 0 {
             driver.env.count_dropped_underscores(head.dropped_underscore_headers);
         }
-        if let Err(reply) = driver.prepare() {
-            driver.ensure_chain();
-            return driver.local_reply(reply);
-        }
-        driver.ensure_chain();
-        if driver.s.upgrade
-            && let Err(reply) = driver.check_upgrade()
-        {
-            return driver.local_reply(reply);
-        }
-        if env.config.access_log_options.on_new_request {
-            driver.s.log(env, nuncio_stream_info::AccessLogType::DownstreamStart, now);
-        }
         let last = driver.s.received;
-        let flow = chain::headers(&mut driver, Direction::Request, last);
-        driver.apply(flow);
-        if last {
-            driver.arm_response_timeouts();
-        }
+        driver.enter(Pass::First, last);
+    }
+
+    /// Forgets what came of the request so far, keeps what is known of the client's side of it.
+    fn restart(&mut self, env: &Environment) {
+        let (start, wall) = (self.info.start, self.info.start_wall);
+        let (protocol, remote) = (self.info.protocol, self.info.remote_address.take());
+        let (received, bytes) = (self.info.bytes_received, self.info.downstream_bytes);
+        let (timing, mut filter_state) = (self.info.timing.clone(), std::mem::take(&mut self.info.filter_state));
+        let redirected = std::mem::take(&mut self.router.redirected);
+        filter_state.end_filter_chain();
+        self.info.reset(start, wall);
+        self.info.protocol = protocol;
+        self.info.remote_address = remote;
+        self.info.bytes_received = received;
+        self.info.downstream_bytes = bytes;
+        self.info.timing = timing;
+        self.info.filter_state = filter_state;
+        let random = self.state.random;
+        self.state.reset();
+        self.state.random = random;
+        self.state.buffer_limit = env.buffer_limit;
+        self.state.routes = Some(Arc::clone(&env.config.routes));
+        self.entries.clear();
+        self.request_side.reset();
+        self.response_side.reset();
+        self.router.reset();
+        self.router.redirected = redirected;
+        self.response.clear();
+        self.response_trailers.clear();
+        self.request_trailers.clear();
+        self.is_grpc = is_grpc(&self.request);
+        self.request_stopped = false;
+        self.idle_timeout = env.config.timeouts.stream_idle;
+        self.idle_from_route = false;
+        self.max_duration = env.config.timeouts.max_stream_duration;
     }
 
     /// The bytes received are not a request: answers, and the connection ends.
@@ -136,9 +154,58 @@ impl ActiveStream {
     }
 }
 
+/// How often a request has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// It comes from the client.
+    First,
+    /// A redirect was followed: what says where the request comes from is settled.
+    Again,
+}
+
 impl Driver<'_> {
+    /// Sends the request's head through the chain, with filters of its own. False if it is answered already.
+    fn enter(&mut self, pass: Pass, last: bool) -> bool {
+        let prepared = self.prepare(pass);
+        self.ensure_chain();
+        if let Err(reply) = prepared {
+            self.local_reply(reply);
+            return false;
+        }
+        if self.s.upgrade
+            && let Err(reply) = self.check_upgrade()
+        {
+            self.local_reply(reply);
+            return false;
+        }
+        if self.env.config.access_log_options.on_new_request {
+            self.s.log(self.env, nuncio_stream_info::AccessLogType::DownstreamStart, self.now);
+        }
+        let flow = chain::headers(self, Direction::Request, last);
+        self.apply(flow);
+        !self.s.replied
+    }
+
+    /// Ends the stream as one that was redirected, and begins it again with another request.
+    pub(crate) fn begin_again(&mut self, request: HeaderMap, body: Bytes) {
+        let (env, now) = (self.env, self.now);
+        let s = &mut *self.s;
+        s.request = request;
+        s.info.details = details::INTERNAL_REDIRECT.into();
+        s.finish_pass(env, self.wire, now);
+        s.restart(env);
+        let stats = &env.config.stats.manager;
+        stats.downstream_rq_total().inc();
+        stats.downstream_rq_http1_total().inc();
+        stats.downstream_rq_active().add(1);
+        if self.enter(Pass::Again, body.is_empty()) && !body.is_empty() {
+            let flow = chain::data(self, Direction::Request, body, true);
+            self.apply(flow);
+        }
+    }
+
     /// Checks and conditions the request head.
-    fn prepare(&mut self) -> Result<(), Box<LocalReply>> {
+    fn prepare(&mut self, pass: Pass) -> Result<(), Box<LocalReply>> {
         let headers = &mut self.s.request;
         let connect = headers.get(Known::METHOD) == Some(b"CONNECT");
         if !headers.has(Known::AUTHORITY) {
@@ -161,6 +228,9 @@ impl Driver<'_> {
         }
         self.normalize_path()?;
         self.normalize_host();
+        if pass == Pass::Again {
+            return Ok(());
+        }
         conditioning::strip_hop_by_hop(&mut self.s.request, self.s.upgrade && !connect);
         let worker = &self.env.worker;
         let origin = conditioning::condition(

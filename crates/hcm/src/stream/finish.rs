@@ -17,6 +17,11 @@ impl ActiveStream {
         if self.sent == Sent::All && !self.reset {
             self.info.mark(TimePoint::DownstreamTxEnd, now);
         }
+        self.finish_pass(env, wire, now);
+    }
+
+    /// The request is over, or begins again after a redirect: what [`ActiveStream::finish`] does in either case.
+    pub(super) fn finish_pass(&mut self, env: &Environment, wire: &ServerConnection, now: Instant) {
         self.info.end = Some(now);
         let (received, sent) = wire.wire_bytes();
         self.info.downstream_bytes.wire_received = received - self.wire_before.0;

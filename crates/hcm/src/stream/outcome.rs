@@ -27,8 +27,7 @@ impl Driver<'_> {
             self.s.close = true;
         }
         if self.s.sent != Sent::Nothing {
-            self.s.reset = true;
-            return;
+            return self.abort();
         }
         self.s.bypass |= self.s.replied || self.s.response_side.started();
         self.s.replied = true;
@@ -45,6 +44,12 @@ impl Driver<'_> {
             flow = chain::data(self, Direction::Response, body, true);
         }
         self.apply(flow);
+    }
+
+    /// The response can't be completed: what there is of it goes out, then the connection ends. HTTP/1 has no other way to
+    /// say so.
+    pub(crate) fn abort(&mut self) {
+        self.s.reset = true;
     }
 
     /// The reply's headers, as configuration and protocol want them.
@@ -152,6 +157,9 @@ fn with_context(
     }
 }
 
+/// gRPC's status of a call whose time is up.
+const DEADLINE_EXCEEDED: u32 = 4;
+
 /// `:status` as a number; 0 if there is none.
 pub(crate) fn status_of(headers: &HeaderMap) -> u16 {
     headers
@@ -185,7 +193,9 @@ impl Driver<'_> {
             stats.downstream_rq_max_duration_reached().inc();
             let status = if self.s.received { 504 } else { 408 };
             let body = Bytes::from_static(b"downstream duration timeout");
-            return self.local_reply(LocalReply::new(status, body, details::MAX_DURATION_TIMEOUT));
+            let mut reply = LocalReply::new(status, body, details::MAX_DURATION_TIMEOUT);
+            reply.grpc_status = Some(DEADLINE_EXCEEDED);
+            return self.local_reply(reply);
         }
         if reached(crate::timer::deadline(self.s.progress, self.s.idle_timeout)) {
             stats.downstream_rq_idle_timeout().inc();

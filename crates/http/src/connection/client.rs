@@ -72,6 +72,18 @@ impl ClientConnection {
         self.request.finish(&mut self.wire.output, trailers);
     }
 
+    /// Whether the upstream closed its side.
+    #[inline]
+    pub fn is_ended(&self) -> bool {
+        self.wire.ended
+    }
+
+    /// Whether the request was written to its end.
+    #[inline]
+    pub fn request_done(&self) -> bool {
+        self.request.framing() == Framing::None
+    }
+
     /// Bytes that the upstream did not take yet.
     #[inline]
     pub fn buffered(&self) -> usize {

@@ -19,6 +19,9 @@ pub struct ResponseHead {
     pub framing: Framing,
     /// Whether the connection may be used for another request once the body is read.
     pub keep_alive: bool,
+    /// Whether the upstream says that it closes the connection after this response: `connection: close`, or HTTP/1.0
+    /// without `keep-alive`.
+    pub close_notify: bool,
     /// Whether the connection is a tunnel from here on: 101 to an upgrade, 2xx to CONNECT.
     pub upgrade: bool,
     /// Bytes of the head on the wire.
@@ -174,6 +177,7 @@ fn conclude(
         version,
         framing,
         keep_alive: persists && framing != Framing::UntilClose,
+        close_notify: !persists,
         upgrade: tunnel,
         head_bytes: 0,
         dropped_underscore_headers: found.dropped,

@@ -1,6 +1,6 @@
 //! What a route does: `RouteAction`, `RedirectAction`, `DirectResponseAction`.
 
-use super::{HeaderMutationsSpec, Opaque, PerFilterSpec, Plugin, RetryPolicySpec};
+use super::{HeaderMutationsSpec, Opaque, PerFilterSpec, RetryPolicySpec};
 use nuncio_matcher::{RuntimeFractionalPercent, SubstitutionSpec};
 use nuncio_stream_info::{Format, Metadata};
 use std::sync::Arc;
@@ -290,11 +290,22 @@ pub struct InternalRedirectPolicySpec {
     /// `redirect_response_codes`: of 301, 302, 303, 307, 308; others are ignored. Default 302.
     pub redirect_response_codes: Vec<u32>,
     /// `predicates`.
-    pub predicates: Vec<Plugin>,
+    pub predicates: Vec<RedirectPredicate>,
     /// `allow_cross_scheme_redirect`. Default false.
     pub allow_cross_scheme_redirect: bool,
     /// `response_headers_to_copy` into the new request; no pseudo-header, not `host`.
     pub response_headers_to_copy: Vec<String>,
+}
+
+/// `InternalRedirectPolicy.predicates`: which target routes are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedirectPredicate {
+    /// `envoy.internal_redirect_predicates.previous_routes`: one that the request was not redirected to before.
+    PreviousRoutes,
+    /// `envoy.internal_redirect_predicates.allow_listed_routes`: one of these names.
+    AllowListedRoutes(Vec<String>),
+    /// `envoy.internal_redirect_predicates.safe_cross_scheme`: http to https is not accepted.
+    SafeCrossScheme,
 }
 
 /// `RouteAction.MaxStreamDuration`.

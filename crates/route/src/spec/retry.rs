@@ -2,6 +2,8 @@
 
 use super::Plugin;
 use nuncio_matcher::HeaderMatcherSpec;
+use nuncio_stream_info::Struct;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `envoy.config.route.v3.RetryPolicy`.
@@ -16,9 +18,9 @@ pub struct RetryPolicySpec {
     /// `per_try_idle_timeout`. Default, and 0: none.
     pub per_try_idle_timeout: Option<Duration>,
     /// `retry_priority`.
-    pub retry_priority: Option<Plugin>,
+    pub retry_priority: Option<RetryPriority>,
     /// `retry_host_predicate`.
-    pub retry_host_predicate: Vec<Plugin>,
+    pub retry_host_predicate: Vec<HostPredicate>,
     /// `retry_options_predicates`.
     pub retry_options_predicates: Vec<Plugin>,
     /// `host_selection_retry_max_attempts`: how often another host is picked when a predicate rejects one. Default, and 0: 1.
@@ -35,6 +37,28 @@ pub struct RetryPolicySpec {
     pub retriable_request_headers: Vec<HeaderMatcherSpec>,
     /// `refresh_cluster_on_retry`: choose the cluster again for each retry.
     pub refresh_cluster_on_retry: bool,
+}
+
+/// `RetryPolicy.RetryPriority`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryPriority {
+    /// `envoy.retry_priorities.previous_priorities`: after every `update_frequency` tries the priorities tried so far take
+    /// no more load, until no other is left.
+    PreviousPriorities {
+        /// At least 1.
+        update_frequency: u32,
+    },
+}
+
+/// `RetryPolicy.RetryHostPredicate`: hosts that a retry avoids.
+#[derive(Debug, Clone)]
+pub enum HostPredicate {
+    /// `envoy.retry_host_predicates.previous_hosts`: those tried before.
+    PreviousHosts,
+    /// `envoy.retry_host_predicates.omit_canary_hosts`: canaries.
+    OmitCanaryHosts,
+    /// `envoy.retry_host_predicates.omit_host_metadata`: those that have all of these fields in the namespace `envoy.lb`.
+    OmitHostMetadata(Arc<Struct>),
 }
 
 /// `RetryPolicy.RetryBackOff`.

@@ -10,6 +10,7 @@ use nuncio_matcher::{
     ValueMatcherSpec,
 };
 use nuncio_matcher::{MatchMap, MatchNode, MatchTree, OnMatch, PrefixMap};
+use nuncio_stats::Store;
 use nuncio_stream_info::{LifeSpan, Mutability, PlainString, Sharing, Struct};
 use std::collections::HashMap;
 
@@ -429,11 +430,19 @@ fn virtual_clusters() {
     let mut spec = host("v", &["*"], vec![answer("x", RouteMatchSpec::new(prefix("/")))]);
     spec.virtual_clusters = vec![cluster("ab", "/a/b"), cluster("a", "/a")];
     let table = table(config(vec![spec]));
-    for (path, expected) in [("/a/b", 0), ("/a/c", 1), ("/x", 2)] {
+    let store = Store::new(1);
+    table.register_stats(&store);
+    for (path, expected) in [("/a/b", Some("ab")), ("/a/c", Some("a")), ("/x", None)] {
         let headers = request("h", path, &[]);
-        assert_eq!(route(&table, &headers).virtual_host().virtual_cluster(&headers), Some(expected), "{path}");
+        let found = route(&table, &headers).virtual_host().virtual_cluster(&headers).unwrap();
+        assert_eq!(found.name().map(|name| &**name), expected, "{path}");
+        found.stats().unwrap().upstream_rq_total().inc();
+    }
+    for name in ["ab", "a", "other"] {
+        let counted = store.value(&format!("vhost.v.vcluster.{name}.upstream_rq_total"));
+        assert_eq!(counted, Some(1), "{name}");
     }
     let bare = one_host(vec![answer("x", RouteMatchSpec::new(prefix("/")))]);
     let headers = request("h", "/", &[]);
-    assert_eq!(route(&bare, &headers).virtual_host().virtual_cluster(&headers), None);
+    assert!(route(&bare, &headers).virtual_host().virtual_cluster(&headers).is_none());
 }

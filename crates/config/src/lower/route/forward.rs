@@ -1,17 +1,18 @@
 //! `RouteAction`.
 
-use super::retry::{self, plugin};
+use super::retry;
 use super::{Common, gaps, mutations, per_filter};
 use crate::compile::{Compile, Invalid, message_of};
 use crate::lower::number::{Wrapped, duration_field, runtime_fraction};
 use crate::lower::{matcher, value};
 use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::config::route::v3 as pb;
+use nuncio_api::pb::envoy::extensions::internal_redirect;
 use nuncio_api::pb::envoy::extensions::path::rewrite::uri_template::v3::UriTemplateRewriteConfig;
 use nuncio_route::spec::{
     ClusterSpecifierSpec, ClusterWeightSpec, ConnectConfigSpec, CookieAttribute, HashPolicyKindSpec, HashPolicySpec,
     HostRewriteSpec, InternalRedirectPolicySpec, MaxStreamDuration, MirrorPolicySpec, PathRewriteSpec, Priority,
-    RandomValueSpec, RouteActionSpec, UpgradeConfigSpec, WeightedClustersSpec,
+    RandomValueSpec, RedirectPredicate, RouteActionSpec, UpgradeConfigSpec, WeightedClustersSpec,
 };
 use pb::route_action as nested;
 use prost::Name;
@@ -350,11 +351,7 @@ fn internal_redirect(action: &pb::RouteAction, cx: &mut Compile<'_>) -> Option<I
     let mut cx = cx.field("internal_redirect_policy");
     let mut known = Vec::with_capacity(predicates.len());
     for (index, extension) in predicates.iter().enumerate() {
-        let message = extension.typed_config.as_ref().map(message_of).unwrap_or_default();
-        if message.is_empty() {
-            cx.element("predicates", index).error(format!("the predicate {} has no typed_config", extension.name));
-        }
-        known.push(plugin(&extension.name, extension.typed_config.as_ref()));
+        known.extend(redirect_predicate(extension, &mut cx.element("predicates", index)));
     }
     Some(InternalRedirectPolicySpec {
         max_internal_redirects: max_internal_redirects.get(),
@@ -363,4 +360,28 @@ fn internal_redirect(action: &pb::RouteAction, cx: &mut Compile<'_>) -> Option<I
         allow_cross_scheme_redirect: *allow_cross_scheme_redirect,
         response_headers_to_copy: response_headers_to_copy.clone(),
     })
+}
+
+/// A predicate of internal redirects; none for one that is not built, which is an error: it would not be asked.
+fn redirect_predicate(extension: &core::TypedExtensionConfig, cx: &mut Compile<'_>) -> Option<RedirectPredicate> {
+    use internal_redirect::allow_listed_routes::v3::AllowListedRoutesConfig;
+    use internal_redirect::previous_routes::v3::PreviousRoutesConfig;
+    use internal_redirect::safe_cross_scheme::v3::SafeCrossSchemeConfig;
+    let Some(any) = &extension.typed_config else {
+        cx.error(format!("the predicate {} has no typed_config", extension.name));
+        return None;
+    };
+    let message = message_of(any);
+    if message == PreviousRoutesConfig::full_name() {
+        return Some(RedirectPredicate::PreviousRoutes);
+    }
+    if message == SafeCrossSchemeConfig::full_name() {
+        return Some(RedirectPredicate::SafeCrossScheme);
+    }
+    if message == AllowListedRoutesConfig::full_name() {
+        let config = cx.field("typed_config").decode::<AllowListedRoutesConfig>(any).ok()?;
+        return Some(RedirectPredicate::AllowListedRoutes(config.allowed_route_names));
+    }
+    cx.error(format!("the predicate {} is not built", extension.name));
+    None
 }

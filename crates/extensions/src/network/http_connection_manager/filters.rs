@@ -107,12 +107,11 @@ fn router(filter: &pb::HttpFilter, cx: &mut Compile<'_>) -> Result<RouterOptions
         cx.refuse("upstream_http_filters", "the filters would not run");
     }
     let dynamic_stats_off = dynamic_stats.is_some_and(|value| !value.value);
-    cx.unsupported_if(dynamic_stats_off, "dynamic_stats");
     let mut strict = Vec::new();
     for name in &strict_check_headers {
         match Known::from_lower(name.to_ascii_lowercase().as_bytes()) {
-            Some(known) => strict.push(known),
-            None => cx.field("strict_check_headers").warn(format!("{name} is not a header that can be checked")),
+            Some(known) if nuncio_hcm::is_checkable(known) => strict.push(known),
+            _ => cx.field("strict_check_headers").warn(format!("{name} is not a header that can be checked")),
         }
     }
     Ok(RouterOptions {

@@ -129,8 +129,8 @@ impl TcpProxy {
         info.upstream.mark_attempted();
         info.upstream.remote_address = Some(host.info().address.clone());
         info.mark(TimePoint::UpstreamConnectBegin, now);
-        let pool = cluster.pools.of(&cluster.info, &host);
-        let Acquire::Connect(mut connecting) = pool.connect(RoutingPriority::Default, now) else {
+        let pool = cluster.pools.of(&cluster.info, &host, RoutingPriority::Default);
+        let Acquire::Connect(mut connecting) = pool.connect(now) else {
             info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
             return Err(Tried::Hopeless);
         };
