@@ -46,7 +46,8 @@ impl IpDetection {
         match self {
             IpDetection::Xff { hops, trusted: None, skip_append } => {
                 let ip = nth_from_right(headers, *hops);
-                let single = *hops == 0 && headers.get(Known::X_FORWARDED_FOR).is_some_and(|value| !value.contains(&b','));
+                let single =
+                    *hops == 0 && headers.get(Known::X_FORWARDED_FOR).is_some_and(|value| !value.contains(&b','));
                 Ok(Detected { address: ip.map(without_port), trusted: single, append: !skip_append })
             }
             IpDetection::Xff { trusted: Some(trusted), skip_append, .. } => {

@@ -28,9 +28,15 @@ pub(super) fn early_mutations(
     for (index, extension) in extensions.iter().enumerate() {
         let mut cx = cx.element("early_header_mutation_extensions", index);
         let mut cx = cx.field("typed_config");
-        let Some(any) = &extension.typed_config else { return Err(cx.error("must be set, to a mapping with an `@type`")) };
+        let Some(any) = &extension.typed_config else {
+            return Err(cx.error("must be set, to a mapping with an `@type`"));
+        };
         if message_of(any) != EarlyHeaderMutation::full_name() {
-            return Err(cx.error(format!("{} is not built: use {}", message_of(any), EarlyHeaderMutation::full_name())));
+            return Err(cx.error(format!(
+                "{} is not built: use {}",
+                message_of(any),
+                EarlyHeaderMutation::full_name()
+            )));
         }
         let config: EarlyHeaderMutation = cx.decode(any)?;
         for (index, mutation) in config.mutations.iter().enumerate() {
@@ -42,7 +48,9 @@ pub(super) fn early_mutations(
 
 fn early_mutation(mutation: &HeaderMutation, cx: &mut Compile<'_>) -> Result<HeaderEdits, Invalid> {
     match &mutation.action {
-        Some(header_mutation::Action::Remove(name)) => lower::request_edits(&[], std::slice::from_ref(name), "remove", cx),
+        Some(header_mutation::Action::Remove(name)) => {
+            lower::request_edits(&[], std::slice::from_ref(name), "remove", cx)
+        }
         Some(header_mutation::Action::Append(option)) => {
             lower::request_edits(std::slice::from_ref(option), &[], "append", cx)
         }
@@ -64,7 +72,9 @@ pub(super) fn detection(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>
     for (index, extension) in extensions.iter().enumerate() {
         let mut cx = cx.element("original_ip_detection_extensions", index);
         let mut cx = cx.field("typed_config");
-        let Some(any) = &extension.typed_config else { return Err(cx.error("must be set, to a mapping with an `@type`")) };
+        let Some(any) = &extension.typed_config else {
+            return Err(cx.error("must be set, to a mapping with an `@type`"));
+        };
         compiled.push(ip_detection(any, &mut cx)?);
     }
     Ok(compiled)
@@ -78,7 +88,9 @@ fn ip_detection(any: &Any, cx: &mut Compile<'_>) -> Result<IpDetection, Invalid>
             return Err(cx.error("only one of xff_num_trusted_hops, xff_trusted_cidrs can be set"));
         }
         let trusted = match &config.xff_trusted_cidrs {
-            Some(ranges) => Some(CidrSet::new(lower::cidrs(&ranges.cidrs, "cidrs", &mut cx.field("xff_trusted_cidrs"))?)),
+            Some(ranges) => {
+                Some(CidrSet::new(lower::cidrs(&ranges.cidrs, "cidrs", &mut cx.field("xff_trusted_cidrs"))?))
+            }
             None => None,
         };
         let skip_append = config.skip_xff_append.is_none_or(|skip| skip.value);
@@ -88,10 +100,15 @@ fn ip_detection(any: &Any, cx: &mut Compile<'_>) -> Result<IpDetection, Invalid>
         let config: CustomHeaderConfig = cx.decode(any)?;
         let name = HeaderName::new(&config.header_name);
         let name = name.map_err(|error| cx.field("header_name").error(error.to_string()))?;
-        let reject = config.reject_with_status.as_ref().map(|status| {
-            u16::try_from(status.code).ok().filter(|code| (400..=511).contains(code)).unwrap_or(403)
+        let reject = config
+            .reject_with_status
+            .as_ref()
+            .map(|status| u16::try_from(status.code).ok().filter(|code| (400..=511).contains(code)).unwrap_or(403));
+        return Ok(IpDetection::CustomHeader {
+            name,
+            trusted: config.allow_extension_to_set_address_as_trusted,
+            reject,
         });
-        return Ok(IpDetection::CustomHeader { name, trusted: config.allow_extension_to_set_address_as_trusted, reject });
     }
     Err(cx.error(format!("{kind} is not built: use {} or {}", XffConfig::full_name(), CustomHeaderConfig::full_name())))
 }
