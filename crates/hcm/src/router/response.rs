@@ -76,18 +76,16 @@ impl Driver<'_> {
         self.s.response = response;
     }
 
-    /// A reply of the router's own: it gets the route's response headers like an upstream's answer.
+    /// A reply of the router's own.
     pub(super) fn router_reply(&mut self, reply: Box<LocalReply>) {
-        let Router { route: Some(route), weighted, .. } = &self.s.router else { return self.local_reply(reply) };
-        let (route, weighted) = (Arc::clone(route), *weighted);
         let attempts = self.s.info.upstream.attempts;
-        let mut edited = nuncio_headers::HeaderMap::new();
-        if route.virtual_host().include_attempt_count_in_response {
-            edited.set_known(Known::X_ENVOY_ATTEMPT_COUNT, itoa::Buffer::new().format(attempts).as_bytes());
+        let shows = |route: &Arc<nuncio_route::Route>| route.virtual_host().include_attempt_count_in_response;
+        if !self.s.router.route.as_ref().is_some_and(shows) {
+            return self.local_reply(reply);
         }
-        let context = self.s.context(self.env, AccessLogType::NotSet, self.now);
-        route.mutate_response(weighted, &mut edited, &context);
-        self.local_reply(reply.with_edit(move |headers| super::merge(headers, &edited)));
+        self.local_reply(reply.with_edit(move |headers| {
+            headers.set_known(Known::X_ENVOY_ATTEMPT_COUNT, itoa::Buffer::new().format(attempts).as_bytes());
+        }));
     }
 
     /// The try failed before its response was complete.
