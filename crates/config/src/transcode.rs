@@ -53,6 +53,8 @@ pub struct Gaps {
     pub failed: HashSet<String>,
     /// The paths of messages that hold an unknown key, which may have been meant for what now seems to be missing.
     pub incomplete: HashSet<String>,
+    /// How many unknown keys there are.
+    pub unknown: usize,
 }
 
 /// Writes `tree` as a message of type `root`.
@@ -109,6 +111,7 @@ impl<'d> Transcoder<'d> {
 
     /// Reports what Envoy calls unknown: an error, or a warning where that is allowed.
     fn report_unknown(&mut self, at: NodeRef<'_>, message: String, hint: Option<String>) {
+        self.gaps.unknown += 1;
         if self.options.allow_unknown {
             self.warn(at, format!("{message}; it is ignored"), hint);
         } else {
@@ -218,6 +221,7 @@ impl<'d> Transcoder<'d> {
 
     fn unknown_field(&mut self, key: NodeRef<'_>, message: MessageRef) {
         let name = key.spelling();
+        self.gaps.unknown += 1;
         let text = format!("unknown field {} of {}", quoted(name), message.short_name());
         let hint = hint_for_field(name, message);
         if !self.options.allow_unknown {

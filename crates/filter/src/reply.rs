@@ -46,9 +46,15 @@ impl LocalReply {
         self
     }
 
-    /// With changes to the headers.
+    /// With changes to the headers, after those that it has.
     pub fn with_edit(mut self: Box<Self>, edit: impl FnOnce(&mut HeaderMap) + 'static) -> Box<Self> {
-        self.edit = Some(Box::new(edit));
+        self.edit = Some(match self.edit.take() {
+            None => Box::new(edit),
+            Some(first) => Box::new(move |headers| {
+                first(headers);
+                edit(headers);
+            }),
+        });
         self
     }
 }

@@ -97,6 +97,11 @@ struct KeptBody {
 }
 
 impl Router {
+    /// Which weighted cluster was chosen.
+    pub(crate) fn weighted(&self) -> Option<u32> {
+        self.weighted
+    }
+
     pub(crate) fn reset(&mut self) {
         let mut tried = std::mem::take(&mut self.tried);
         let mut chunks = std::mem::take(&mut self.kept.chunks);

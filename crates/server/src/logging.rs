@@ -32,6 +32,70 @@ pub(crate) const COMPONENTS: [&str; 13] = [
     "upstream",
 ];
 
+/// Components of Envoy that there are none of here; `--component-log-level` takes them and says so.
+const ENVOYS_OTHER_COMPONENTS: &[&str] = &[
+    "a2a",
+    "ai_protocol_manager",
+    "alternate_protocols_cache",
+    "assert",
+    "aws",
+    "backtrace",
+    "basic_auth",
+    "cache_filter",
+    "client",
+    "compression",
+    "conn_handler",
+    "credential_injector",
+    "decompression",
+    "dns",
+    "dubbo",
+    "dynamic_modules",
+    "envoy_bug",
+    "ext_authz",
+    "ext_proc",
+    "file",
+    "forward_proxy",
+    "geolocation",
+    "golang",
+    "grpc",
+    "happy_eyeballs",
+    "http2",
+    "hystrix",
+    "init",
+    "io",
+    "ip_tagging",
+    "json_rpc",
+    "jwt",
+    "kafka",
+    "key_value_store",
+    "local_rate_limit",
+    "matcher",
+    "mcp",
+    "misc",
+    "mongo",
+    "multi_connection",
+    "notification",
+    "oauth2",
+    "quic",
+    "quic_stream",
+    "rate_limit_quota",
+    "rbac",
+    "rds",
+    "redis",
+    "rocketmq",
+    "secret",
+    "sse",
+    "stats",
+    "stats_sinks",
+    "tap",
+    "testing",
+    "thrift",
+    "tracing",
+    "udp",
+    "wasm",
+    "websocket",
+];
+
 /// Envoy's level names, most talkative first.
 pub(crate) const LEVELS: [&str; 7] = ["trace", "debug", "info", "warning", "error", "critical", "off"];
 
@@ -95,7 +159,15 @@ pub(crate) fn init(options: &Options) -> Result<LogControl, String> {
                 LEVELS.join(", ")
             ));
         }
-        if !control.set(component, level) {
+        if control.set(component, level) {
+            continue;
+        }
+        if !ENVOYS_OTHER_COMPONENTS.contains(&component) {
+            return Err(format!(
+                "--component-log-level {entry:?}: there is no component {component:?}, use one of {}",
+                COMPONENTS.join(", ")
+            ));
+        } else {
             eprintln!("--component-log-level: there is no component {component:?} here; it is ignored");
         }
     }

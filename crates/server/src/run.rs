@@ -93,6 +93,8 @@ fn start(options: Options, log: LogControl) -> Result<ExitCode, String> {
         return Ok(ExitCode::FAILURE);
     };
     logging::report(&read.loaded.diagnostics, options.skip_deprecated_logs);
+    let stats = ServerStats::register(&foundation.store.scope("server", &[]));
+    stats.static_unknown_fields().add(read.loaded.unknown_fields as u64);
     // The text of the configuration and its tree are not needed any more.
     drop(read);
     for flag in options.without_effect() {

@@ -25,6 +25,8 @@ pub struct Loaded {
     pub positions: Positions,
     /// Everything found so far.
     pub diagnostics: Diagnostics,
+    /// How many unknown fields were found.
+    pub unknown_fields: usize,
 }
 
 /// Reads `sources` as messages of type `root` (a full name), and merges each into the one before: lists are appended, messages
@@ -41,10 +43,11 @@ pub fn load(sources: &[Source], root: &str, options: &LoadOptions) -> Loaded {
     }
     let Parts { wire, trees, gaps, unreadable } = parts;
     let positions = Positions::new(trees);
+    let unknown_fields = gaps.unknown;
     if !options.skip_validation && !unreadable {
         validate::validate(&wire, message, &gaps, &positions, &mut diagnostics);
     }
-    Loaded { wire, positions, diagnostics }
+    Loaded { wire, positions, diagnostics, unknown_fields }
 }
 
 /// What the sources read so far came to.
@@ -75,15 +78,19 @@ impl Parts {
                     return;
                 };
                 if !matches!(tree.root().shape(), Shape::Mapping(_)) {
-                    let text = format!("found {}, expected a mapping", transcode::found(tree.root()));
+                    let mut text = format!("found {}, expected a mapping", transcode::found(tree.root()));
                     let hint = format!("the source holds the fields of {}", message.full_name());
                     let location = (!tree.is_empty()).then(|| tree.root().location());
+                    if location.is_none() {
+                        text = format!("{}: {text}", source.name);
+                    }
                     self.refuse(Diagnostic::error("", text).at(location).hint(hint), diagnostics);
                     return;
                 }
                 let options = transcode::Options { allow_unknown: options.allow_unknown };
                 let part = transcode::transcode(&tree, message, options, diagnostics);
                 self.wire.extend(part.wire);
+                self.gaps.unknown += part.gaps.unknown;
                 self.gaps.failed.extend(part.gaps.failed);
                 self.gaps.incomplete.extend(part.gaps.incomplete);
                 self.trees.push(tree);

@@ -78,8 +78,8 @@ fn what_is_no_configuration() {
         let found = loaded(&[Source::new("t", text, Format::Yaml)]).diagnostics.to_string();
         assert!(found.starts_with(expected), "{found}");
     };
-    check("", "error: found nothing, expected a mapping");
-    check("# only a comment\n", "error: found nothing, expected a mapping");
+    check("", "error: t: found nothing, expected a mapping");
+    check("# only a comment\n", "error: t: found nothing, expected a mapping");
     check("~", "t:1:1: error: found nothing, expected a mapping");
     check("[]", "t:1:1: error: found a list, expected a mapping");
     check("abc", "t:1:1: error: found the string `abc`, expected a mapping");

@@ -81,23 +81,15 @@ impl Driver<'_> {
         self.s.response = response;
     }
 
-    /// A reply of the router's own: it gets the route's response headers like an upstream's answer.
-    pub(super) fn router_reply(&mut self, mut reply: Box<LocalReply>) {
-        let Router { route: Some(route), weighted, .. } = &self.s.router else { return self.local_reply(reply) };
-        let (route, weighted) = (Arc::clone(route), *weighted);
+    /// A reply of the router's own.
+    pub(super) fn router_reply(&mut self, reply: Box<LocalReply>) {
         let attempts = self.s.info.upstream.attempts;
-        let mut edited = nuncio_headers::HeaderMap::new();
-        if route.virtual_host().include_attempt_count_in_response {
-            edited.set_known(Known::X_ENVOY_ATTEMPT_COUNT, itoa::Buffer::new().format(attempts).as_bytes());
+        let shows = |route: &Arc<nuncio_route::Route>| route.virtual_host().include_attempt_count_in_response;
+        if !self.s.router.route.as_ref().is_some_and(shows) {
+            return self.local_reply(reply);
         }
-        let context = self.s.context(self.env, AccessLogType::NotSet, self.now);
-        route.mutate_response(weighted, &mut edited, &context);
-        let own = reply.edit.take();
         self.local_reply(reply.with_edit(move |headers| {
-            if let Some(own) = own {
-                own(headers);
-            }
-            super::merge(headers, &edited);
+            headers.set_known(Known::X_ENVOY_ATTEMPT_COUNT, itoa::Buffer::new().format(attempts).as_bytes());
         }));
     }
 

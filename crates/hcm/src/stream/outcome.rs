@@ -6,7 +6,7 @@ use crate::config::ServerHeader;
 use crate::environment::Environment;
 use crate::local_reply;
 use bytes::Bytes;
-use nuncio_filter::LocalReply;
+use nuncio_filter::{LocalReply, RouteSlot};
 use nuncio_headers::{HeaderMap, Known};
 use nuncio_http::connection::ServerConnection;
 use nuncio_http::h1::response_framing;
@@ -58,6 +58,7 @@ impl Driver<'_> {
         response.clear();
         local_reply::set_status(&mut response, reply.status);
         self.s.info.response_code = Some(reply.status);
+        self.mutate_reply(&mut response);
         if let Some(edit) = reply.edit.take() {
             edit(&mut response);
         }
@@ -73,6 +74,16 @@ impl Driver<'_> {
         }
         local_reply::write_head(&mut response, reply, self.s.is_grpc, self.s.head_request);
         self.s.response = response;
+    }
+
+    /// A reply in place of an upstream's answer gets the response headers of its route.
+    fn mutate_reply(&mut self, response: &mut HeaderMap) {
+        let RouteSlot::Found(route) = &self.s.state.route else { return };
+        if route.forward().is_none() {
+            return;
+        }
+        let context = self.s.context(self.env, AccessLogType::NotSet, self.now);
+        route.mutate_response(self.s.router.weighted(), response, &context);
     }
 
     /// The response head left the chain: finishes it and hands it to the codec.

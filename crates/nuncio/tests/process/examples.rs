@@ -25,6 +25,9 @@ fn examples() -> Vec<PathBuf> {
     files
 }
 
+/// The port of the admin endpoint in all examples.
+const ADMIN: u16 = 9901;
+
 /// The ports of the file, each replaced by a free one.
 struct Ports {
     names: BTreeMap<u16, String>,
@@ -42,8 +45,9 @@ impl Ports {
         Self { names }
     }
 
+    /// The admin endpoint, which does not share its port with what reserves it, gets any port.
     fn replaced(&self, config: &str) -> String {
-        let mut config = config.to_owned();
+        let mut config = config.replace(&format!("port_value: {ADMIN} "), "port_value: 0 ");
         for (port, name) in &self.names {
             config = config.replace(&format!("port_value: {port} "), &format!("port_value: ${name} "));
             config = config.replace(&format!("port_value: {port}\n"), &format!("port_value: ${name}\n"));
@@ -112,6 +116,9 @@ fn split(line: &str) -> (Vec<String>, String) {
 fn run(running: &Running, ports: &Ports, command: &Command) -> (u16, String) {
     let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
     let mapped = |port: &str| -> String {
+        if port == ADMIN.to_string() {
+            return running.proxy.admin_address().expect("it has started").port().to_string();
+        }
         let name = &ports.names[&port.parse::<u16>().unwrap_or_else(|_| panic!("no port in {:?}", command.line))];
         running.setup.port(name).to_string()
     };

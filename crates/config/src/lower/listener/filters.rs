@@ -4,6 +4,7 @@ use crate::compile::{Compile, Invalid};
 use crate::lower::number::Wrapped;
 use crate::lower::{extension, matcher};
 use nuncio_api::pb::envoy::config::listener::v3 as pb;
+use nuncio_api::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use nuncio_api::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use nuncio_api::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use nuncio_api::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
@@ -38,7 +39,13 @@ pub(super) fn listener_filters(
              configured; it is added"
         );
         cx.field("listener_filters").warn(text);
-        filters.push(added::<TlsInspector>("listener_filters", cx)?);
+        if cx.registry.listener.iter().any(|entry| entry.config == TlsInspector::full_name()) {
+            filters.push(added::<TlsInspector>("listener_filters", cx)?);
+        } else {
+            let hint = "filter chains that match on server_names or on transport_protocol tls are never chosen";
+            let text = "tls_inspector is not built yet: connections are matched as plaintext (raw_buffer)";
+            cx.field("listener_filters").warn_hint(text, hint);
+        }
     }
     Ok(filters)
 }
@@ -55,17 +62,31 @@ fn added<M: Name>(field: &'static str, cx: &mut Compile<'_>) -> Result<Factory, 
 
 /// Whether filter chains are chosen by what only a TLS hello tells, and no filter looks at it.
 fn needs_tls_inspector(listener: &pb::Listener) -> bool {
+    let sees_http = listener.listener_filters.iter().any(|filter| is_filter::<HttpInspector>(filter, HTTP_INSPECTOR));
+    let found_in_plaintext = |protocol: &String| sees_http && PLAINTEXT_PROTOCOLS.contains(&protocol.as_str());
     let needs = |chain: &pb::FilterChain| {
         chain.filter_chain_match.as_ref().is_some_and(|wanted| {
-            let by_hello = !wanted.server_names.is_empty() || !wanted.application_protocols.is_empty();
+            let by_hello =
+                !wanted.server_names.is_empty() || !wanted.application_protocols.iter().all(found_in_plaintext);
             wanted.transport_protocol == "tls" || (wanted.transport_protocol.is_empty() && by_hello)
         })
     };
-    let is_inspector = |filter: &pb::ListenerFilter| match &filter.config_type {
-        Some(ConfigType::TypedConfig(any)) => crate::compile::message_of(any) == TlsInspector::full_name(),
-        _ => filter.name == "envoy.filters.listener.tls_inspector",
-    };
-    listener.filter_chains.iter().any(needs) && !listener.listener_filters.iter().any(is_inspector)
+    let sees_tls = listener.listener_filters.iter().any(|filter| is_filter::<TlsInspector>(filter, TLS_INSPECTOR));
+    listener.filter_chains.iter().any(needs) && !sees_tls
+}
+
+const HTTP_INSPECTOR: &str = "envoy.filters.listener.http_inspector";
+const TLS_INSPECTOR: &str = "envoy.filters.listener.tls_inspector";
+
+/// What http_inspector finds.
+const PLAINTEXT_PROTOCOLS: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
+
+/// Whether a filter has the configuration `M`, or by its name alone stands for it.
+fn is_filter<M: Name>(filter: &pb::ListenerFilter, name: &str) -> bool {
+    match &filter.config_type {
+        Some(ConfigType::TypedConfig(any)) => crate::compile::message_of(any) == M::full_name(),
+        _ => filter.name == name,
+    }
 }
 
 fn listener_filter(filter: &pb::ListenerFilter, cx: &mut Compile<'_>) -> Result<Factory, Invalid> {

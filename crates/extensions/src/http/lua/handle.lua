@@ -5,7 +5,7 @@
 -- with the position of the script's call, and what has to wait yields to the filter.
 local p = ...
 
-local error, type, tostring, tonumber, next = error, type, tostring, tonumber, next
+local error, type, tostring, tonumber, next, pcall = error, type, tostring, tonumber, next, pcall
 local newproxy, getmetatable, setmetatable, format = newproxy, getmetatable, setmetatable, string.format
 local yield = coroutine.yield
 
@@ -719,8 +719,17 @@ end
 local handle_class = class(handle)
 
 -- The body of every coroutine: runs a script's function with a handle of its own.
+-- What a script raises that is no text says nothing, as in Envoy. Userdata that is not locked is a failure from outside.
 return function(run)
   local made = newproxy(handle_class)
   enter(made)
-  return run(made)
+  local ok, failure = pcall(run, made)
+  if ok then
+    return
+  end
+  local kind = type(failure)
+  if kind ~= "string" and (kind ~= "userdata" or getmetatable(failure) == "locked") then
+    failure = "unspecified lua error"
+  end
+  error(failure, 0)
 end

@@ -15,7 +15,8 @@ local longest, known = {}, 0
 
 local function longest_for(pattern)
   local _, repetitions = gsub(pattern, "[*+?-]", "")
-  local limit = floor(FREE ^ (1 / (repetitions + 1)))
+  local _, balanced = gsub(pattern, "%%b", "")
+  local limit = floor(FREE ^ (1 / (repetitions + balanced + 1)))
   if known >= 1000 then
     longest, known = {}, 0
   end

@@ -2,9 +2,9 @@
 -- reach beyond the script (see the module's documentation), and `require` with a search path and modules of its own.
 local traceback = ...
 
-local error, type, pairs, next, rawget = error, type, pairs, next, rawget
+local error, type, pairs, next, rawget, pcall, select = error, type, pairs, next, rawget, pcall, select
 local gsub, gmatch, format = string.gsub, string.gmatch, string.format
-local load, loadfile, open, collect = load, loadfile, io.open, collectgarbage
+local load, loadfile, open, collect, concat = load, loadfile, io.open, collectgarbage, table.concat
 local libraries = {
   bit = bit, coroutine = coroutine, io = io, math = math, os = os, table = table,
 }
@@ -12,8 +12,7 @@ local default_path = package.path
 local about_jit = { version = jit.version, version_num = jit.version_num, os = jit.os, arch = jit.arch }
 local plain = {
   "assert", "error", "gcinfo", "getfenv", "getmetatable", "ipairs", "next", "pairs", "pcall", "print", "rawequal",
-  "rawget", "rawlen", "rawset", "select", "setfenv", "setmetatable", "tonumber", "tostring", "type", "unpack", "xpcall",
-  "_VERSION",
+  "rawget", "rawlen", "rawset", "select", "setfenv", "setmetatable", "tonumber", "tostring", "type", "unpack", "_VERSION",
 }
 local globals = {}
 for _, name in next, plain do
@@ -34,6 +33,34 @@ end
 
 local function nothing() end
 
+local function handled(handler, ok, ...)
+  if ok then
+    return true, ...
+  end
+  return false, select(2, pcall(handler, ...))
+end
+
+-- LuaJIT runs the handler where the error is raised. If that is where the script is interrupted, nothing interrupts the
+-- handler: so it runs here after the stack was left.
+function globals.xpcall(run, handler, ...)
+  return handled(handler, pcall(run, ...))
+end
+
+-- The text that a function hands out piece by piece. LuaJIT's own way of reading it can't be interrupted twice.
+local function pieces(reader)
+  local read, size = {}, 0
+  for piece in reader do
+    if type(piece) ~= "string" then
+      return nil, "reader function must return a string"
+    elseif piece == "" then
+      break
+    end
+    size = size + 1
+    read[size] = piece
+  end
+  return concat(read)
+end
+
 local function find_module(name, path)
   local file = gsub(name, "%.", "/")
   local tried = ""
@@ -52,6 +79,15 @@ end
 -- Text only: LuaJIT does not check bytecode.
 local function loaders(env)
   function env.load(chunk, name, _, into)
+    if type(chunk) == "function" then
+      local ok, text, failed = pcall(pieces, chunk)
+      if not ok then
+        return nil, text
+      elseif not text then
+        return nil, failed
+      end
+      chunk, name = text, name or "=(load)"
+    end
     return load(chunk, name, "t", into or env)
   end
   function env.loadstring(chunk, name)

@@ -7,6 +7,7 @@ mod limits;
 mod patterns;
 
 use super::filter::{LuaConfig, LuaFactory, interest};
+use super::run::{Outcome, Run};
 use super::script::Script;
 use super::vm;
 use crate::testing::TestStream;
@@ -195,10 +196,10 @@ fn failure(text: &str) -> String {
         Ok(functions) => functions.request.unwrap(),
         Err(message) => return message,
     };
-    let mut side = super::exchange::Side { headers_open: true, ended: true, ..Default::default() };
-    match vm.start(&function, &mut test.stream(), &mut side) {
-        (vm::Resumed::Failed(message), _) => message,
-        (vm::Resumed::Finished, _) => "no failure".to_owned(),
-        (vm::Resumed::Waits, _) => "it waits".to_owned(),
+    let side = super::exchange::Side { headers_open: true, ended: true, ..Default::default() };
+    match Run::new(Rc::new(vm), side).start(&function, &mut test.stream()) {
+        Outcome::Failed(message) => message,
+        Outcome::Over => "no failure".to_owned(),
+        _ => "it waits".to_owned(),
     }
 }

@@ -31,14 +31,21 @@ const MEMORY_FAILURES: u32 = 3;
 /// Most steps that patterns take during one resume: about 60 ms.
 const MAX_PATTERN_STEPS: u64 = 20_000_000;
 
-/// Instructions between two looks at the budget.
-const STRIDE: u32 = 10_000;
+/// Instructions between two looks at the budget. Within as many, calls nest by some 200 KiB of the thread's stack at most.
+const STRIDE: u32 = 1000;
+
+/// How much of the thread's stack a script may take, bytes: callbacks of `string.gsub`, `table.sort` and coroutines nest
+/// there, without a limit of LuaJIT's own.
+const MAX_STACK: usize = 256 << 10;
 
 /// Finished coroutines that are kept to be used again.
 const SPARE_THREADS: usize = 64;
 
 /// What an exhausted budget says.
 const TOO_LONG: &str = "script ran for too long";
+
+/// What a script says whose calls nest too deeply.
+const TOO_DEEP: &str = "stack overflow";
 
 /// The machine of a worker, made on first use; a service of the worker.
 #[derive(Default)]
@@ -95,6 +102,8 @@ impl Machines {
 pub(super) struct Budget {
     /// Looks at the budget that are left.
     left: Cell<u32>,
+    /// Where the thread's stack was when the coroutine was entered.
+    stack: Cell<usize>,
     /// Steps of patterns that are left.
     pub pattern_steps: Cell<u64>,
     /// It was exceeded: every further instruction fails, so that a script can't go on by catching the error.
@@ -192,6 +201,7 @@ impl Vm {
     /// Runs `run` with a full budget.
     fn budgeted<T>(&self, run: impl FnOnce() -> T) -> T {
         self.budget.left.set(MAX_INSTRUCTIONS / STRIDE);
+        self.budget.stack.set(stack_position());
         self.budget.pattern_steps.set(MAX_PATTERN_STEPS);
         let result = run();
         if self.budget.spent.replace(false)
@@ -318,6 +328,13 @@ impl Drop for Vm {
     }
 }
 
+/// The address of something on the stack.
+#[inline(never)]
+fn stack_position() -> usize {
+    let here = 0u8;
+    std::ptr::from_ref(std::hint::black_box(&here)).addr()
+}
+
 fn watch(lua: &Lua, budget: &Rc<Budget>, stride: u32) -> Result<(), Error> {
     let budget = Rc::clone(budget);
     let triggers = HookTriggers::new().every_nth_instruction(stride);
@@ -325,6 +342,9 @@ fn watch(lua: &Lua, budget: &Rc<Budget>, stride: u32) -> Result<(), Error> {
         let left = budget.left.get();
         if left > 0 {
             budget.left.set(left - 1);
+            if budget.stack.get().abs_diff(stack_position()) > MAX_STACK {
+                return Err(Error::runtime(TOO_DEEP));
+            }
             return Ok(VmState::Continue);
         }
         if !budget.spent.replace(true) {
@@ -367,10 +387,15 @@ fn scanner(lua: &Lua, budget: &Rc<Budget>) -> Result<Function, Error> {
     })
 }
 
+/// What LuaJIT says where memory ends.
+const NO_MEMORY: &str = "not enough memory";
+
 fn is_memory(error: &Error) -> bool {
     match error {
         Error::MemoryError(_) => true,
         Error::CallbackError { cause, .. } | Error::WithContext { cause, .. } => is_memory(cause),
+        // What a script caught and raised again.
+        Error::RuntimeError(text) => text.starts_with(NO_MEMORY),
         _ => false,
     }
 }
@@ -380,7 +405,7 @@ fn message(error: &Error) -> String {
     match error {
         Error::CallbackError { cause, .. } | Error::WithContext { cause, .. } => message(cause),
         Error::SyntaxError { message, .. } => message.clone(),
-        Error::MemoryError(_) => "not enough memory".to_owned(),
+        Error::MemoryError(_) => NO_MEMORY.to_owned(),
         Error::RuntimeError(text) => {
             let end = text.find("\nstack traceback:").unwrap_or(text.len());
             text[..end].to_owned()

@@ -136,6 +136,10 @@ pub(super) fn upgrades(
             filters => Some(upgrade_chain(filters, &mut cx)?),
         };
         let name = config.upgrade_type.to_ascii_lowercase();
+        if upgrades.iter().any(|known: &UpgradeConfig| *known.name == *name) {
+            let text = format!("multiple upgrade configs with the same name: '{}'", config.upgrade_type);
+            return Err(cx.field("upgrade_type").error_hint(text, "remove one of them"));
+        }
         if name == "connect" {
             cx.field("upgrade_type").error("CONNECT is not built yet for HTTP/1");
         }

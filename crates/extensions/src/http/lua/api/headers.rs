@@ -70,6 +70,9 @@ const JOINED_IN_REQUESTS: KnownSet = KnownSet::of(&[
     Known::X_REQUEST_ID,
 ]);
 
+/// Most headers of a map that a script adds to: what it may look at in a loop stays small.
+const MAX_HEADERS: usize = 4096;
+
 /// The same of responses.
 const JOINED_IN_RESPONSES: KnownSet = KnownSet::of(&[
     Known::STATUS,
@@ -201,7 +204,10 @@ fn write(parts: &mut Parts, at: u8, name: &[u8], value: &[u8], add: bool) -> Opt
     let joined = if is_request_head(parts, at) { JOINED_IN_REQUESTS } else { JOINED_IN_RESPONSES };
     let joins = add && known.known().is_some_and(|known| joined.contains(known));
     let Ok(map) = map(parts, at) else { return Some(super::OUT_OF_SCOPE.to_owned()) };
-    let present = map.joined(&known).filter(|_| joins).map(|present| present.into_owned());
+    if add && map.len() >= MAX_HEADERS {
+        return Some(format!("script writes more than {MAX_HEADERS} headers"));
+    }
+    let present = joins.then(|| map.joined(&known)).flatten().map(|present| present.into_owned());
     let size = name.len() + value.len() + present.as_ref().map_or(0, Vec::len);
     if let Some(refused) = super::charge(parts, size) {
         return Some(refused);

@@ -265,8 +265,9 @@ fn calls_with_a_body_in_hand() {
 
 #[test]
 fn waits_for_the_body_after_a_call() {
-    let mut proxy =
-        Proxy::new(&format!("function envoy_on_request(h) {CALL} h:headers():add('out', h:body():length()) end"));
+    let mut proxy = Proxy::new(&format!(
+        "function envoy_on_request(h) {CALL} local n = h:body():length() h:headers():add('out', n) end"
+    ));
     proxy.answer_calls(Ok(answer("200", "")));
     let waiting = work(proxy.request(End::More));
     assert!(matches!(proxy.done(waiting), Step::Hold));
