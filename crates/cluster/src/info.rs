@@ -12,7 +12,7 @@ use nuncio_stats::{CodeCounters, Scope, Store};
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A cluster as its users see it.
 pub struct ClusterInfo {
@@ -103,6 +103,9 @@ impl fmt::Debug for ClusterInfo {
     }
 }
 
+/// Most alternative names of a cluster's stats: they come from request headers.
+const MOST_ALTERNATES: usize = 1000;
+
 /// The stats of a cluster; those of its traffic are reached directly. Clones share them.
 #[derive(Clone)]
 pub struct ClusterStats {
@@ -116,10 +119,12 @@ struct Stats {
     breakers: BreakerStats,
     http1: OnceLock<Http1CodecStats>,
     responses: OnceLock<Box<Responses>>,
+    alternates: Mutex<HashMap<Box<str>, Arc<Responses>>>,
 }
 
 /// Stats that appear with the first response.
 struct Responses {
+    scope: Scope,
     all: ResponseStats,
     internal: OnceLock<ResponseStats>,
     external: OnceLock<ResponseStats>,
@@ -149,6 +154,7 @@ impl ClusterStats {
             breakers: BreakerStats::register(&scope),
             http1: OnceLock::new(),
             responses: OnceLock::new(),
+            alternates: Mutex::default(),
             scope,
         };
         ClusterStats { inner: Arc::new(inner) }
@@ -172,12 +178,7 @@ impl ClusterStats {
     /// Counts a response: `upstream_rq_<code>`, `upstream_rq_<class>xx`, `upstream_rq_completed`, and the same below
     /// `internal` or `external`, and below `canary` for a canary host (`x-envoy-upstream-canary`).
     pub fn charge_response(&self, status: u16, internal: bool, canary: bool) {
-        let responses = self.responses();
-        responses.all.codes.charge(status);
-        responses.origin(&self.inner.scope, internal).codes.charge(status);
-        if canary {
-            responses.canary(&self.inner.scope).codes.charge(status);
-        }
+        self.responses().charge(status, internal, canary);
     }
 
     /// Counts a response that a retry takes the place of: `retry.upstream_rq_<code>` and so on.
@@ -189,35 +190,81 @@ impl ClusterStats {
     /// Records how long a request took, in milliseconds: `upstream_rq_time`, in the places of
     /// [`ClusterStats::charge_response`].
     pub fn record_time(&self, ms: u64, internal: bool, canary: bool) {
-        let responses = self.responses();
-        responses.all.time.upstream_rq_time().record(ms);
-        responses.origin(&self.inner.scope, internal).time.upstream_rq_time().record(ms);
-        if canary {
-            responses.canary(&self.inner.scope).time.upstream_rq_time().record(ms);
+        self.responses().record_time(ms, internal, canary);
+    }
+
+    /// The same stats once more, below a name that requests ask for (`x-envoy-upstream-alt-stat-name`). None once a cluster
+    /// has [`MOST_ALTERNATES`] of them.
+    pub fn alternate(&self, name: &[u8]) -> Option<AlternateStats> {
+        let name = nuncio_stats::sanitize(std::str::from_utf8(name).ok()?);
+        let mut known = self.inner.alternates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(responses) = known.get(&*name) {
+            return Some(AlternateStats(Arc::clone(responses)));
         }
+        if name.is_empty() || known.len() >= MOST_ALTERNATES {
+            return None;
+        }
+        let responses = Arc::new(Responses::new(self.inner.scope.child(&name)));
+        known.insert(name.as_str().into(), Arc::clone(&responses));
+        Some(AlternateStats(responses))
     }
 
     fn responses(&self) -> &Responses {
-        self.inner.responses.get_or_init(|| {
-            Box::new(Responses {
-                all: ResponseStats::new(&self.inner.scope),
-                internal: OnceLock::new(),
-                external: OnceLock::new(),
-                canary: OnceLock::new(),
-                retry: OnceLock::new(),
-            })
-        })
+        self.inner.responses.get_or_init(|| Box::new(Responses::new(self.inner.scope.clone())))
+    }
+}
+
+/// Response stats below another name.
+#[derive(Clone)]
+pub struct AlternateStats(Arc<Responses>);
+
+impl AlternateStats {
+    /// As [`ClusterStats::charge_response`].
+    pub fn charge_response(&self, status: u16, internal: bool, canary: bool) {
+        self.0.charge(status, internal, canary);
+    }
+
+    /// As [`ClusterStats::record_time`].
+    pub fn record_time(&self, ms: u64, internal: bool, canary: bool) {
+        self.0.record_time(ms, internal, canary);
     }
 }
 
 impl Responses {
-    fn origin(&self, scope: &Scope, internal: bool) -> &ResponseStats {
-        let (cell, name) = if internal { (&self.internal, "internal") } else { (&self.external, "external") };
-        cell.get_or_init(|| ResponseStats::new(&scope.child(name)))
+    fn new(scope: Scope) -> Responses {
+        Responses {
+            all: ResponseStats::new(&scope),
+            internal: OnceLock::new(),
+            external: OnceLock::new(),
+            canary: OnceLock::new(),
+            retry: OnceLock::new(),
+            scope,
+        }
     }
 
-    fn canary(&self, scope: &Scope) -> &ResponseStats {
-        self.canary.get_or_init(|| ResponseStats::new(&scope.child("canary")))
+    fn charge(&self, status: u16, internal: bool, canary: bool) {
+        self.all.codes.charge(status);
+        self.origin(internal).codes.charge(status);
+        if canary {
+            self.canary().codes.charge(status);
+        }
+    }
+
+    fn record_time(&self, ms: u64, internal: bool, canary: bool) {
+        self.all.time.upstream_rq_time().record(ms);
+        self.origin(internal).time.upstream_rq_time().record(ms);
+        if canary {
+            self.canary().time.upstream_rq_time().record(ms);
+        }
+    }
+
+    fn origin(&self, internal: bool) -> &ResponseStats {
+        let (cell, name) = if internal { (&self.internal, "internal") } else { (&self.external, "external") };
+        cell.get_or_init(|| ResponseStats::new(&self.scope.child(name)))
+    }
+
+    fn canary(&self) -> &ResponseStats {
+        self.canary.get_or_init(|| ResponseStats::new(&self.scope.child("canary")))
     }
 }
 

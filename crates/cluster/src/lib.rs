@@ -38,7 +38,7 @@ pub use config::ClusterConfig;
 pub use dns::SystemFiles;
 pub use health::HealthFlags;
 pub use host::{Destination, Host, HostCounter};
-pub use info::{ClusterInfo, ClusterStats};
+pub use info::{AlternateStats, ClusterInfo, ClusterStats};
 pub use manager::{ClusterManager, ClusterManagerOptions};
 pub use outlier::{LocalOrigin, Monitor};
 pub use worker::{HostObserver, Hosts, LbContext, WorkerCluster, WorkerClusters, WorkerSeed};

@@ -264,30 +264,37 @@ impl HttpConnection {
         }
     }
 
+    /// Ends the connection. With a `wait`, the client may take that long to read what is left, and to close; zero is
+    /// without limit for the first and no time for the second (`delayed_close_timeout`).
     fn close(&mut self, now: Instant, wait: Duration) -> Poll<Next> {
-        self.state = State::Closing { deadline: now.checked_add(wait), shut: false };
+        let deadline = if wait.is_zero() { None } else { now.checked_add(wait) };
+        self.state = State::Closing { deadline, shut: false };
         Poll::Ready(Next::Again)
     }
 
-    /// Writes what is left, then lets the client close first, so that the response is not lost to a reset.
+    /// Writes what is left, then lets the client close first, so that the response is not lost to a reset. The time starts
+    /// anew whenever the client takes something.
     fn poll_closing(&mut self, cx: &mut Context<'_>, now: Instant, until: Option<Instant>, shut: bool) -> Poll<Next> {
-        let mut shut = shut;
+        let (mut until, mut shut) = (until, shut);
         if !shut {
+            let before = self.wire.buffered();
             match self.wire.poll_shutdown(cx) {
                 Poll::Ready(Ok(())) => shut = true,
                 Poll::Ready(Err(_)) => return Poll::Ready(Next::Over),
                 Poll::Pending => {}
             }
-        }
-        if shut && self.wire.poll_discard(cx).is_ready() {
-            return Poll::Ready(Next::Over);
-        }
-        if until.is_none_or(|until| until <= now) || self.timer.arm(cx, now, until) {
-            if !shut || until.is_some_and(|until| until > self.opened) {
-                self.environment.config.stats.manager.downstream_cx_delayed_close_timeout().inc();
+            if self.wire.buffered() < before && until.is_some() {
+                until = deadline(now, self.environment.config.timeouts.delayed_close);
             }
+        }
+        if shut && (until.is_none() || self.wire.poll_discard(cx).is_ready()) {
             return Poll::Ready(Next::Over);
         }
+        if until.is_some_and(|until| until <= now) || self.timer.arm(cx, now, until) {
+            self.environment.config.stats.manager.downstream_cx_delayed_close_timeout().inc();
+            return Poll::Ready(Next::Over);
+        }
+        self.set_waker(cx);
         self.state = State::Closing { deadline: until, shut };
         Poll::Pending
     }

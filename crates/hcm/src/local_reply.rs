@@ -47,8 +47,8 @@ impl LocalReplyConfig {
         self.mappers.is_empty() && self.format.is_none()
     }
 
-    /// The mapper for a reply whose status and headers stand in `response`; its status is taken at once, because what it
-    /// writes may name it.
+    /// The mapper for a reply whose status and headers stand in `response`. Its headers see the status as it was, its body
+    /// the new one.
     pub(crate) fn choose(
         &self,
         response: &mut HeaderMap,
@@ -61,6 +61,9 @@ impl LocalReplyConfig {
             context(response, &reply.body, &mut |cx| matches = mapper.filter.matches(cx, random));
             matches
         })?;
+        let mut changed = response.clone();
+        context(response, &reply.body, &mut |cx| chosen.headers.apply(&mut changed, cx));
+        *response = changed;
         if let Some(status) = chosen.status {
             reply.status = status;
             set_status(response, status);
@@ -81,9 +84,6 @@ impl LocalReplyConfig {
             if let Some(body) = &mapper.body {
                 reply.body = bytes::Bytes::copy_from_slice(body);
             }
-            let mut changed = response.clone();
-            context(response, &reply.body, &mut |cx| mapper.headers.apply(&mut changed, cx));
-            *response = changed;
             format = mapper.format.as_ref().or(format);
         }
         if let Some(format) = format {

@@ -21,7 +21,7 @@ use crate::stream::Driver;
 use attempt::Attempt;
 use bytes::Bytes;
 use mirror::Mirrors;
-use nuncio_cluster::{Host, RoutingPriority, WorkerCluster};
+use nuncio_cluster::{AlternateStats, Host, RoutingPriority, WorkerCluster};
 use nuncio_filter::{LocalReply, RouteSlot};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_route::{Action, RequestStats, Route};
@@ -37,6 +37,8 @@ pub(crate) struct Router {
     attempt: Attempt,
     route: Option<Arc<Route>>,
     cluster: Option<Rc<WorkerCluster>>,
+    /// Where the request wants to be counted besides its cluster.
+    alternate: Option<AlternateStats>,
     priority: RoutingPriority,
     pub(crate) retry: RetryState,
     timeouts: RouteTimeouts,

@@ -49,6 +49,10 @@ impl Driver<'_> {
         for name in RETRY_HEADERS {
             self.s.request.remove_known(name);
         }
+        if let Some(name) = self.s.request.get(Known::X_ENVOY_UPSTREAM_ALT_STAT_NAME) {
+            self.s.router.alternate = cluster.info.stats.alternate(name);
+            self.s.request.remove_known(Known::X_ENVOY_UPSTREAM_ALT_STAT_NAME);
+        }
         if !forward.hash_policy.is_empty() {
             let mut set_cookies = std::mem::take(&mut self.s.router.set_cookies);
             self.s.router.hash = self.hash(forward, &mut set_cookies);

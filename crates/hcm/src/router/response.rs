@@ -234,7 +234,11 @@ impl Driver<'_> {
             return;
         }
         let canary = self.s.response.get(Known::X_ENVOY_UPSTREAM_CANARY) == Some(b"true");
-        cluster.info.stats.charge_response(status, self.s.request.has(Known::X_ENVOY_INTERNAL), canary);
+        let internal = self.s.request.has(Known::X_ENVOY_INTERNAL);
+        cluster.info.stats.charge_response(status, internal, canary);
+        if let Some(alternate) = &self.s.router.alternate {
+            alternate.charge_response(status, internal, canary);
+        }
         self.each_request_stat(|stats| stats.charge(status));
     }
 
@@ -245,7 +249,11 @@ impl Driver<'_> {
         }
         let millis = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
         let canary = self.s.response.get(Known::X_ENVOY_UPSTREAM_CANARY) == Some(b"true");
-        cluster.info.stats.record_time(millis, self.s.request.has(Known::X_ENVOY_INTERNAL), canary);
+        let internal = self.s.request.has(Known::X_ENVOY_INTERNAL);
+        cluster.info.stats.record_time(millis, internal, canary);
+        if let Some(alternate) = &self.s.router.alternate {
+            alternate.record_time(millis, internal, canary);
+        }
         self.each_request_stat(|stats| stats.record_time(millis));
     }
 
