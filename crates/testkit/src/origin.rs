@@ -54,6 +54,8 @@ struct State {
     script: Script,
     used: HashMap<usize, u32>,
     seen: Vec<Seen>,
+    /// Requests whose bodies are still being read.
+    reading: usize,
     connections: usize,
     streams: HashMap<usize, TcpStream>,
     stopped: bool,
@@ -116,6 +118,13 @@ impl Origin {
     pub fn await_seen(&self, count: usize, patience: Duration) -> bool {
         let state = self.shared.state();
         let waited = self.shared.changed.wait_timeout_while(state, patience, |state| state.seen.len() < count);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// Waits until no body of a request is being read. `false` when that did not happen in time.
+    pub fn await_quiet(&self, patience: Duration) -> bool {
+        let state = self.shared.state();
+        let waited = self.shared.changed.wait_timeout_while(state, patience, |state| state.reading > 0);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 

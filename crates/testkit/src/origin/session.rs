@@ -35,7 +35,11 @@ fn serve_http(stream: TcpStream, number: usize, shared: &Shared) -> io::Result<(
         if reply.early {
             answered = true;
             shared.changed.notify_all();
-            if answer(&mut wire.stream, &reply, shared)? == Next::End {
+            let next = answer(&mut wire.stream, &reply, shared);
+            if !matches!(next, Ok(Next::Serve)) {
+                shared.state().reading -= 1;
+                shared.changed.notify_all();
+                next?;
                 return finish(&mut wire, &reply);
             }
         }
@@ -69,11 +73,13 @@ fn choose(shared: &Shared, connection: usize, head: Head) -> (usize, Reply) {
         *state.used.entry(index).or_default() += 1;
     }
     state.seen.push(Seen { connection, arrived, head, body: Body { end: End::TimedOut, ..Body::default() } });
+    state.reading += 1;
     (state.seen.len() - 1, chosen.map(|(_, reply)| reply).unwrap_or_default())
 }
 
 impl State {
     fn record(&mut self, index: usize, body: Body) {
+        self.reading -= 1;
         if let Some(seen) = self.seen.get_mut(index) {
             seen.body = body;
         }

@@ -246,6 +246,11 @@ impl Bench {
         let has_ended = case.steps.iter().any(|step| step.full().exit.is_some());
         let after = if has_ended { Values::new() } else { settled_counters(proxy)? };
         let lines = [lines, log.take()].concat();
+        // The proxy closes connections in the middle of requests: the origins must have noticed.
+        for origin in self.origins.values() {
+            // What still waits for a body then is recorded as it is.
+            let _ = origin.await_quiet(SETTLE);
+        }
         self.conclude(case, &mut record, normal, (&lines, &moved(&before, &after, case)?));
         Ok(record)
     }
