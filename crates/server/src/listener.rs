@@ -3,6 +3,7 @@
 //! *Invariant*: a connection is served by one task from accept to its end.
 
 mod dispatch;
+mod filtered;
 mod inspect;
 
 use dispatch::serve_connection;
