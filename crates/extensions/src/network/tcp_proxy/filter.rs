@@ -180,13 +180,12 @@ impl TcpProxy {
                 info.flags.insert(ResponseFlags::UPSTREAM_REMOTE_RESET);
                 reset_on_close(&connection.transport);
             }
-            Ended::DownstreamLast => self.stats.upstream_flush_total().inc(),
             Ended::DownstreamReset => reset_on_close(&upstream.transport),
             Ended::TooLong => info.flags.insert(ResponseFlags::DURATION_TIMEOUT),
             Ended::Unsupported => {
                 tracing::error!(target: "filter", "tcp_proxy: this transport can't be forwarded");
             }
-            Ended::DownstreamFailed | Ended::Here => {}
+            Ended::DownstreamLast | Ended::DownstreamFailed | Ended::Here => {}
         }
         let stats = &upstream.guard.pool().cluster().stats;
         stats.upstream_rq_active().sub(1);
