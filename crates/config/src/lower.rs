@@ -19,6 +19,7 @@ mod format;
 mod listener;
 mod matcher;
 mod number;
+mod rate_limit;
 mod route;
 mod runtime;
 mod stats;
@@ -43,6 +44,7 @@ pub use number::{
     Wrapped, duration, duration_field, fractional_percent, percent, port, runtime_fraction, runtime_uint32,
     status_ranges,
 };
+pub use rate_limit::rate_limits;
 pub use route::route_config;
 pub use stats::{stats_matcher, stats_options};
 pub use value::{metadata, structure, value as plain_value};

@@ -8,6 +8,7 @@ use std::task::Waker;
 #[derive(Debug, Default)]
 pub struct Drain {
     draining: Cell<bool>,
+    failing: Cell<bool>,
 }
 
 impl Drain {
@@ -20,6 +21,17 @@ impl Drain {
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether health checks of the process fail on purpose: connections end with their next response, idle ones stay.
+    #[inline]
+    pub fn is_failing(&self) -> bool {
+        self.failing.get()
+    }
+
+    /// Health checks fail on purpose, or not any more.
+    pub fn set_failing(&self, failing: bool) {
+        self.failing.set(failing);
     }
 
     /// From now on connections end. Wake the connections of the registry afterwards.

@@ -106,6 +106,15 @@ async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: C
         let length = request.body.len();
         request.headers.set_known(Known::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
     }
+    if is_own {
+        request.headers.set_known(Known::X_ENVOY_INTERNAL, b"true");
+        if let Some(limit) = request.timeout {
+            let millis = limit.as_millis();
+            request
+                .headers
+                .set_known(Known::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, itoa::Buffer::new().format(millis).as_bytes());
+        }
+    }
     let framing = request_framing(&request.headers, request.body.is_empty());
     connection.wire.send_head(&request.headers, framing);
     if !request.body.is_empty() {
@@ -209,5 +218,8 @@ async fn final_head(
 }
 
 fn reset(error: RecvError) -> ClientError {
-    ClientError::Reset(error.to_string())
+    match error {
+        RecvError::Closed => ClientError::Reset("connection termination".to_owned()),
+        other => ClientError::Reset(other.to_string()),
+    }
 }

@@ -214,6 +214,7 @@ impl HttpConnection {
             self.draining = true;
             config.stats.manager.downstream_cx_max_requests_reached().inc();
         }
+        self.end_if_failing();
         let close = self.must_drain(now);
         stream.begin(&self.environment, &mut self.wire, head, head_started.unwrap_or(now), close);
         self.state = State::Active(stream);
@@ -221,6 +222,7 @@ impl HttpConnection {
     }
 
     fn poll_active(&mut self, cx: &mut Context<'_>, now: Instant, mut stream: Box<ActiveStream>) -> Poll<Next> {
+        self.end_if_failing();
         if self.must_drain(now) {
             stream.close_after();
         }
@@ -297,6 +299,14 @@ impl HttpConnection {
         self.set_waker(cx);
         self.state = State::Closing { deadline: until, shut };
         Poll::Pending
+    }
+
+    /// While health checks of the process fail on purpose, the connection ends with the present response.
+    fn end_if_failing(&mut self) {
+        if self.drain.is_failing() && !self.draining {
+            self.draining = true;
+            self.environment.config.stats.manager.downstream_cx_drain_close().inc();
+        }
     }
 
     fn must_drain(&mut self, now: Instant) -> bool {

@@ -99,6 +99,8 @@ pub(crate) struct ActiveStream {
     /// When bytes of the stream last moved.
     pub(crate) progress: Instant,
     pub(crate) idle_timeout: Option<Duration>,
+    /// When the next record of a stream that lasts is written.
+    pub(crate) next_log: Option<Instant>,
     pub(crate) idle_from_route: bool,
     pub(crate) max_duration: Option<Duration>,
     pub(crate) wire_before: (u64, u64),
@@ -163,6 +165,7 @@ impl ActiveStream {
             local_body: Bytes::new(),
             progress: now,
             idle_timeout: None,
+            next_log: None,
             idle_from_route: false,
             max_duration: None,
             wire_before: (0, 0),
@@ -200,6 +203,7 @@ impl ActiveStream {
         self.expects_continue = false;
         self.local_body = Bytes::new();
         self.idle_timeout = None;
+        self.next_log = None;
         self.idle_from_route = false;
         self.max_duration = None;
         self.finished = false;
@@ -220,7 +224,8 @@ impl ActiveStream {
         let idle = deadline(self.progress, self.idle_timeout);
         let whole = deadline(self.info.start, self.max_duration);
         let request = if self.received { None } else { self.router.request_deadline };
-        earlier(earlier(idle, whole), earlier(request, self.router.deadline()))
+        let ends = earlier(earlier(idle, whole), earlier(request, self.router.deadline()));
+        earlier(ends, self.next_log)
     }
 
     /// Moves the stream as far as it can.

@@ -4,7 +4,7 @@
 //! goes back to try a less specific value. So does this.
 
 use crate::CidrRange;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Whether a connection comes from this host (`ConnectionSourceType`).
@@ -178,7 +178,8 @@ fn protocol_rank(protocols: &[Arc<str>], asked: &[Arc<str>]) -> Rank {
 fn is_local(query: &ChainQuery<'_>) -> bool {
     let (Some(source), Some(destination)) = (query.source, query.destination) else { return true };
     let (source, destination): (IpAddr, IpAddr) = (source.ip().to_canonical(), destination.ip().to_canonical());
-    source == destination || source.is_loopback()
+    // Of 127.0.0.0/8 only the one address counts as loopback in Envoy.
+    source == destination || source == Ipv4Addr::LOCALHOST || source == Ipv6Addr::LOCALHOST
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! *Invariant*: a connection is served by one task from accept to its end.
 
 mod dispatch;
+mod filtered;
 mod inspect;
 
 use dispatch::serve_connection;
-use nuncio_config::snapshot::{ListenerConfig, TrafficDirection};
+use nuncio_config::snapshot::{DrainType, ListenerConfig, TrafficDirection};
 use nuncio_filter::{ConnectionRegistry, Drain, Worker};
 use nuncio_io::accept::{Acceptor, Outcome};
 use nuncio_io::listen::Listener;
@@ -80,11 +81,19 @@ pub(crate) struct WorkerListeners {
     entries: HashMap<u64, Entry>,
     /// Removed or replaced, with connections that are still open.
     draining: Vec<Rc<ActiveListener>>,
+    /// Health checks of the process fail on purpose.
+    failing: bool,
 }
 
 impl WorkerListeners {
     pub(crate) fn new(worker: Rc<Worker>) -> WorkerListeners {
-        WorkerListeners { worker, directory: Rc::default(), entries: HashMap::new(), draining: Vec::new() }
+        WorkerListeners {
+            worker,
+            directory: Rc::default(),
+            entries: HashMap::new(),
+            draining: Vec::new(),
+            failing: false,
+        }
     }
 
     pub(crate) fn set(
@@ -97,6 +106,7 @@ impl WorkerListeners {
         let id = handle.id;
         let active =
             Rc::new(ActiveListener { handle, config, drain: Drain::new(), registry: ConnectionRegistry::new() });
+        active.drain.set_failing(self.failing && active.config.drain_type == DrainType::Default);
         self.directory.remove(id);
         self.directory.add(&active);
         let entry = self.entries.entry(id).or_insert_with(|| Entry {
@@ -157,6 +167,14 @@ impl WorkerListeners {
         for entry in self.entries.values().filter(|entry| concerns(&entry.active, inbound_only)) {
             entry.active.drain.start();
             entry.active.registry.wake_all();
+        }
+    }
+
+    /// Connections of listeners that drain then (`drain_type`) end with their next response.
+    pub(crate) fn fail_health_checks(&mut self, fail: bool) {
+        self.failing = fail;
+        for entry in self.entries.values().filter(|entry| entry.active.config.drain_type == DrainType::Default) {
+            entry.active.drain.set_failing(fail);
         }
     }
 

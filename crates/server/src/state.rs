@@ -91,6 +91,9 @@ impl Server {
     /// `/healthcheck/fail` and `/healthcheck/ok`.
     pub(crate) fn fail_health_checks(&self, fail: bool) {
         self.health_check_failed.set(fail);
+        for worker in &self.workers {
+            worker.send(crate::worker::Command::FailHealthChecks(fail));
+        }
         self.count_state();
     }
 

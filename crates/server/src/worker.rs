@@ -26,6 +26,8 @@ pub(crate) enum Command {
     StopListening { inbound_only: bool },
     /// Drain all connections; `inbound_only` those of inbound listeners.
     Drain { inbound_only: bool },
+    /// Health checks of the process fail on purpose, or not any more.
+    FailHealthChecks(bool),
     /// Close all connections of a listener that was removed or replaced, whatever they do.
     CloseDrained,
     /// Close all connections.
@@ -122,6 +124,7 @@ async fn serve(start: WorkerStart, mut commands: mpsc::UnboundedReceiver<Command
             Command::RemoveListener { handle } => listeners.remove(handle),
             Command::StopListening { inbound_only } => listeners.stop_listening(inbound_only),
             Command::Drain { inbound_only } => listeners.drain(inbound_only),
+            Command::FailHealthChecks(fail) => listeners.fail_health_checks(fail),
             Command::CloseDrained => listeners.close_drained(),
             Command::CloseAll => listeners.close_all(),
             Command::SetRuntime(runtime) => worker.set_runtime(runtime),

@@ -95,6 +95,9 @@ flags! {
     UNCONDITIONAL_DROP_OVERLOAD = 29, "UDO", "UnconditionalDropOverload";
 }
 
+/// Beside URX: other flags were set before it.
+const URX_LATER: u32 = 1 << 31;
+
 impl ResponseFlags {
     /// No flag.
     pub const NONE: ResponseFlags = ResponseFlags(0);
@@ -102,6 +105,10 @@ impl ResponseFlags {
     /// Adds the flags of `other`.
     #[inline]
     pub fn insert(&mut self, other: ResponseFlags) {
+        let urx = ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED.0;
+        if other.0 & urx != 0 && self.0 & urx == 0 && self.0 != 0 {
+            self.0 |= URX_LATER;
+        }
         self.0 |= other.0;
     }
 
@@ -126,7 +133,7 @@ impl ResponseFlags {
     /// The bits, as Envoy's `legacyResponseFlags`.
     #[inline]
     pub fn bits(self) -> u32 {
-        self.0
+        self.0 & !URX_LATER
     }
 
     /// The flag of a short name (`UH`), as the response flag filter takes it.
@@ -147,10 +154,11 @@ impl ResponseFlags {
         self.names().map(|(_, long)| *long)
     }
 
-    /// Envoy writes flags in the order in which they were set. Of several, URX comes first: that no retry is left is known
-    /// before what becomes of the last try.
+    /// Envoy writes flags in the order in which they were set, which matters for URX: routers set it before what became of
+    /// the last try, tcp_proxy after it.
     fn names(self) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-        let first = ResponseFlags(self.0 & ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED.0);
+        let is_first = self.0 & URX_LATER == 0;
+        let first = ResponseFlags(if is_first { self.0 & ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED.0 } else { 0 });
         let rest = ResponseFlags(self.0 & !first.0);
         [first, rest].into_iter().flat_map(|part| {
             FLAGS.iter().enumerate().filter(move |(bit, _)| part.0 & (1 << bit) != 0).map(|(_, names)| names)

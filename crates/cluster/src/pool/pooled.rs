@@ -28,6 +28,11 @@ impl ConnectionGuard {
         self.local_close.set(false);
     }
 
+    /// From now on something is under way on the connection.
+    pub fn in_use(&self) {
+        self.active.set(true);
+    }
+
     /// The pool that it belongs to.
     pub fn pool(&self) -> &Rc<HostPool> {
         &self.pool

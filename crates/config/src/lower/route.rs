@@ -15,8 +15,8 @@ use nuncio_api::pb::envoy::config::route::v3 as pb;
 use nuncio_matcher::FractionalPercent;
 use nuncio_route::RouteTable;
 use nuncio_route::spec::{
-    ActionSpec, Decorator, HeaderMutationsSpec, PathSpec, RequireTls, RouteConfigSpec, RouteMatchSpec, RouteSpec,
-    RouteTracing, VirtualClusterSpec, VirtualHostSpec,
+    ActionSpec, Decorator, HeaderMutationsSpec, Opaque, PathSpec, RequireTls, RouteConfigSpec, RouteMatchSpec,
+    RouteSpec, RouteTracing, VirtualClusterSpec, VirtualHostSpec,
 };
 use std::sync::Arc;
 
@@ -138,7 +138,7 @@ fn virtual_host(host: &pb::VirtualHost, common: &Common, cx: &mut Compile<'_>) -
         matcher,
         require_tls: _,
         virtual_clusters,
-        rate_limits: _,
+        rate_limits,
         request_headers_to_add,
         request_headers_to_remove,
         response_headers_to_add,
@@ -176,7 +176,7 @@ fn virtual_host(host: &pb::VirtualHost, common: &Common, cx: &mut Compile<'_>) -
             pb::virtual_host::TlsRequirementType::All => RequireTls::All,
         },
         virtual_clusters: self::virtual_clusters(virtual_clusters, cx),
-        rate_limits: None,
+        rate_limits: self::rate_limits(rate_limits, cx),
         request_headers: mutations(request_headers_to_add, request_headers_to_remove),
         response_headers: mutations(response_headers_to_add, response_headers_to_remove),
         cors: None,
@@ -192,6 +192,12 @@ fn virtual_host(host: &pb::VirtualHost, common: &Common, cx: &mut Compile<'_>) -
         metadata: value::metadata(metadata, "metadata", cx),
         ..VirtualHostSpec::default()
     }
+}
+
+/// `rate_limits`; what is wrong with them was reported.
+fn rate_limits(limits: &[pb::RateLimit], cx: &mut Compile<'_>) -> Option<Opaque> {
+    let policies = super::rate_limit::rate_limits(limits, "rate_limits", cx).ok().flatten()?;
+    Some(Arc::new(policies))
 }
 
 fn virtual_clusters(clusters: &[pb::VirtualCluster], cx: &mut Compile<'_>) -> Vec<VirtualClusterSpec> {

@@ -181,6 +181,7 @@ impl Driver<'_> {
         if self.env.config.access_log_options.on_new_request {
             self.s.log(self.env, nuncio_stream_info::AccessLogType::DownstreamStart, self.now);
         }
+        self.s.next_log = crate::timer::deadline(self.now, self.env.config.access_log_options.interval);
         let flow = chain::headers(self, Direction::Request, last);
         self.apply(flow);
         !self.s.replied

@@ -183,6 +183,10 @@ pub(crate) fn status_of(headers: &HeaderMap) -> u16 {
 impl ActiveStream {
     /// A deadline of the stream has passed.
     pub(crate) fn expired(&mut self, env: &Environment, wire: &mut ServerConnection, now: Instant) {
+        if self.next_log.is_some_and(|at| at <= now) {
+            self.log(env, AccessLogType::DownstreamPeriodic, now);
+            self.next_log = crate::timer::deadline(now, env.config.access_log_options.interval);
+        }
         let mut driver = Driver { s: self, env, wire, now };
         if driver.router_expired() {
             return;

@@ -50,7 +50,7 @@ pub(super) fn compile(
         None => Some(None),
         Some(policy) => cx.within("internal_redirect_policy", |cx| internal_redirect(cx, policy)).map(Some),
     };
-    let legacy = (spec.cors.is_some() || spec.rate_limits.is_some()).then(|| {
+    let legacy = (spec.cors.is_some() || spec.rate_limits.is_some() || spec.include_vh_rate_limits).then(|| {
         let include_vh_rate_limits = spec.include_vh_rate_limits;
         Box::new(LegacyFilters { cors: spec.cors, rate_limits: spec.rate_limits, include_vh_rate_limits })
     });

@@ -1,5 +1,6 @@
 //! From an accepted socket to the filter chain that serves it.
 
+use super::filtered;
 use super::inspect::{Inspected, inspect};
 use super::{ActiveListener, Directory};
 use nuncio_config::snapshot::FilterChain;
@@ -55,8 +56,8 @@ pub(super) async fn serve_connection(
 ) {
     let Some(prepared) = prepare(accepted, &worker, listener, &directory).await else { return };
     let Prepared { listener, chain, transport, info } = prepared;
-    let _count = ConnectionCount::new(&listener, &worker);
     let Some(chain) = chain else { return no_chain(&listener, &worker, info) };
+    let _count = ConnectionCount::new(&listener, &worker);
     let connection = Connection {
         transport,
         info,
@@ -66,11 +67,13 @@ pub(super) async fn serve_connection(
         buffer_limit: listener.config.buffer_limit,
         access_logs: Arc::clone(&listener.config.access_logs),
     };
-    if !open_filters(&chain, &connection).await {
-        return;
-    }
-    if let Some(terminal) = &chain.terminal {
+    let Some(filters) = open_filters(&chain, &connection).await else { return };
+    let Some(terminal) = &chain.terminal else { return };
+    if filters.is_empty() {
         terminal.serve(connection).await;
+    } else {
+        // Boxed, as few connections need it: the others don't pay with the size of their task.
+        Box::pin(filtered::serve(filters, terminal.as_ref(), connection)).await;
     }
 }
 
@@ -184,21 +187,25 @@ fn log_end(
     }
 }
 
-/// Asks the filters before the last whether the connection may go on.
-async fn open_filters(chain: &FilterChain, connection: &Connection) -> bool {
+/// Asks the filters before the last whether the connection may go on; with those that want to see its bytes, if it may.
+async fn open_filters(chain: &FilterChain, connection: &Connection) -> Option<Vec<Box<dyn NetworkFilter>>> {
+    let mut watching = Vec::new();
     for factory in &chain.filters {
         let mut filter: Box<dyn NetworkFilter> = factory.create(&connection.worker);
         let mut step = filter.on_open(connection);
         loop {
             match step {
                 OpenStep::Next => break,
-                OpenStep::Close(_) => return false,
+                OpenStep::Close(_) => return None,
                 OpenStep::Await(mut work) => {
                     let done = std::future::poll_fn(|cx| work.poll(cx)).await;
                     step = filter.resume(connection, done);
                 }
             }
         }
+        if factory.looks_at_bytes() {
+            watching.push(filter);
+        }
     }
-    true
+    Some(watching)
 }

@@ -71,6 +71,7 @@ pub(super) fn lower(
     #[allow(deprecated)]
     let include_vh_rate_limits = action.include_vh_rate_limits.value_or(false);
     spec.include_vh_rate_limits = include_vh_rate_limits;
+    spec.rate_limits = super::rate_limits(&action.rate_limits, cx);
     spec.hash_policy = hash_policy?;
     spec.max_grpc_timeout = max_grpc_timeout;
     spec.grpc_timeout_offset = grpc_timeout_offset;
@@ -100,6 +101,7 @@ fn name_all_fields(action: &pb::RouteAction) {
         request_mirror_policies: _,
         priority: _,
         include_vh_rate_limits: _,
+        rate_limits: _,
         hash_policy: _,
         max_grpc_timeout: _,
         grpc_timeout_offset: _,
@@ -113,7 +115,6 @@ fn name_all_fields(action: &pb::RouteAction) {
         // Reported: see `gaps`.
         early_data_policy: _,
         retry_policy_typed_config: _,
-        rate_limits: _,
         cors: _,
         hedge_policy: _,
     } = action;

@@ -173,6 +173,8 @@ fn change_query(actions: &[QueryAction], stream: &mut Stream<'_>) {
             QueryAction::AddIfAbsent(..) => {}
         }
     }
+    // Envoy writes parameters in the order of their names.
+    pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
     let query: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     let path = if query.is_empty() { bare.to_owned() } else { format!("{bare}?{}", query.join("&")) };
     stream.request.set_known(Known::PATH, path.as_bytes());

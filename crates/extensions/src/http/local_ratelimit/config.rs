@@ -1,8 +1,11 @@
 //! `envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit`.
 
-use super::filter::{Limit, LocalRateLimitFactory};
+use super::buckets::{Buckets, DescriptorBucket, Dynamic};
+use super::filter::{Limit, LocalRateLimitFactory, VirtualHostLimits};
 use crate::network::TokenBucket;
+use nuncio_api::pb::envoy::extensions::common::ratelimit::v3::{LocalRateLimitDescriptor, VhRateLimitsOptions};
 use nuncio_api::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use nuncio_api::pb::envoy::r#type::v3::TokenBucket as BucketConfig;
 use nuncio_config::compile::{Compile, HttpExtension, Invalid, RouteConfig};
 use nuncio_config::lower;
 use nuncio_filter::HttpFilterFactory;
@@ -46,16 +49,20 @@ fn limit(config: LocalRateLimit, cx: &mut Compile<'_>) -> Result<Limit, Invalid>
         response_headers_to_add,
         enable_x_ratelimit_headers,
         rate_limited_as_resource_exhausted,
-        ..
+        descriptors,
+        stage,
+        local_rate_limit_per_downstream_connection,
+        local_cluster_rate_limit: _,
+        vh_rate_limits,
+        always_consume_default_token_bucket,
+        rate_limits,
+        max_dynamic_descriptors,
+        enable_retry_after_header,
     } = config;
-    let bucket = token_bucket.map(|bucket| {
-        let mut cx = cx.field("token_bucket");
-        let interval = bucket.fill_interval.as_ref().and_then(lower::duration).unwrap_or_default();
-        if interval < SHORTEST_FILL {
-            return Err(cx.field("fill_interval").error("local rate limit token bucket fill timer must be >= 50ms"));
-        }
-        Ok(TokenBucket::new(bucket.max_tokens, bucket.tokens_per_fill.map_or(1, |tokens| tokens.value), interval))
-    });
+    let default = token_bucket.map(|config| bucket(&config, cx).map(Arc::new)).transpose();
+    let most = max_dynamic_descriptors.map_or(MOST_DYNAMIC, |most| most.value);
+    let descriptors = self::descriptors(&descriptors, most, cx);
+    let policies = lower::rate_limits(&rate_limits, "rate_limits", cx);
     let fraction = |value: Option<nuncio_api::pb::envoy::config::core::v3::RuntimeFractionalPercent>| {
         value.as_ref().map(lower::runtime_fraction)
     };
@@ -71,7 +78,21 @@ fn limit(config: LocalRateLimit, cx: &mut Compile<'_>) -> Result<Limit, Invalid>
     let prefix = nuncio_stats::sanitize(&stat_prefix);
     let scope = cx.store.scope(&format!("{prefix}.http_local_rate_limit"), &[]);
     Ok(Limit {
-        bucket: bucket.transpose()?,
+        id: Limit::next_id(),
+        buckets: Arc::new(Buckets {
+            default: default?,
+            descriptors: descriptors?,
+            always_default: always_consume_default_token_bucket.is_none_or(|always| always.value),
+        }),
+        per_connection: local_rate_limit_per_downstream_connection,
+        policies: policies?,
+        stage,
+        virtual_host: match VhRateLimitsOptions::try_from(vh_rate_limits) {
+            Ok(VhRateLimitsOptions::Include) => VirtualHostLimits::Include,
+            Ok(VhRateLimitsOptions::Ignore) => VirtualHostLimits::Ignore,
+            _ => VirtualHostLimits::Override,
+        },
+        retry_after: enable_retry_after_header,
         enabled: fraction(filter_enabled).unwrap_or_else(RuntimeFractionalPercent::default),
         enforced: fraction(filter_enforced).unwrap_or_else(RuntimeFractionalPercent::default),
         status,
@@ -83,20 +104,50 @@ fn limit(config: LocalRateLimit, cx: &mut Compile<'_>) -> Result<Limit, Invalid>
     })
 }
 
+/// `max_dynamic_descriptors`, where none is given.
+const MOST_DYNAMIC: u32 = 20;
+
+fn bucket(config: &BucketConfig, cx: &mut Compile<'_>) -> Result<TokenBucket, Invalid> {
+    let mut cx = cx.field("token_bucket");
+    let interval = config.fill_interval.as_ref().and_then(lower::duration).unwrap_or_default();
+    if interval < SHORTEST_FILL {
+        return Err(cx.field("fill_interval").error("local rate limit token bucket fill timer must be >= 50ms"));
+    }
+    Ok(TokenBucket::new(config.max_tokens, config.tokens_per_fill.map_or(1, |tokens| tokens.value), interval))
+}
+
+fn descriptors(
+    configs: &[LocalRateLimitDescriptor],
+    most: u32,
+    cx: &mut Compile<'_>,
+) -> Result<Box<[DescriptorBucket]>, Invalid> {
+    let mut found: Vec<DescriptorBucket> = Vec::with_capacity(configs.len());
+    for (index, config) in configs.iter().enumerate() {
+        let mut cx = cx.element("descriptors", index);
+        let LocalRateLimitDescriptor { entries, token_bucket, shadow_mode } = config;
+        let Some(token_bucket) = token_bucket else { return Err(cx.field("token_bucket").error("is required")) };
+        let entries: Box<[_]> = entries
+            .iter()
+            .map(|entry| {
+                let value = Some(entry.value.as_str()).filter(|value| !value.is_empty());
+                (Box::from(entry.key.as_str()), value.map(Box::from))
+            })
+            .collect();
+        if let Some(first) = found.iter().position(|known| known.entries == entries) {
+            let text = format!("has the same entries as descriptors[{first}]");
+            return Err(cx.error_hint(text, "remove one of them"));
+        }
+        let is_open = entries.iter().any(|(_, value)| value.is_none());
+        found.push(DescriptorBucket {
+            entries,
+            bucket: Arc::new(bucket(token_bucket, &mut cx)?),
+            shadow: *shadow_mode,
+            dynamic: is_open.then(|| Dynamic::new(most as usize)),
+        });
+    }
+    Ok(found.into())
+}
+
 fn report_unsupported(config: &LocalRateLimit, cx: &mut Compile<'_>) {
-    if !config.descriptors.is_empty() {
-        cx.refuse("descriptors", "requests would be limited by the default bucket only");
-    }
-    if !config.rate_limits.is_empty() {
-        cx.refuse("rate_limits", "requests would be limited by the default bucket only");
-    }
-    cx.unsupported_if(config.stage != 0, "stage");
-    let per_connection = config.local_rate_limit_per_downstream_connection;
-    cx.unsupported_if(per_connection, "local_rate_limit_per_downstream_connection");
     cx.unsupported_if(config.local_cluster_rate_limit.is_some(), "local_cluster_rate_limit");
-    cx.unsupported_if(config.vh_rate_limits != 0, "vh_rate_limits");
-    let always = config.always_consume_default_token_bucket.is_some();
-    cx.unsupported_if(always, "always_consume_default_token_bucket");
-    cx.unsupported_if(config.max_dynamic_descriptors.is_some(), "max_dynamic_descriptors");
-    cx.unsupported_if(config.enable_retry_after_header, "enable_retry_after_header");
 }

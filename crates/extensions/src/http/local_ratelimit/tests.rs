@@ -1,4 +1,5 @@
-use super::filter::{Limit, LocalRateLimitFactory};
+use super::buckets::Buckets;
+use super::filter::{Limit, LocalRateLimitFactory, VirtualHostLimits};
 use crate::network::TokenBucket;
 use crate::testing::TestStream;
 use nuncio_filter::{End, HttpFilterFactory, Step};
@@ -29,7 +30,17 @@ fn limit(store: &Store, enabled: u32, enforced: u32) -> Limit {
     let options = FormatOptions::for_header_value();
     let added = HeaderMutationsSpec { add: vec![option], remove: Vec::new() };
     Limit {
-        bucket: Some(TokenBucket::new(2, 1, Duration::from_secs(1))),
+        id: Limit::next_id(),
+        buckets: Arc::new(Buckets {
+            default: Some(Arc::new(TokenBucket::new(2, 1, Duration::from_secs(1)))),
+            descriptors: Box::new([]),
+            always_default: true,
+        }),
+        per_connection: false,
+        policies: None,
+        stage: 0,
+        virtual_host: VirtualHostLimits::Override,
+        retry_after: false,
         enabled: share(enabled),
         enforced: share(enforced),
         status: 429,

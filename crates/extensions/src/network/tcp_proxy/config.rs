@@ -48,7 +48,7 @@ impl NetworkExtension for TcpProxyExtension {
 fn clusters(specifier: Option<ClusterSpecifier>, cx: &mut Compile<'_>) -> Result<Vec<ClusterWeight>, Invalid> {
     match specifier {
         Some(ClusterSpecifier::Cluster(name)) => {
-            cx.field("cluster").cluster(&name);
+            cx.field("cluster").cluster_unchecked(&name);
             Ok(vec![ClusterWeight { name: name.as_str().into(), weight: 1 }])
         }
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
@@ -57,7 +57,7 @@ fn clusters(specifier: Option<ClusterSpecifier>, cx: &mut Compile<'_>) -> Result
             for (index, cluster) in weighted.clusters.iter().enumerate() {
                 let mut cx = cx.element("clusters", index);
                 cx.unsupported_if(cluster.metadata_match.is_some(), "metadata_match");
-                cx.field("name").cluster(&cluster.name);
+                cx.field("name").cluster_unchecked(&cluster.name);
                 clusters.push(ClusterWeight { name: cluster.name.as_str().into(), weight: cluster.weight });
             }
             Ok(clusters)

@@ -3,7 +3,7 @@
 use nuncio_cluster::pool::{Acquire, ConnectFailure, ConnectionGuard};
 use nuncio_cluster::{HostCounter, LbContext, RoutingPriority, WorkerCluster, WorkerClusters};
 use nuncio_filter::{AccessLogs, Connection, TerminalFilterFactory, Worker};
-use nuncio_io::splice::{Splice, SpliceSocket};
+use nuncio_io::splice::{Side, Splice, SpliceError, SpliceSocket};
 use nuncio_io::transport::Transport;
 use nuncio_stats::names::TcpProxyStats;
 use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, StreamInfo, TimePoint};
@@ -125,15 +125,15 @@ impl TcpProxy {
             info.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);
             return Err(Tried::Hopeless);
         };
-        info.upstream.set_host(Arc::clone(host.info()));
-        info.upstream.mark_attempted();
-        info.upstream.remote_address = Some(host.info().address.clone());
-        info.mark(TimePoint::UpstreamConnectBegin, now);
         let pool = cluster.pools.of(&cluster.info, &host, RoutingPriority::Default);
         let Acquire::Connect(mut connecting) = pool.connect(now) else {
             info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
             return Err(Tried::Hopeless);
         };
+        info.upstream.set_host(Arc::clone(host.info()));
+        info.upstream.mark_attempted();
+        info.upstream.remote_address = Some(host.info().address.clone());
+        info.mark(TimePoint::UpstreamConnectBegin, now);
         host.count(HostCounter::RqTotal);
         let mut closed_early = false;
         let outcome = poll_fn(|cx| {
@@ -154,6 +154,7 @@ impl TcpProxy {
             }
             Some(Err(failure)) => {
                 host.count(HostCounter::RqError);
+                cluster.info.stats.upstream_rq_pending_failure_eject().inc();
                 connect_failed(info, &failure);
                 Err(Tried::Failed)
             }
@@ -164,6 +165,7 @@ impl TcpProxy {
     async fn forward(&self, connection: &Connection, upstream: Upstream, info: &mut StreamInfo, started: Instant) {
         let stats = &upstream.guard.pool().cluster().stats;
         stats.upstream_rq_active().add(1);
+        upstream.guard.in_use();
         let ended = match (&connection.transport, &upstream.transport) {
             (Transport::Tcp(a), Transport::Tcp(b)) => self.splice(connection, a, b, info, started).await,
             (Transport::Tcp(a), Transport::Unix(b)) => self.splice(connection, a, b, info, started).await,
@@ -172,11 +174,18 @@ impl TcpProxy {
             _ => Ended::Unsupported,
         };
         match ended {
-            Ended::Upstream => upstream.guard.closed_by_peer(),
+            Ended::UpstreamLast | Ended::UpstreamFailed => upstream.guard.closed_by_peer(),
+            Ended::UpstreamReset => {
+                upstream.guard.closed_by_peer();
+                info.flags.insert(ResponseFlags::UPSTREAM_REMOTE_RESET);
+                reset_on_close(&connection.transport);
+            }
+            Ended::DownstreamReset => reset_on_close(&upstream.transport),
+            Ended::TooLong => info.flags.insert(ResponseFlags::DURATION_TIMEOUT),
             Ended::Unsupported => {
                 tracing::error!(target: "filter", "tcp_proxy: this transport can't be forwarded");
             }
-            Ended::Both | Ended::Downstream | Ended::Timer => {}
+            Ended::DownstreamLast | Ended::DownstreamFailed | Ended::Here => {}
         }
         let stats = &upstream.guard.pool().cluster().stats;
         stats.upstream_rq_active().sub(1);
@@ -198,19 +207,18 @@ impl TcpProxy {
         let mut splice = Splice::new(worker.tick());
         let mut timer = Box::pin(tokio::time::sleep(Duration::from_secs(u64::from(u32::MAX))));
         let mut armed = None;
+        let mut upstream_first = false;
         let ended = poll_fn(|cx| {
             connection.registration.set_waker(cx.waker());
             let now = worker.tick();
             if connection.registration.must_close() {
-                return Poll::Ready(Ended::Timer);
+                return Poll::Ready(Ended::Here);
             }
             match splice.poll(cx, a, b, now) {
-                Poll::Ready(Ok(_)) => return Poll::Ready(Ended::Both),
-                Poll::Ready(Err(error)) => {
-                    let downstream = error.side == nuncio_io::splice::Side::A;
-                    return Poll::Ready(if downstream { Ended::Downstream } else { Ended::Upstream });
-                }
-                Poll::Pending => {}
+                Poll::Ready(Ok(_)) if upstream_first => return Poll::Ready(Ended::DownstreamLast),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Ended::UpstreamLast),
+                Poll::Ready(Err(error)) => return Poll::Ready(failed(&error)),
+                Poll::Pending => upstream_first = splice.ended(Side::B) && !splice.ended(Side::A),
             }
             let idle = self.idle_timeout.and_then(|limit| splice.last_activity().checked_add(limit));
             let longest = self.max_duration.and_then(|limit| started.checked_add(limit));
@@ -221,10 +229,10 @@ impl TcpProxy {
                     let too_long = longest.is_some_and(|at| at <= now);
                     if too_long {
                         self.stats.max_downstream_connection_duration().inc();
-                    } else {
-                        self.stats.idle_timeout().inc();
+                        return Poll::Ready(Ended::TooLong);
                     }
-                    return Poll::Ready(Ended::Timer);
+                    self.stats.idle_timeout().inc();
+                    return Poll::Ready(Ended::Here);
                 }
                 // Armed for an earlier moment than needed: it fires, and is armed again.
                 if armed.is_none_or(|at| at > deadline || at <= now) {
@@ -271,13 +279,39 @@ enum Tried {
     Hopeless,
 }
 
-/// Who ended the connection.
+/// How the connection ended.
 enum Ended {
-    Both,
-    Downstream,
-    Upstream,
-    Timer,
+    /// In order: the upstream was the last to say so.
+    UpstreamLast,
+    /// In order: the downstream was the last to say so.
+    DownstreamLast,
+    UpstreamReset,
+    UpstreamFailed,
+    DownstreamReset,
+    DownstreamFailed,
+    /// It has lived long enough.
+    TooLong,
+    /// By a timer, or because the process drains.
+    Here,
     Unsupported,
+}
+
+fn failed(error: &SpliceError) -> Ended {
+    let reset = error.source.kind() == std::io::ErrorKind::ConnectionReset;
+    match (error.side, reset) {
+        (Side::A, true) => Ended::DownstreamReset,
+        (Side::A, false) => Ended::DownstreamFailed,
+        (Side::B, true) => Ended::UpstreamReset,
+        (Side::B, false) => Ended::UpstreamFailed,
+    }
+}
+
+/// The peer is told by a reset, as this side was.
+fn reset_on_close(transport: &Transport) {
+    if let Some(socket) = transport.tcp() {
+        // It is closed in order if this fails.
+        let _ = socket.set_zero_linger();
+    }
 }
 
 fn connect_failed(info: &mut StreamInfo, failure: &ConnectFailure) {
