@@ -38,7 +38,7 @@ impl ActiveStream {
         self.is_grpc = is_grpc(&self.request);
         self.upgrade = head.upgrade || head.connect;
         self.received = head.framing.is_empty() && !self.upgrade;
-        self.info.downstream_bytes.header_received = u64::from(head.head_bytes);
+        self.info.downstream_bytes.header_received = u64::from(head.field_bytes);
         let now = env.worker.now();
         if self.received {
             self.info.mark(TimePoint::DownstreamRxEnd, now);
