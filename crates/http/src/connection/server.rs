@@ -53,6 +53,11 @@ impl ServerConnection {
         (self.wire.received, self.wire.sent)
     }
 
+    /// Bytes received and used so far: without what waits in the buffer.
+    pub fn used_bytes(&self) -> u64 {
+        self.wire.received - self.wire.input.len() as u64
+    }
+
     /// Whether a part of the next message is here already.
     #[inline]
     pub fn has_input(&self) -> bool {
