@@ -258,6 +258,7 @@ impl Driver<'_> {
     /// Whether reading of the upstream is paused, and the client has since taken what it was paused for.
     pub(crate) fn may_resume(&self) -> bool {
         matches!(&self.s.router.attempt, Attempt::Active(active) if active.paused)
+            && self.s.response_side.is_open()
             && self.wire.buffered() <= self.env.buffer_limit / 2
     }
 
