@@ -57,8 +57,9 @@ impl Driver<'_> {
         let mut response = std::mem::take(&mut self.s.response);
         response.clear();
         local_reply::set_status(&mut response, reply.status);
-        self.s.info.response_code = Some(reply.status);
+        // The route's headers are made before the stream has a status, as in Envoy.
         self.mutate_reply(&mut response);
+        self.s.info.response_code = Some(reply.status);
         if let Some(edit) = reply.edit.take() {
             edit(&mut response);
         }
