@@ -4,6 +4,7 @@ use nuncio_cluster::pool::{Acquire, ConnectFailure, HostPool, PooledConnection, 
 use nuncio_cluster::{LbContext, RoutingPriority, WorkerClusters};
 use nuncio_filter::{ClientError, ClientRequest, ClientResponse, HttpClient, StatsStore, Worker};
 use nuncio_headers::{HeaderMap, Known};
+use nuncio_http::ResetReason;
 use nuncio_http::connection::{BodyPart, RecvError};
 use nuncio_http::h1::{ResponseHead, ResponseOptions, request_framing};
 use nuncio_stats::names::RouterStats;
@@ -24,11 +25,17 @@ struct Client {
 type Response = Result<ClientResponse, ClientError>;
 
 impl HttpClient for Client {
-    fn send(&self, request: ClientRequest) -> Pin<Box<dyn Future<Output = Response>>> {
+    fn send(&self, mut request: ClientRequest) -> Pin<Box<dyn Future<Output = Response>>> {
         let (worker, clusters) = (self.worker.clone(), Rc::clone(&self.clusters));
         Box::pin(async move {
             let Some(worker) = worker.upgrade() else { return Err(ClientError::Reset("shutting down".to_owned())) };
             let timeout = request.timeout;
+            request.headers.set_known(Known::X_ENVOY_INTERNAL, b"true");
+            if let Some(limit) = timeout.filter(|limit| !limit.is_zero()) {
+                let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                let mut text = itoa::Buffer::new();
+                request.headers.set_known(Known::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, text.format(millis).as_bytes());
+            }
             let exchange = exchange(&worker, &clusters, request, Body::Collect);
             match timeout {
                 Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or(Err(ClientError::Timeout)),
@@ -159,7 +166,12 @@ fn connect_error(pool: &HostPool, failure: ConnectFailure) -> ClientError {
         return ClientError::Overflow;
     }
     pool.cluster().stats.upstream_rq_pending_failure_eject().inc();
-    ClientError::Reset(failure.reason.to_string())
+    let reason = match (failure.timeout, failure.local) {
+        (true, _) => ResetReason::ConnectionTimeout,
+        (false, true) => ResetReason::LocalConnectionFailure,
+        (false, false) => ResetReason::RemoteConnectionFailure,
+    };
+    ClientError::Reset(reason.to_string())
 }
 
 async fn receive(
@@ -183,7 +195,7 @@ async fn receive(
             let _ = connection.wire.poll_flush(cx);
             connection.wire.poll_body(cx, &mut trailers)
         });
-        match part.await.map_err(reset)? {
+        match part.await.map_err(|error| reset(connection, true, &error))? {
             BodyPart::Data { start, end, consumed, last } => {
                 let chunk = connection.wire.take_body(start, end, consumed);
                 if wanted == Body::Collect {
@@ -210,16 +222,25 @@ async fn final_head(
             let _ = connection.wire.poll_flush(cx);
             connection.wire.poll_head(cx, options, headers)
         });
-        let head = head.await.map_err(reset)?;
+        let head = head.await.map_err(|error| reset(connection, false, &error))?;
         if head.status >= 200 || head.upgrade {
             return Ok(head);
         }
     }
 }
 
-fn reset(error: RecvError) -> ClientError {
-    match error {
-        RecvError::Closed => ClientError::Reset("connection termination".to_owned()),
-        other => ClientError::Reset(other.to_string()),
+/// A response that breaks off, or is none.
+fn reset(connection: &PooledConnection, within_message: bool, error: &RecvError) -> ClientError {
+    let broken = match error {
+        RecvError::Codec(_) => true,
+        RecvError::Closed | RecvError::Truncated | RecvError::Io(_) => {
+            connection.closed_by_peer();
+            within_message || connection.wire.has_input()
+        }
+    };
+    if broken {
+        connection.pool().cluster().stats.upstream_cx_protocol_error().inc();
     }
+    let reason = if broken { ResetReason::ProtocolError } else { ResetReason::ConnectionTermination };
+    ClientError::Reset(reason.to_string())
 }

@@ -53,6 +53,8 @@ pub(crate) struct Active {
     pub deadline: Option<Instant>,
     /// When the cluster's `max_stream_duration` is over.
     pub life_ends: Option<Instant>,
+    /// What the connection had received and sent before, in bytes.
+    wire_before: (u64, u64),
     idle: Option<Duration>,
     progress: Instant,
     /// The upstream has not taken as much of the request as may wait for it.
@@ -121,7 +123,9 @@ impl Driver<'_> {
         };
         let longest = connection.pool().cluster().config.http.max_stream_duration;
         let life_ends = crate::timer::deadline(now, longest.filter(|longest| !longest.is_zero()));
+        let wire_before = connection.wire.wire_bytes();
         let mut active = Box::new(Active {
+            wire_before,
             connection,
             options,
             request_ended: false,
@@ -139,7 +143,8 @@ impl Driver<'_> {
         let router = &mut self.s.router;
         let complete = router.ended && router.kept.chunks.is_empty() && !router.trailers;
         let framing = if self.s.upgrade { Framing::None } else { request_framing(&self.s.request, complete) };
-        active.connection.wire.send_head(&self.s.request, framing);
+        let sent = active.connection.wire.send_head(&self.s.request, framing);
+        self.s.info.upstream_bytes.header_sent = sent as u64;
         for chunk in &router.kept.chunks {
             active.connection.wire.send_data(chunk.clone());
         }
@@ -253,6 +258,7 @@ impl Driver<'_> {
     /// Whether reading of the upstream is paused, and the client has since taken what it was paused for.
     pub(crate) fn may_resume(&self) -> bool {
         matches!(&self.s.router.attempt, Attempt::Active(active) if active.paused)
+            && self.s.response_side.is_open()
             && self.wire.buffered() <= self.env.buffer_limit / 2
     }
 
@@ -297,7 +303,7 @@ impl Driver<'_> {
                 self.s.info.upstream.protocol = Some(Protocol::Http10);
             }
         }
-        self.s.info.upstream_bytes.header_received += u64::from(head.head_bytes);
+        self.s.info.upstream_bytes.header_received += u64::from(head.field_bytes);
         let last = head.framing.is_empty() || self.s.head_request;
         self.upstream_response(head.status, last);
     }
@@ -384,11 +390,8 @@ impl Driver<'_> {
         self.s.info.mark(TimePoint::UpstreamRxEnd, self.now);
         self.s.router.response_deadline = None;
         self.charge_response_time();
+        self.note_wire_bytes();
         if let Attempt::Active(active) = std::mem::take(&mut self.s.router.attempt) {
-            let (received, sent) = active.connection.wire.wire_bytes();
-            let bytes = &mut self.s.info.upstream_bytes;
-            bytes.wire_received = received;
-            bytes.wire_sent = sent;
             if active.connection.wire.is_ended() {
                 active.connection.closed_by_peer();
             }
@@ -451,8 +454,19 @@ impl Driver<'_> {
         self.upstream_reset(reason, Some(failure.reason));
     }
 
+    /// Notes what the present try received and sent.
+    pub(super) fn note_wire_bytes(&mut self) {
+        if let Attempt::Active(active) = &self.s.router.attempt {
+            let (received, sent) = active.connection.wire.wire_bytes();
+            let bytes = &mut self.s.info.upstream_bytes;
+            bytes.wire_received = received - active.wire_before.0;
+            bytes.wire_sent = sent - active.wire_before.1;
+        }
+    }
+
     /// Ends the present try, whose response is not passed on. A complete one gives its connection back.
     pub(super) fn end_try(&mut self, response_over: bool) {
+        self.note_wire_bytes();
         if let Attempt::Active(active) = std::mem::take(&mut self.s.router.attempt)
             && response_over
         {
@@ -462,6 +476,7 @@ impl Driver<'_> {
 
     /// Ends the upstream side, whatever it is doing.
     pub(crate) fn cancel_upstream(&mut self) {
+        self.note_wire_bytes();
         let attempt = std::mem::take(&mut self.s.router.attempt);
         let was_running = !matches!(attempt, Attempt::None);
         if let (true, Some(cluster)) = (was_running, &self.s.router.cluster) {

@@ -27,6 +27,10 @@ impl Driver<'_> {
         self.s.info.upstream.cluster = Some(Arc::clone(cluster.info.stream_info()));
         self.take_request_stats(route);
         self.check_strictly()?;
+        if let Some(name) = self.s.request.get(Known::X_ENVOY_UPSTREAM_ALT_STAT_NAME) {
+            self.s.router.alternate = cluster.info.stats.alternate(name);
+            self.s.request.remove_known(Known::X_ENVOY_UPSTREAM_ALT_STAT_NAME);
+        }
         if self.in_maintenance(&cluster.info.config.name) {
             return Err(self.maintained(&cluster));
         }
@@ -48,10 +52,6 @@ impl Driver<'_> {
         self.s.router.retry = RetryState::new(forward.retry_policy.clone(), &mut self.s.request);
         for name in RETRY_HEADERS {
             self.s.request.remove_known(name);
-        }
-        if let Some(name) = self.s.request.get(Known::X_ENVOY_UPSTREAM_ALT_STAT_NAME) {
-            self.s.router.alternate = cluster.info.stats.alternate(name);
-            self.s.request.remove_known(Known::X_ENVOY_UPSTREAM_ALT_STAT_NAME);
         }
         if !forward.hash_policy.is_empty() {
             let mut set_cookies = std::mem::take(&mut self.s.router.set_cookies);

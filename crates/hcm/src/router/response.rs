@@ -96,6 +96,7 @@ impl Driver<'_> {
     /// The try failed before its response was complete.
     pub(super) fn upstream_reset(&mut self, reason: ResetReason, detail: Option<Arc<str>>) {
         let sent = self.request_was_sent();
+        self.note_wire_bytes();
         self.count_reset(reason);
         if self.s.router.response_begun {
             return self.reset_after_response_started(reason);

@@ -265,3 +265,53 @@ impl Driver<'_> {
         self.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts() {
+        for (text, millis) in [
+            ("5S", Some(5000)),
+            ("2M", Some(120_000)),
+            ("1H", Some(3_600_000)),
+            ("99999999m", Some(99_999_999)),
+            ("1u", Some(1)),
+            ("1000001n", Some(2)),
+            ("100", None),
+            ("S", None),
+            ("-1S", None),
+            ("123456789S", None),
+            ("", None),
+        ] {
+            let found = parse_grpc_timeout(text.as_bytes()).map(|timeout| timeout.as_millis());
+            assert_eq!(found, millis, "{text}");
+        }
+        for (millis, text) in [(5, "5m"), (99_999_999, "99999999m"), (100_000_000, "100000S"), (u64::MAX, "99999999H")]
+        {
+            let mut request = HeaderMap::new();
+            set_grpc_timeout(&mut request, millis);
+            assert_eq!(request.get(Known::GRPC_TIMEOUT), Some(text.as_bytes()), "{millis}");
+        }
+    }
+
+    #[test]
+    fn what_the_upstream_is_told() {
+        let seconds = Duration::from_secs;
+        let check = |response: Option<Duration>, per_try: Option<Duration>, elapsed: Duration, told: Option<&str>| {
+            let timeouts = RouteTimeouts { response, per_try, tell: true, ..RouteTimeouts::default() };
+            let mut request = HeaderMap::new();
+            timeouts.announce(elapsed, &mut request);
+            let found = request.get(Known::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS);
+            assert_eq!(found, told.map(str::as_bytes), "{timeouts:?} {elapsed:?}");
+        };
+        check(None, None, Duration::ZERO, None);
+        check(Some(seconds(15)), None, Duration::ZERO, Some("15000"));
+        check(Some(seconds(15)), None, seconds(1), Some("14000"));
+        check(Some(seconds(15)), Some(seconds(2)), seconds(1), Some("2000"));
+        check(Some(seconds(15)), Some(seconds(2)), seconds(14), Some("1000"));
+        check(Some(seconds(15)), None, seconds(16), Some("1"));
+        check(None, Some(seconds(2)), seconds(16), Some("2000"));
+    }
+}

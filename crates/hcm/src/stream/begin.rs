@@ -38,7 +38,8 @@ impl ActiveStream {
         self.is_grpc = is_grpc(&self.request);
         self.upgrade = head.upgrade || head.connect;
         self.received = head.framing.is_empty() && !self.upgrade;
-        self.info.downstream_bytes.header_received = u64::from(head.head_bytes);
+        self.wire_before.0 = self.wire_before.0.saturating_sub(u64::from(head.head_bytes));
+        self.info.downstream_bytes.header_received = u64::from(head.field_bytes);
         let now = env.worker.now();
         if self.received {
             self.info.mark(TimePoint::DownstreamRxEnd, now);
@@ -148,7 +149,7 @@ impl ActiveStream {
         self.logged_at = now;
         self.idle_timeout = env.config.timeouts.stream_idle;
         self.max_duration = env.config.timeouts.max_stream_duration;
-        self.wire_before = wire.wire_bytes();
+        self.wire_before = (wire.used_bytes(), wire.wire_bytes().1);
         self.finished = true;
         env.config.stats.manager.downstream_rq_active().add(1);
     }

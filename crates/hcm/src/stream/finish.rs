@@ -23,9 +23,9 @@ impl ActiveStream {
     /// The request is over, or begins again after a redirect: what [`ActiveStream::finish`] does in either case.
     pub(super) fn finish_pass(&mut self, env: &Environment, wire: &ServerConnection, now: Instant) {
         self.info.end = Some(now);
-        let (received, sent) = wire.wire_bytes();
-        self.info.downstream_bytes.wire_received = received - self.wire_before.0;
-        self.info.downstream_bytes.wire_sent = sent - self.wire_before.1;
+        let bytes = &mut self.info.downstream_bytes;
+        bytes.wire_received = wire.used_bytes().saturating_sub(self.wire_before.0);
+        bytes.wire_sent = wire.wire_bytes().1 - self.wire_before.1;
         self.finish_filters(env);
         self.count(env, now);
         self.name_cluster(env);

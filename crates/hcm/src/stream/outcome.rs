@@ -57,8 +57,9 @@ impl Driver<'_> {
         let mut response = std::mem::take(&mut self.s.response);
         response.clear();
         local_reply::set_status(&mut response, reply.status);
-        self.s.info.response_code = Some(reply.status);
+        // The route's headers are made before the stream has a status, as in Envoy.
         self.mutate_reply(&mut response);
+        self.s.info.response_code = Some(reply.status);
         if let Some(edit) = reply.edit.take() {
             edit(&mut response);
         }
@@ -110,7 +111,8 @@ impl Driver<'_> {
             self.s.close = true;
         }
         let announce_close = self.s.close && !tunnel;
-        self.wire.send_head(&self.s.response, framing, announce_close);
+        let fields = self.wire.send_head(&self.s.response, framing, announce_close);
+        self.s.info.downstream_bytes.header_sent = fields as u64;
         self.s.info.mark_first(TimePoint::DownstreamTxBegin, self.now);
         self.s.sent = Sent::Head;
         self.progressed();
@@ -154,12 +156,11 @@ impl Driver<'_> {
     }
 }
 
+/// Looks at the stream as formats see it.
+type Look<'a> = dyn FnMut(&LogContext<'_>) + 'a;
+
 /// Shows the stream with other response headers and another body.
-fn with_context(
-    stream: &ActiveStream,
-    env: &Environment,
-    now: Instant,
-) -> impl Fn(&HeaderMap, &[u8], &mut dyn FnMut(&LogContext<'_>)) {
+fn with_context(stream: &ActiveStream, env: &Environment, now: Instant) -> impl Fn(&HeaderMap, &[u8], &mut Look<'_>) {
     move |headers, body, see| {
         let mut view = stream.context(env, AccessLogType::NotSet, now);
         view.response = Some(headers);

@@ -1,6 +1,6 @@
 //! The upstream end of an HTTP/1 connection.
 
-use super::wire::{BodyPart, BodyWriter, RecvError, Wire};
+use super::wire::{BodyPart, BodyWriter, RecvError, Wire, field_lines};
 use crate::Framing;
 use crate::h1::{self, BodyDecoder, ResponseHead, ResponseOptions, Spelling, TargetForm, TrailerOptions};
 use bytes::Bytes;
@@ -51,11 +51,15 @@ impl ClientConnection {
         self.wire.input.is_empty() && !self.wire.ended && self.wire.transport.is_quiet()
     }
 
-    /// Writes a request head.
-    pub fn send_head(&mut self, headers: &HeaderMap, framing: Framing) {
-        h1::write_request_head(self.wire.output.tail(), headers, framing, self.spelling, self.target);
+    /// Writes a request head. Returns the bytes of its fields.
+    pub fn send_head(&mut self, headers: &HeaderMap, framing: Framing) -> usize {
+        let out = self.wire.output.tail();
+        let before = out.len();
+        h1::write_request_head(out, headers, framing, self.spelling, self.target);
+        let fields = field_lines(out.get(before..).unwrap_or_default());
         self.request = BodyWriter::new(framing);
         self.keep_alive = true;
+        fields
     }
 
     /// Writes a piece of the request's body.

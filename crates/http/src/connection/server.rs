@@ -1,6 +1,6 @@
 //! The downstream end of an HTTP/1 connection.
 
-use super::wire::{BodyPart, BodyWriter, RecvError, Wire};
+use super::wire::{BodyPart, BodyWriter, RecvError, Wire, field_lines};
 use crate::h1::{self, BodyDecoder, RequestHead, RequestOptions, ResponseWrite, Spelling, TrailerOptions};
 use crate::{Framing, Version};
 use bytes::Bytes;
@@ -51,6 +51,11 @@ impl ServerConnection {
     /// Bytes received and sent on the wire so far.
     pub fn wire_bytes(&self) -> (u64, u64) {
         (self.wire.received, self.wire.sent)
+    }
+
+    /// Bytes received and used so far: without what waits in the buffer.
+    pub fn used_bytes(&self) -> u64 {
+        self.wire.received - self.wire.input.len() as u64
     }
 
     /// Whether a part of the next message is here already.
@@ -117,12 +122,16 @@ impl ServerConnection {
     }
 
     /// Writes a response head. `close` adds `connection: close`. Of a body that the response can't have (to HEAD, 204,
-    /// 304), nothing will be written, whatever `framing` the head tells.
-    pub fn send_head(&mut self, headers: &HeaderMap, framing: Framing, close: bool) {
+    /// 304), nothing will be written, whatever `framing` the head tells. Returns the bytes of the head's fields.
+    pub fn send_head(&mut self, headers: &HeaderMap, framing: Framing, close: bool) -> usize {
         let how = ResponseWrite { version: self.version, framing, reason: None, close, spelling: self.spelling };
-        h1::write_response_head(self.wire.output.tail(), headers, &how);
+        let out = self.wire.output.tail();
+        let before = out.len();
+        h1::write_response_head(out, headers, &how);
+        let fields = field_lines(out.get(before..).unwrap_or_default());
         let bodiless = self.head_request || matches!(headers.get(Known::STATUS), Some(b"204" | b"304"));
         self.response = BodyWriter::new(if bodiless { Framing::None } else { framing });
+        fields
     }
 
     /// Writes an informational head (1xx), which another head follows.

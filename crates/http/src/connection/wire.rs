@@ -61,6 +61,13 @@ impl std::fmt::Display for RecvError {
     }
 }
 
+/// Bytes of a written head but for its first line and the empty line at its end.
+#[inline]
+pub(super) fn field_lines(head: &[u8]) -> usize {
+    let first = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    head.len().saturating_sub(first + b"\r\n".len())
+}
+
 /// A transport with its buffers and byte counts.
 pub(super) struct Wire {
     pub transport: Transport,

@@ -218,6 +218,14 @@ pub(super) fn offset(whole: &[u8], part: &[u8]) -> usize {
     (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize)
 }
 
+/// Bytes of the fields of a head as Envoy counts them: names, values, and three each for what stands around them.
+#[inline]
+pub(super) fn field_bytes(head: &[u8], fields: &[Header<'_>]) -> u32 {
+    let Some(first) = fields.first() else { return 0 };
+    let start = offset(head, first.name.as_bytes());
+    head.len().saturating_sub(start + b"\r\n".len() + fields.len()) as u32
+}
+
 /// Puts a parser's error into words. `head` is what was parsed.
 #[cold]
 pub(super) fn refusal(error: httparse::Error, head: &[u8]) -> CodecError {

@@ -26,6 +26,8 @@ pub struct RequestHead {
     pub connect: bool,
     /// Bytes of the head on the wire, empty lines before it included.
     pub head_bytes: u32,
+    /// Bytes of its fields as Envoy counts them: names, values, and three each for what stands around them.
+    pub field_bytes: u32,
     /// Headers taken out because of [`Underscores::Drop`](super::Underscores::Drop): what
     /// `http1.dropped_headers_with_underscores` grows by.
     pub dropped_underscore_headers: u16,
@@ -126,6 +128,7 @@ pub fn parse_request(
     let head = head.get(..end).unwrap_or_default();
     let mut parsed = line.interpret(head, request.headers, options, headers)?;
     parsed.head_bytes = consumed as u32;
+    parsed.field_bytes = fields::field_bytes(head, request.headers);
     Ok(Parsed::Complete(parsed, consumed))
 }
 
@@ -250,6 +253,7 @@ fn conclude(
         upgrade,
         connect,
         head_bytes: 0,
+        field_bytes: 0,
         dropped_underscore_headers: found.dropped,
     })
 }

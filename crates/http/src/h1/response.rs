@@ -26,6 +26,8 @@ pub struct ResponseHead {
     pub upgrade: bool,
     /// Bytes of the head on the wire.
     pub head_bytes: u32,
+    /// Bytes of its fields as Envoy counts them: names, values, and three each for what stands around them.
+    pub field_bytes: u32,
     /// Headers taken out because of [`Underscores::Drop`](super::Underscores::Drop).
     pub dropped_underscore_headers: u16,
 }
@@ -116,6 +118,7 @@ fn parse(
     let version = if response.version == Some(0) { Version::Http10 } else { Version::Http11 };
     let mut parsed = conclude(found, status, version, options, headers)?;
     parsed.head_bytes = consumed as u32;
+    parsed.field_bytes = fields::field_bytes(head, response.headers);
     Ok(Parsed::Complete(parsed, consumed))
 }
 
@@ -180,6 +183,7 @@ fn conclude(
         close_notify: !persists,
         upgrade: tunnel,
         head_bytes: 0,
+        field_bytes: 0,
         dropped_underscore_headers: found.dropped,
     })
 }

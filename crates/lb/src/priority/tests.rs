@@ -100,3 +100,17 @@ fn a_random_number_falls_to_its_share() {
     check(80, (0, Availability::Degraded));
     check(199, (0, Availability::Degraded));
 }
+
+#[test]
+fn load_among_some() {
+    let priorities = Priorities { health: vec![100, 60, 100], degraded: vec![0, 20, 0], ..Priorities::default() };
+    let check = |excluded: &[usize], expected: Option<(&[u32], &[u32])>| {
+        let load = PriorityLoad::among(&priorities, |priority| !excluded.contains(&priority));
+        let expected = expected.map(|(healthy, degraded)| (healthy.to_vec(), degraded.to_vec()));
+        assert_eq!(load.map(|load| (load.healthy, load.degraded)), expected, "{excluded:?}");
+    };
+    check(&[], Some((&[100, 0, 0], &[0, 0, 0])));
+    check(&[0], Some((&[0, 60, 40], &[0, 0, 0])));
+    check(&[0, 2], Some((&[0, 75, 0], &[0, 25, 0])));
+    check(&[0, 1, 2], None);
+}
