@@ -51,6 +51,8 @@ impl<'a> HostMaker<'a> {
             hash_key,
             health: initial_health(config, endpoint),
         };
+        // Every host has the transport socket of its cluster: that of the default match.
+        self.info.stats.default_total_match_count().inc();
         let monitor = self.info.watch.clone().map(|watch| Box::new(Monitor::new(watch)));
         let setup = HostSetup { workers: self.info.workers, monitor, logical: self.logical, now: self.now };
         Arc::new(Host::new(spec, setup))

@@ -95,7 +95,6 @@ pub(crate) struct ActiveStream {
     pub(crate) upgrade_counted: bool,
     /// The client waits for `100 Continue`.
     pub(crate) expects_continue: bool,
-    pub(crate) local_body: Bytes,
     /// When bytes of the stream last moved.
     pub(crate) progress: Instant,
     pub(crate) idle_timeout: Option<Duration>,
@@ -162,7 +161,6 @@ impl ActiveStream {
             gone: false,
             upgrade_counted: false,
             expects_continue: false,
-            local_body: Bytes::new(),
             progress: now,
             idle_timeout: None,
             next_log: None,
@@ -201,7 +199,6 @@ impl ActiveStream {
         self.gone = false;
         self.upgrade_counted = false;
         self.expects_continue = false;
-        self.local_body = Bytes::new();
         self.idle_timeout = None;
         self.next_log = None;
         self.idle_from_route = false;
@@ -528,6 +525,8 @@ impl chain::Ends for Driver<'_> {
             Direction::Request => {
                 self.env.config.stats.manager.downstream_rq_too_large().inc();
                 self.s.close = true;
+                // What is left of the request is not read.
+                self.s.received = false;
                 LocalReply::new(413, Bytes::from_static(b"Payload Too Large"), details::REQUEST_PAYLOAD_TOO_LARGE)
             }
             Direction::Response => {

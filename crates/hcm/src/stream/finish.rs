@@ -111,7 +111,7 @@ impl ActiveStream {
             request: Some(&self.request),
             response: Some(&self.response),
             trailers: Some(&self.response_trailers),
-            local_reply_body: &self.local_body,
+            local_reply_body: &[],
             kind,
             now,
             now_wall: env.worker.wall(),

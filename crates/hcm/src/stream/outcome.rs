@@ -63,7 +63,6 @@ impl Driver<'_> {
         if let Some(edit) = reply.edit.take() {
             edit(&mut response);
         }
-        self.s.local_body = reply.body.clone();
         if !self.env.config.local_reply.is_empty() {
             let (env, now, random) = (self.env, self.now, self.s.state.random);
             let chosen = {

@@ -219,7 +219,7 @@ impl<'a> Player<'a> {
         };
         record.add(
             format!("{label}: data"),
-            format!("{} ({:?})", self.normal.apply(&body.data.escape_ascii().to_string()), body.end),
+            self.normal.apply(&format!("{} ({:?})", body.data.escape_ascii(), body.end)),
         );
         let closed = matches!(step.read, Some(Read::Named(ReadNamed::Close))) && body.end != End::TimedOut;
         self.check(label, &Response { body, ..Response::default() }, Some(closed), step.expect.as_ref(), record);

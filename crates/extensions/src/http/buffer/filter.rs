@@ -1,8 +1,7 @@
 //! Holding a request until it is complete.
 
-use nuncio_filter::{Chunk, DataStep, End, HttpFilter, HttpFilterFactory, Interest, LocalReply, Step, Stream, Worker};
+use nuncio_filter::{Chunk, DataStep, End, HttpFilter, HttpFilterFactory, Interest, Step, Stream, Worker};
 use nuncio_headers::Known;
-use nuncio_stream_info::details;
 use std::rc::Rc;
 
 /// Makes buffers.
@@ -57,8 +56,8 @@ impl HttpFilter for BufferFilter {
         }
         let length = stream.request_body().len() + data.len();
         if length > self.limit {
-            let body = bytes::Bytes::from_static(b"Payload Too Large");
-            return DataStep::Reply(LocalReply::new(413, body, details::REQUEST_PAYLOAD_TOO_LARGE));
+            // The stream's buffer, whose limit is the same, refuses it.
+            return DataStep::Buffer;
         }
         set_length(stream, length);
         DataStep::Next

@@ -1,7 +1,9 @@
 //! `envoy.extensions.filters.http.fault.v3.HTTPFault`.
 
-use super::filter::{Abort, AbortKind, Delay, Fault, FaultFactory, Keys};
-use nuncio_api::pb::envoy::extensions::filters::common::fault::v3::{FaultDelay, fault_delay::FaultDelaySecifier};
+use super::filter::{Abort, AbortKind, Delay, Fault, FaultFactory, Keys, RateLimit, note_rate_limit_of_route};
+use nuncio_api::pb::envoy::extensions::filters::common::fault::v3::{
+    FaultDelay, FaultRateLimit, fault_delay::FaultDelaySecifier, fault_rate_limit::LimitType,
+};
 use nuncio_api::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault, fault_abort::ErrorType};
 use nuncio_api::pb::envoy::r#type::v3::FractionalPercent as Percent;
 use nuncio_config::compile::{Compile, HttpExtension, Invalid, RouteConfig};
@@ -26,7 +28,11 @@ impl HttpExtension for FaultExtension {
     }
 
     fn compile_route(config: HttpFault, cx: &mut Compile<'_>) -> Result<RouteConfig, Invalid> {
-        Ok(Arc::new(fault(config, cx)?))
+        let fault = fault(config, cx)?;
+        if fault.rate_limit.is_some() {
+            note_rate_limit_of_route();
+        }
+        Ok(Arc::new(fault))
     }
 }
 
@@ -49,13 +55,14 @@ fn fault(config: HttpFault, cx: &mut Compile<'_>) -> Result<Fault, Invalid> {
         disable_downstream_cluster_stats,
         filter_metadata,
     } = config;
-    cx.unsupported_if(response_rate_limit.is_some(), "response_rate_limit");
-    cx.unsupported_if(!response_rate_limit_percent_runtime.is_empty(), "response_rate_limit_percent_runtime");
     cx.unsupported_if(disable_downstream_cluster_stats, "disable_downstream_cluster_stats");
     cx.unsupported_if(filter_metadata.is_some(), "filter_metadata");
     let key = |text: String, default: &str| -> Box<str> { if text.is_empty() { default.into() } else { text.into() } };
     Ok(Fault {
         delay: delay.map(|delay| self::delay(&delay, &mut cx.field("delay"))).transpose()?,
+        rate_limit: response_rate_limit
+            .map(|limit| rate_limit(&limit, &mut cx.field("response_rate_limit")))
+            .transpose()?,
         abort: abort.map(|abort| self::abort(abort, &mut cx.field("abort"))).transpose()?,
         upstream_cluster: upstream_cluster.into(),
         headers: lower::headers(&headers, "headers", cx)?.into(),
@@ -67,6 +74,7 @@ fn fault(config: HttpFault, cx: &mut Compile<'_>) -> Result<Fault, Invalid> {
             delay_duration: key(delay_duration_runtime, "fault.http.delay.fixed_duration_ms"),
             abort_http_status: key(abort_http_status_runtime, "fault.http.abort.http_status"),
             abort_grpc_status: key(abort_grpc_status_runtime, "fault.http.abort.grpc_status"),
+            rate_limit_percent: key(response_rate_limit_percent_runtime, "fault.http.rate_limit.response_percent"),
             max_active: key(max_active_faults_runtime, "fault.http.max_active_faults"),
         },
     })
@@ -85,6 +93,15 @@ fn delay(config: &FaultDelay, cx: &mut Compile<'_>) -> Result<Delay, Invalid> {
         },
         Some(FaultDelaySecifier::HeaderDelay(_)) => Ok(Delay { percentage, fixed: None }),
         None => Err(cx.error_hint("says no delay", "set fixed_delay or header_delay")),
+    }
+}
+
+fn rate_limit(config: &FaultRateLimit, cx: &mut Compile<'_>) -> Result<RateLimit, Invalid> {
+    let percentage = percentage(config.percentage.as_ref());
+    match &config.limit_type {
+        Some(LimitType::FixedLimit(limit)) => Ok(RateLimit { percentage, fixed: Some(limit.limit_kbps.max(1)) }),
+        Some(LimitType::HeaderLimit(_)) => Ok(RateLimit { percentage, fixed: None }),
+        None => Err(cx.error_hint("says no limit", "set fixed_limit or header_limit")),
     }
 }
 

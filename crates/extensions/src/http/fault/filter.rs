@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use nuncio_filter::{
-    Completed, End, HttpFilter, HttpFilterFactory, Interest, LocalReply, RouteSlot, Runtime, Step, Stream, Work, Worker,
+    Chunk, Completed, DataStep, End, HttpFilter, HttpFilterFactory, Interest, LocalReply, RouteSlot, Runtime, Step,
+    Stream, Work, Worker,
 };
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_matcher::{FractionalPercent, HeaderMatcher, RuntimeLookup};
@@ -10,13 +11,14 @@ use nuncio_stats::names::FaultStats;
 use nuncio_stream_info::{ResponseFlags, details};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// What is injected, and where.
 pub(super) struct Fault {
     pub delay: Option<Delay>,
     pub abort: Option<Abort>,
+    pub rate_limit: Option<RateLimit>,
     pub upstream_cluster: Box<str>,
     pub headers: Box<[HeaderMatcher]>,
     pub downstream_nodes: Box<[Box<str>]>,
@@ -31,6 +33,7 @@ pub(super) struct Keys {
     pub delay_duration: Box<str>,
     pub abort_http_status: Box<str>,
     pub abort_grpc_status: Box<str>,
+    pub rate_limit_percent: Box<str>,
     pub max_active: Box<str>,
 }
 
@@ -38,6 +41,19 @@ pub(super) struct Keys {
 pub(super) struct Delay {
     pub percentage: FractionalPercent,
     pub fixed: Option<Duration>,
+}
+
+/// `response_rate_limit`: KiB a second; without a fixed one the request's headers decide.
+pub(super) struct RateLimit {
+    pub percentage: FractionalPercent,
+    pub fixed: Option<u64>,
+}
+
+/// Whether any route limits the rate of responses: a filter is made before its route is known. It stays so.
+static ROUTES_LIMIT: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn note_rate_limit_of_route() {
+    ROUTES_LIMIT.store(true, Relaxed);
 }
 
 /// `abort`.
@@ -66,10 +82,14 @@ impl HttpFilterFactory for FaultFactory {
             stats: self.stats.clone(),
             active: Arc::clone(&self.active),
             counted: false,
+            pace: None,
         })
     }
 
     fn interest(&self) -> Interest {
+        if self.fault.rate_limit.is_some() || ROUTES_LIMIT.load(Relaxed) {
+            return Interest::REQUEST_HEADERS.and(Interest::RESPONSE_BODY);
+        }
         Interest::REQUEST_HEADERS
     }
 }
@@ -80,6 +100,29 @@ pub(super) struct FaultFilter {
     pub active: Arc<AtomicU64>,
     /// This stream counts as an active fault.
     pub counted: bool,
+    /// How fast the response goes.
+    pub pace: Option<Pace>,
+}
+
+/// The pace of a limited response.
+pub(super) struct Pace {
+    /// Bytes a second.
+    rate: u64,
+    /// When what was let go so far would have been sent at that rate.
+    free_at: Option<Instant>,
+}
+
+/// The pause before a piece of a limited response is over.
+struct Paced;
+
+impl Pace {
+    /// How long a piece of the body waits.
+    fn wait(&mut self, length: usize, now: Instant) -> Duration {
+        let takes = Duration::from_secs_f64(length as f64 / self.rate as f64);
+        let from = self.free_at.filter(|at| *at > now).unwrap_or(now);
+        self.free_at = from.checked_add(takes);
+        self.free_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+    }
 }
 
 impl Fault {
@@ -116,6 +159,21 @@ impl Fault {
             }
         };
         (percentage.selects(random) && !duration.is_zero()).then_some(duration)
+    }
+
+    /// The rate of the response, bytes a second.
+    fn rate(&self, request: &HeaderMap, runtime: &Runtime, random: u64) -> Option<u64> {
+        let limit = self.rate_limit.as_ref()?;
+        let mut percentage = runtime.fraction(&self.keys.rate_limit_percent, limit.percentage);
+        let kib = match limit.fixed {
+            Some(fixed) => fixed,
+            None => {
+                percentage.numerator =
+                    header_percentage(request, "x-envoy-fault-throughput-response-percentage", percentage);
+                number(request, "x-envoy-fault-throughput-response").filter(|rate| *rate > 0)?
+            }
+        };
+        percentage.selects(random).then(|| kib.saturating_mul(1024))
     }
 
     /// Status and gRPC status of an abort.
@@ -201,6 +259,12 @@ impl HttpFilter for FaultFilter {
             return Step::Next;
         }
         let runtime = stream.worker.runtime();
+        if let Some(rate) = fault.rate(stream.request, &runtime, stream.worker.random())
+            && self.may_start(&runtime)
+        {
+            self.stats.response_rl_injected().inc();
+            self.pace = Some(Pace { rate, free_at: None });
+        }
         let random = stream.worker.random();
         if let Some(delay) = fault.delay(stream.request, &runtime, random)
             && self.may_start(&runtime)
@@ -212,8 +276,23 @@ impl HttpFilter for FaultFilter {
         self.abort(stream)
     }
 
-    fn resume(&mut self, stream: &mut Stream<'_>, _done: Completed) -> Step {
-        self.abort(stream)
+    fn response_data(&mut self, stream: &mut Stream<'_>, data: &mut Chunk, _end: End) -> DataStep {
+        let Some(pace) = &mut self.pace else { return DataStep::Next };
+        let wait = pace.wait(data.len(), stream.worker.now());
+        if wait.is_zero() {
+            return DataStep::Next;
+        }
+        DataStep::Await(Work::new(async move {
+            tokio::time::sleep(wait).await;
+            Paced
+        }))
+    }
+
+    fn resume(&mut self, stream: &mut Stream<'_>, done: Completed) -> Step {
+        match done.take::<Paced>() {
+            Ok(Paced) => Step::Next,
+            Err(_) => self.abort(stream),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-use super::filter::{Abort, AbortKind, Delay, Fault, FaultFactory, Keys};
+use super::filter::{Abort, AbortKind, Delay, Fault, FaultFactory, Keys, RateLimit};
 use crate::testing::TestStream;
-use nuncio_filter::{End, HttpFilterFactory, Step};
+use nuncio_filter::{Chunk, DataStep, End, HttpFilterFactory, Interest, Step};
 use nuncio_headers::HeaderName;
 use nuncio_matcher::{Denominator, FractionalPercent};
 use nuncio_stats::Store;
@@ -17,11 +17,13 @@ fn fault(delay: Option<Delay>, abort: Option<Abort>) -> Fault {
         delay_duration: "c".into(),
         abort_http_status: "d".into(),
         abort_grpc_status: "e".into(),
+        rate_limit_percent: "g".into(),
         max_active: "f".into(),
     };
     Fault {
         delay,
         abort,
+        rate_limit: None,
         upstream_cluster: "".into(),
         headers: Box::new([]),
         downstream_nodes: Box::new([]),
@@ -71,4 +73,34 @@ fn delays_wait() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let _guard = runtime.enter();
     assert!(matches!(run(fault(Some(delay), None), &[]).0, Step::Await(_)));
+}
+
+#[test]
+fn responses_are_slowed_down() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(slow_response());
+}
+
+async fn slow_response() {
+    let store = Store::new(1);
+    let stats = FaultStats::register(&store.scope("http.x.fault", &[]));
+    let mut limited = fault(None, None);
+    limited.rate_limit = Some(RateLimit { percentage: ALWAYS, fixed: Some(100) });
+    let factory = FaultFactory { fault: Arc::new(limited), stats, active: Arc::default() };
+    assert!(factory.interest().has(Interest::RESPONSE_BODY));
+    let mut test = TestStream::new();
+    let mut filter = factory.create(&test.worker.clone());
+    assert!(matches!(filter.request_headers(&mut test.stream(), End::Last), Step::Next));
+    let begun = tokio::time::Instant::now();
+    for _ in 0..3 {
+        test.worker.tick();
+        let mut chunk = Chunk::from(bytes::Bytes::from_static(&[0; 2048]));
+        let DataStep::Await(mut work) = filter.response_data(&mut test.stream(), &mut chunk, End::More) else {
+            panic!("it does not wait");
+        };
+        let done = std::future::poll_fn(|cx| work.poll(cx)).await;
+        assert!(matches!(filter.resume(&mut test.stream(), done), Step::Next));
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(59), "6 KiB at 100 KiB/s");
+    assert_eq!(store.value("http.x.fault.response_rl_injected"), Some(1));
 }
