@@ -189,6 +189,7 @@ impl Cluster {
         let sum = |count: fn(&nuncio_lb::HostSet<Arc<Host>>) -> usize| {
             hosts.sets().iter().map(|set| count(set) as u64).sum::<u64>()
         };
+        stats.warming_state().set(0);
         stats.membership_total().set(sum(|set| set.hosts().len()));
         stats.membership_healthy().set(sum(|set| set.healthy_count()));
         stats.membership_degraded().set(sum(|set| set.degraded_count()));

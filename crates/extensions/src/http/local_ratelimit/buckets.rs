@@ -19,13 +19,16 @@ pub(super) struct Buckets {
 /// A descriptor that requests may have, and its bucket.
 pub(super) struct DescriptorBucket {
     /// Keys and values; no value stands for any, each with a bucket of its own.
-    pub entries: Box<[(Box<str>, Option<Box<str>>)]>,
+    pub entries: Box<[Entry]>,
     pub bucket: Arc<TokenBucket>,
     /// `shadow_mode`: requests beyond the limit are counted only.
     pub shadow: bool,
     /// The buckets of values that the configuration leaves open.
     pub dynamic: Option<Dynamic>,
 }
+
+/// Key and value.
+pub(super) type Entry = (Box<str>, Option<Box<str>>);
 
 /// Buckets by value, the most recently used last; at most so many.
 pub(super) struct Dynamic {

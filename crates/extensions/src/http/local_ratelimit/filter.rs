@@ -117,10 +117,13 @@ fn policies(legacy: Option<&LegacyFilters>) -> Option<&[RateLimitPolicy]> {
 /// The buckets of connections, on one worker.
 #[derive(Default)]
 struct ConnectionBuckets {
-    by_connection: RefCell<HashMap<(u64, u64), (Weak<ConnectionInfo>, Arc<Buckets>)>>,
+    by_connection: RefCell<HashMap<(u64, u64), OfConnection>>,
     /// How many there may be before those of connections that are gone are looked for.
     look_at: Cell<usize>,
 }
+
+/// A connection and its buckets, by the numbers of limit and connection.
+type OfConnection = (Weak<ConnectionInfo>, Arc<Buckets>);
 
 impl ConnectionBuckets {
     fn of(&self, limit: &Limit, connection: &Arc<ConnectionInfo>) -> Arc<Buckets> {
