@@ -97,7 +97,7 @@ impl Record {
             self.add(format!("{label}: interim"), interim.start.clone());
         }
         let Some(head) = &response.head else {
-            self.add(format!("{label}: status"), format!("none ({:?})", response.body.end));
+            self.add(format!("{label}: status"), normal.apply(&format!("none ({:?})", response.body.end)));
             return;
         };
         self.add(format!("{label}: status"), head.start.clone());
