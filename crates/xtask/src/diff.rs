@@ -122,10 +122,14 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     if arguments.case.is_some() {
         return Ok(summary);
     }
-    let directories: Vec<PathBuf> = arguments.configs.iter().map(|directory| root.join(directory)).collect();
+    let (directories, missing): (Vec<PathBuf>, Vec<PathBuf>) =
+        arguments.configs.iter().map(|directory| root.join(directory)).partition(|directory| directory.is_dir());
+    for directory in &missing {
+        println!("SKIPPED: there are no configurations at {}", directory.display());
+    }
     let lines = validate::table(&directories, programs.envoy.as_ref(), programs.nuncio.as_ref(), &accepted)?;
     validate::print(&lines);
-    let unused = if arguments.only.is_none() { accepted.unused() } else { Vec::new() };
+    let unused = if arguments.only.is_none() { accepted.unused(missing.is_empty()) } else { Vec::new() };
     for rule in &unused {
         println!("accepted.yaml: nothing needs the rule for {rule}");
     }

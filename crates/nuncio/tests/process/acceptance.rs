@@ -39,6 +39,9 @@ fn warns_of_name_alone(running: &Running) {
 
 #[test]
 fn file_03_proxies_and_logs_admin_requests() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let origin = origin(vec![body("target")]);
     let log = [("/tmp/admin_access.log", "$dir/admin.log")];
     let running = started_with("03", 9092, (LOOPBACK, 80), &origin, &log);
@@ -49,6 +52,9 @@ fn file_03_proxies_and_logs_admin_requests() {
 
 #[test]
 fn file_09_closes_the_third_connection_within_a_second() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let origin = origin(vec![body("served")]);
     // The bucket is filled again each second: on a machine too slow for three connections in that time, start anew.
     for _ in 0..5 {
@@ -74,6 +80,9 @@ fn file_09_closes_the_third_connection_within_a_second() {
 
 #[test]
 fn file_10_limits_one_route() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let origin = origin(vec![]);
     for _ in 0..5 {
         let running = started("10", 8080, (LOOPBACK, 80), &origin);
@@ -105,6 +114,9 @@ fn file_10_limits_one_route() {
 
 #[test]
 fn file_12_states_its_limits_and_watches_the_host() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let failing = Reply { status: Some(500), times: Some(5), ..Reply::default() };
     let origin = origin(vec![failing, body("fine")]);
     let running = started("12", 10000, (LOOPBACK, 8080), &origin);
@@ -125,6 +137,9 @@ fn file_12_states_its_limits_and_watches_the_host() {
 
 #[test]
 fn file_12_ejects_the_host_where_all_may_be() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let failing = Reply { status: Some(500), times: Some(5), ..Reply::default() };
     let origin = origin(vec![failing, body("fine")]);
     let all = [("max_ejection_percent: 50", "max_ejection_percent: 100")];
@@ -141,6 +156,9 @@ fn file_12_ejects_the_host_where_all_may_be() {
 
 #[test]
 fn file_12_breaks_the_circuit_at_a_lower_limit() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let gates = Gates::default();
     let held = Reply { hold: Some("go".into()), ..Reply::default() };
     let origin = Origin::start(Script::Http(vec![held]), gates.clone()).unwrap();
@@ -166,6 +184,9 @@ fn file_12_breaks_the_circuit_at_a_lower_limit() {
 /// `filter_enforced` is absent, so that nothing is limited, and headers are added to limited responses only.
 #[test]
 fn file_13_counts_and_enforces_nothing() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let origin = origin(vec![body("fine")]);
     let fewer = [("max_tokens: 10000", "max_tokens: 2")];
     let running = started_with("13", 10000, (LOOPBACK, 8080), &origin, &fewer);
@@ -182,6 +203,9 @@ fn file_13_counts_and_enforces_nothing() {
 /// What the file is meant to do, once it says that the limit is enforced.
 #[test]
 fn file_13_with_enforcement_adds_its_headers() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let origin = origin(vec![body("fine")]);
     let enforced = "filter_enforced: { default_value: { numerator: 100, denominator: HUNDRED } }";
     let enforced = format!("{enforced}\n              response_headers_to_add:");
@@ -196,6 +220,9 @@ fn file_13_with_enforcement_adds_its_headers() {
 
 #[test]
 fn file_14_retries_three_times_with_back_off() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let origin = origin(vec![Reply { status: Some(503), body: Some("down".into()), ..Reply::default() }]);
     let running = started("14", 10000, (LOOPBACK, 8080), &origin);
     let mut client = running.client();
@@ -216,6 +243,9 @@ fn file_14_retries_three_times_with_back_off() {
 
 #[test]
 fn file_14_stops_when_a_retry_succeeds() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let failing = Reply { status: Some(503), times: Some(1), ..Reply::default() };
     let origin = origin(vec![failing, body("at last")]);
     let running = started("14", 10000, (LOOPBACK, 8080), &origin);
@@ -226,6 +256,9 @@ fn file_14_stops_when_a_retry_succeeds() {
 
 #[test]
 fn file_17_writes_its_log_line() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let origin = origin(vec![body("four")]);
     let log = [("/var/log/envoy/access.log", "$dir/access.log")];
     let running = started_with("17", 10000, (LOOPBACK, 8080), &origin, &log);

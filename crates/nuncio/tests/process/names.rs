@@ -61,6 +61,9 @@ fn versioned(client: &mut Client, fields: &str) -> (u16, String) {
 
 #[test]
 fn file_08_routes_by_the_version_header() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let site = site();
     site.knows("app.v1.svc.cluster.local", V1);
     site.knows("app.v2.svc.cluster.local", V2);
@@ -80,6 +83,9 @@ fn file_08_routes_by_the_version_header() {
 
 #[test]
 fn file_11_splits_evenly() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     const REQUESTS: usize = 10_000;
     // Requests that are sent before their responses are read.
     const BATCH: usize = 50;

@@ -23,6 +23,9 @@ fn says(printed: &str, pieces: &[&str]) {
 
 #[test]
 fn file_01_can_be_mended_in_one_go() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let text = shared::read("01");
     let place =
         |piece: &str, nth: usize| format!("01-manual-sidecar.yaml:{}: error: ", shared::position(&text, piece, nth));
@@ -44,6 +47,9 @@ fn file_01_can_be_mended_in_one_go() {
 
 #[test]
 fn file_01_mended_as_it_was_told_is_accepted() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let mended = shared::read("01").replacen("15001", "15006", 1).replace(
         "          clusters:\n          - name: original-destination\n            type: ORIGINAL_DST\n            \
              lb_policy: ORIGINAL_DST_LB\n",
@@ -56,6 +62,9 @@ fn file_01_mended_as_it_was_told_is_accepted() {
 
 #[test]
 fn file_15_names_the_missing_certificate() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let text = shared::read("15");
     let (validated, _) = refused("15");
     let chain = shared::position(&text, "/etc/envoy/tls/server.crt", 0);
@@ -65,6 +74,9 @@ fn file_15_names_the_missing_certificate() {
 
 #[test]
 fn file_16_tells_the_column_of_the_unterminated_command() {
+    if !crate::shared::at_hand() {
+        return;
+    }
     let text = shared::read("16");
     let place = shared::position(&text, "text_format:", 0);
     let (line, _) = place.split_once(':').unwrap();

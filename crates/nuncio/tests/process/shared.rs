@@ -2,12 +2,24 @@
 
 use std::path::PathBuf;
 
+fn directory() -> PathBuf {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    std::env::var_os("NUNCIO_SHARED").map_or(beside, PathBuf::from).join("acceptance/envoy")
+}
+
+/// Whether the files are there; says so loudly where they are not, as in a clone alone.
+pub fn at_hand() -> bool {
+    let found = directory().is_dir();
+    if !found {
+        eprintln!("SKIPPED: there are no acceptance files at {}: set NUNCIO_SHARED", directory().display());
+    }
+    found
+}
+
 /// A file of `acceptance/envoy` in the directory `../shared` beside the repository, or in that of the variable
 /// `NUNCIO_SHARED`, by the number that its name begins with.
 pub fn path(number: &str) -> PathBuf {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let shared = std::env::var_os("NUNCIO_SHARED").map_or(beside, PathBuf::from);
-    let directory = shared.join("acceptance/envoy");
+    let directory = directory();
     let entries = std::fs::read_dir(&directory).unwrap_or_else(|error| {
         panic!(
             "the acceptance files can't be read: {}: {error}\nset NUNCIO_SHARED to the directory that holds acceptance/envoy",

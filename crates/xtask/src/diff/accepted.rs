@@ -98,11 +98,11 @@ impl Accepted {
         Some(rule)
     }
 
-    /// Rules that nothing needed.
-    pub fn unused(&self) -> Vec<String> {
+    /// Rules that nothing needed; those of configurations only if they were all there.
+    pub fn unused(&self, configs: bool) -> Vec<String> {
         let cases =
             self.cases.iter().filter(|rule| !rule.used.get()).map(|rule| format!("{} / {}", rule.case, rule.field));
-        let configs = self.configs.iter().filter(|rule| !rule.used.get()).map(|rule| rule.file.clone());
+        let configs = self.configs.iter().filter(|rule| configs && !rule.used.get()).map(|rule| rule.file.clone());
         cases.chain(configs).collect()
     }
 }
