@@ -69,12 +69,6 @@ pub struct ClusterConfig {
     /// `ignore_health_on_host_removal`: a host that discovery drops is removed although health checks pass. Default
     /// false: it stays until it fails one.
     pub ignore_health_on_host_removal: bool,
-    /// `connection_pool_per_downstream_connection`. Default false.
-    pub connection_pool_per_downstream_connection: bool,
-    /// `track_cluster_stats.timeout_budgets`: histograms of how much of the timeouts was used. Default false.
-    pub track_timeout_budgets: bool,
-    /// `track_cluster_stats.request_response_sizes`: histograms of header and body sizes. Default false.
-    pub track_request_response_sizes: bool,
 }
 
 impl ClusterConfig {
@@ -100,9 +94,6 @@ impl ClusterConfig {
             wait_for_warm_on_init: true,
             close_connections_on_host_health_failure: false,
             ignore_health_on_host_removal: false,
-            connection_pool_per_downstream_connection: false,
-            track_timeout_budgets: false,
-            track_request_response_sizes: false,
         }
     }
 

@@ -197,7 +197,7 @@ impl HostPool {
             self.cluster.stats.upstream_rq_pending_overflow().inc();
             return Acquire::PendingOverflow;
         }
-        if !breaker.can_create(Resource::Connections) {
+        if !self.may_connect() {
             self.cluster.stats.upstream_cx_overflow().inc();
             // A host without any connection gets one over the limit, or its requests would wait for ever.
             if self.open.get() > 0 {
@@ -210,12 +210,18 @@ impl HostPool {
 
     /// Makes a connection outside the pool, for a tunnel.
     pub fn connect(self: &Rc<Self>, now: Instant) -> Acquire {
-        let breaker = self.cluster.breaker(self.priority);
-        if !breaker.can_create(Resource::Connections) {
+        if !self.may_connect() {
             self.cluster.stats.upstream_cx_overflow().inc();
             return Acquire::Overflow;
         }
         Acquire::Connect(Box::new(Connecting::new(self, now)))
+    }
+
+    /// Whether the cluster's and the host's limits of connections leave room for another one.
+    fn may_connect(&self) -> bool {
+        let of_host = self.cluster.config.circuit_breakers.per_host_max_connections;
+        self.cluster.breaker(self.priority).can_create(Resource::Connections)
+            && of_host.is_none_or(|most| self.host.cx_active() < most)
     }
 
     /// The connections go to this host.

@@ -99,12 +99,6 @@ fn plain_fields(cluster: &pb::Cluster, config: &mut ClusterConfig, cx: &mut Comp
     config.wait_for_warm_on_init = cluster.wait_for_warm_on_init.value_or(true);
     config.close_connections_on_host_health_failure = cluster.close_connections_on_host_health_failure;
     config.ignore_health_on_host_removal = cluster.ignore_health_on_host_removal;
-    config.connection_pool_per_downstream_connection = cluster.connection_pool_per_downstream_connection;
-    let track = cluster.track_cluster_stats.unwrap_or_default();
-    #[allow(deprecated)]
-    let timeout_budgets = track.timeout_budgets || cluster.track_timeout_budgets;
-    config.track_timeout_budgets = timeout_budgets;
-    config.track_request_response_sizes = track.request_response_sizes;
 }
 
 /// `upstream_bind_config`, or the bootstrap's.
@@ -182,9 +176,9 @@ fn report_unsupported(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
         close_connections_on_host_health_failure: _,
         ignore_health_on_host_removal: _,
         load_balancing_policy: _,
-        track_timeout_budgets: _,
+        track_timeout_budgets,
         track_cluster_stats,
-        connection_pool_per_downstream_connection: _,
+        connection_pool_per_downstream_connection,
         cluster_discovery_type: _,
         lb_config: _,
         eds_cluster_config: _,
@@ -207,6 +201,7 @@ fn report_unsupported(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
         (!lrs_report_endpoint_metrics.is_empty(), "lrs_report_endpoint_metrics"),
         (preconnect_policy.is_some(), "preconnect_policy"),
         (queuing_policies.is_some(), "queuing_policies"),
+        (*track_timeout_budgets, "track_timeout_budgets"),
     ] {
         cx.unsupported_if(set, field);
     }
@@ -223,6 +218,16 @@ fn report_unsupported(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
     }
     if track_cluster_stats.is_some_and(|track| track.per_endpoint_stats) {
         cx.field("track_cluster_stats").unsupported("per_endpoint_stats");
+    }
+    if track_cluster_stats.is_some_and(|track| track.timeout_budgets) {
+        cx.field("track_cluster_stats").unsupported("timeout_budgets");
+    }
+    if track_cluster_stats.is_some_and(|track| track.request_response_sizes) {
+        cx.field("track_cluster_stats").unsupported("request_response_sizes");
+    }
+    if *connection_pool_per_downstream_connection {
+        let why = "requests of different clients would share connections";
+        cx.refuse("connection_pool_per_downstream_connection", why);
     }
     if lb_subset_config.is_some() {
         cx.refuse("lb_subset_config", "requests would go to hosts outside their subset");
