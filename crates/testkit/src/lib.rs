@@ -5,6 +5,7 @@
 //! an outcome. Nothing here decides what is right; it plays a script and records what it saw.
 
 pub mod access_log;
+pub mod allocation;
 pub mod client;
 pub mod dns;
 pub mod gate;

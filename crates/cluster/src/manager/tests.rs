@@ -3,6 +3,7 @@ use crate::config::{Discovery, Endpoint, LoadAssignment, LocalityEndpoints};
 use crate::scripted::{Setup, local, until};
 use crate::worker::{HostObserver, WorkerClusters};
 use crate::{Host, LbContext};
+use nuncio_testkit::allocation::net_bytes;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -191,11 +192,8 @@ async fn clusters_are_printed_as_envoy_prints_them() {
     .await;
 }
 
-/// The memory of this process in use, in bytes.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
+#[global_allocator]
+static ALLOCATOR: nuncio_testkit::allocation::CountingAllocator = nuncio_testkit::allocation::CountingAllocator;
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_idle_clusters_are_cheap() {
@@ -204,10 +202,10 @@ async fn ten_thousand_idle_clusters_are_cheap() {
         let configs: Vec<_> = (0..10_000)
             .map(|index| Arc::new(static_cluster(&format!("outbound|80||service-{index}.namespace.svc"), &[80])))
             .collect();
-        let before = resident();
+        let before = net_bytes();
         setup.manager.set_clusters(configs);
         setup.manager.synced().await;
-        let bytes = (resident() - before) / 10_000;
+        let bytes = (net_bytes() - before) / 10_000;
         println!("{bytes} bytes a cluster");
         assert!(bytes < 3072, "{bytes} bytes a cluster");
         assert_eq!(setup.choose("outbound|80||service-77.namespace.svc").as_deref(), Some("127.0.0.1:80"));
