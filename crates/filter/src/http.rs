@@ -34,7 +34,8 @@ pub enum Step {
     /// On to the next filter (Envoy's `Continue`).
     Next,
     /// The headers stay here; the body still comes to this filter, and the headers go on with the first data hook that
-    /// answers [`DataStep::Next`], or with [`Stream::resume_later`] (Envoy's `StopIteration`).
+    /// answers [`DataStep::Next`], or with [`Stream::continue_request`] or [`Stream::continue_response`], or before what
+    /// [`Stream::send`] sends (Envoy's `StopIteration`).
     Hold,
     /// Answer the request from here (Envoy's `sendLocalReply`). In a response hook it replaces the response, if none of
     /// it was sent yet; otherwise the stream is reset.
@@ -142,7 +143,7 @@ pub trait HttpFilter {
     }
 
     /// Work that this filter started is done. After [`Step::Await`] the answer stands for the hook that waited; after
-    /// [`Stream::background`] it must be [`Step::Next`] or [`Step::Reply`].
+    /// [`Stream::background`] or [`Stream::feed`] it must be [`Step::Next`] or [`Step::Reply`].
     fn resume(&mut self, stream: &mut Stream<'_>, done: Completed) -> Step {
         let _ = (stream, done);
         Step::Next

@@ -40,6 +40,6 @@ pub use network::{
 };
 pub use reply::{Details, LocalReply, ReplyEdit};
 pub use runtime::Runtime;
-pub use stream::{Background, RouteSlot, Stream, StreamState};
+pub use stream::{Background, Body, RouteSlot, SentPart, Stream, StreamState};
 pub use work::{Completed, Work};
 pub use worker::{LocalAddress, Services, Worker};

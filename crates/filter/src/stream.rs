@@ -1,6 +1,6 @@
 //! The view of a stream that HTTP filter hooks are given.
 
-use crate::{Work, Worker};
+use crate::{End, Work, Worker};
 use bytes::{Bytes, BytesMut};
 use nuncio_headers::HeaderMap;
 use nuncio_route::{Outcome, PeerCertificate, Route, RouteQuery, RouteTable, VirtualHost};
@@ -48,6 +48,8 @@ pub struct StreamState {
     pub added_response_body: Option<Bytes>,
     /// Work that was started without pausing the stream.
     pub started: Vec<Background>,
+    /// Parts of bodies that the current filter sends on, in order.
+    pub sent: Vec<SentPart>,
     /// The current filter lets its held request headers go.
     pub continue_request: bool,
     /// The current filter lets its held response headers go.
@@ -59,9 +61,11 @@ impl StreamState {
     pub fn reset(&mut self) {
         let mut names = std::mem::take(&mut self.names);
         let mut started = std::mem::take(&mut self.started);
+        let mut sent = std::mem::take(&mut self.sent);
         names.clear();
         started.clear();
-        *self = StreamState { names, started, ..StreamState::default() };
+        sent.clear();
+        *self = StreamState { names, started, sent, ..StreamState::default() };
     }
 }
 
@@ -70,8 +74,30 @@ impl StreamState {
 pub struct Background {
     /// The place of the filter that started it.
     pub filter: usize,
+    /// The body that grows by its output, if one does.
+    pub feeds: Option<Body>,
     /// The work.
     pub work: Work,
+}
+
+/// One of a stream's two bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// What goes upstream.
+    Request,
+    /// What goes downstream.
+    Response,
+}
+
+/// A part of a body that a filter sends on by itself, see [`Stream::send`].
+#[derive(Debug)]
+pub struct SentPart {
+    /// Which body it belongs to.
+    pub body: Body,
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Whether the message ends with it.
+    pub end: End,
 }
 
 /// A stream as a hook sees it.
@@ -205,15 +231,34 @@ impl Stream<'_> {
     /// Starts work that does not pause the stream; its output comes to the filter's `resume`.
     pub fn background(&mut self, work: Work) {
         let filter = self.state.current;
-        self.state.started.push(Background { filter, work });
+        self.state.started.push(Background { filter, feeds: None, work });
     }
 
-    /// Lets request headers go that this filter holds: from `resume` after background work.
+    /// As [`Stream::background`], for work whose output the filter will [`Stream::send`]. It is not polled while as much
+    /// of that body waits for its receiver as may wait, nor while a filter behind this one lets nothing through: what
+    /// produces the output is slowed down to what the receiver takes.
+    pub fn feed(&mut self, body: Body, work: Work) {
+        let filter = self.state.current;
+        self.state.started.push(Background { filter, feeds: Some(body), work });
+    }
+
+    /// Sends a part of a body on to the next filter, behind what this filter let go so far; headers that it holds go
+    /// first. Only in `resume`. It is for a filter that takes chunks out of the stream ([`crate::DataStep::Hold`]) and
+    /// puts others in their place when it pleases: having ended a message with [`End::Last`], it must hold whatever else
+    /// comes of it. Nothing is sent of a message whose headers did not reach the filter, or that is over
+    /// (Envoy's `injectDecodedDataToFilterChain`, `injectEncodedDataToFilterChain`).
+    pub fn send(&mut self, body: Body, bytes: Bytes, end: End) {
+        self.state.sent.push(SentPart { body, bytes, end });
+    }
+
+    /// Lets the request go on that this filter holds, its headers, bytes and trailers: from `resume` after background
+    /// work.
     pub fn continue_request(&mut self) {
         self.state.continue_request = true;
     }
 
-    /// Lets response headers go that this filter holds: from `resume` after background work.
+    /// Lets the response go on that this filter holds, its headers, bytes and trailers: from `resume` after background
+    /// work.
     pub fn continue_response(&mut self) {
         self.state.continue_response = true;
     }

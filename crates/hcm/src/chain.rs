@@ -7,7 +7,7 @@
 
 use bytes::{Bytes, BytesMut};
 use nuncio_filter::{
-    Background, Chunk, Completed, DataStep, End, HttpFilter, Interest, LocalReply, Step, Stream, Work,
+    Background, Body, Chunk, Completed, DataStep, End, HttpFilter, Interest, LocalReply, SentPart, Step, Stream, Work,
 };
 use std::task::{Context, Poll};
 
@@ -18,6 +18,15 @@ pub(crate) enum Direction {
     Request,
     /// From the router to downstream: filters in reverse.
     Response,
+}
+
+impl From<Body> for Direction {
+    fn from(body: Body) -> Self {
+        match body {
+            Body::Request => Direction::Request,
+            Body::Response => Direction::Response,
+        }
+    }
 }
 
 /// A filter in the chain of one stream.
@@ -34,11 +43,27 @@ enum Hook {
     Trailers,
 }
 
+/// A filter that waits, which of its hooks that holds up, and what it waits for.
+struct Waiting {
+    at: usize,
+    hook: Hook,
+    work: Work,
+}
+
 /// A chunk that waits for the filter at a place.
 struct Parked {
     at: usize,
     chunk: Bytes,
     last: bool,
+}
+
+/// Trailers that did not leave the chain yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trailers {
+    /// They come to the filter at the place when its work is done.
+    Before(usize),
+    /// The filter at the place holds them.
+    Held(usize),
 }
 
 /// How far a message has come.
@@ -50,17 +75,26 @@ pub(crate) struct Side {
     headers_out: bool,
     /// The place of the filter that holds the headers.
     held: Option<usize>,
-    /// The place of the filter that waits, what it waits for, and which hook that holds up.
-    waiting: Option<(usize, Hook, Work)>,
+    /// The filters that wait, at most one at each place.
+    waiting: Vec<Waiting>,
     /// The place of the filter that buffers; the bytes are in the stream's state.
     buffering: Option<usize>,
-    parked: Option<Parked>,
+    /// Whether the message ends with what is buffered.
+    buffered_last: bool,
+    /// What other filters buffer: their places, bytes, and whether the message ends there.
+    aside: Vec<(usize, BytesMut, bool)>,
+    /// Chunks that wait, at most one at each place.
+    parked: Vec<Parked>,
+    /// Number of filters that the headers have come to.
+    reached: usize,
+    /// The message left the chain to its end; nothing may follow.
+    over: bool,
     /// Whether headers alone are the message.
     headers_last: bool,
     /// Whether the last part of the message entered the chain.
     pub ended: bool,
-    /// Trailers that wait behind the filter at a place.
-    trailers: Option<usize>,
+    /// Trailers that came to a filter that waits, or that one holds.
+    trailers: Option<Trailers>,
     /// Whether any filter looks at bodies.
     pub looks_at_body: bool,
 }
@@ -75,22 +109,51 @@ impl Side {
         *self = Side { looks_at_body: self.looks_at_body, ..Side::default() };
     }
 
+    /// Nothing of the message may go on any more: it was answered.
+    pub(crate) fn stop(&mut self) {
+        self.waiting.clear();
+        self.aside.clear();
+        self.held = None;
+        self.buffering = None;
+        self.trailers = None;
+        self.parked.clear();
+        self.over = true;
+    }
+
+    /// Whether the filter at a place waits.
+    fn waits_at(&self, place: usize) -> bool {
+        self.waiting.iter().any(|waiting| waiting.at == place)
+    }
+
+    /// Makes a chunk wait, behind what waits at the place already.
+    fn park(&mut self, at: usize, chunk: Bytes, last: bool) {
+        match self.parked.iter_mut().find(|parked| parked.at == at) {
+            Some(parked) => {
+                let mut bytes = BytesMut::from(std::mem::take(&mut parked.chunk));
+                bytes.extend_from_slice(&chunk);
+                parked.chunk = bytes.freeze();
+                parked.last |= last;
+            }
+            None => self.parked.push(Parked { at, chunk, last }),
+        }
+    }
+
     /// Whether parts of the message may enter the chain: no filter waits.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
-        self.waiting.is_none()
+        self.waiting.is_empty()
     }
 
     /// Whether data can pass without entering the chain.
     #[inline]
     pub(crate) fn is_transparent(&self) -> bool {
-        self.headers_out && !self.looks_at_body && self.waiting.is_none() && self.parked.is_none()
+        self.headers_out && !self.looks_at_body && self.waiting.is_empty() && self.parked.is_empty()
     }
 
     /// Whether a filter waits.
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
-        self.waiting.is_some()
+        !self.waiting.is_empty()
     }
 
     /// Whether a message entered the chain.
@@ -122,6 +185,11 @@ pub(crate) trait Ends {
     fn body(&mut self, direction: Direction) -> &mut BytesMut;
     /// Bytes that the current filter puts behind its headers.
     fn take_added(&mut self, direction: Direction) -> Option<Bytes>;
+    /// The next part of a body that the current filter sends on.
+    fn take_sent(&mut self) -> Option<SentPart>;
+    /// Whether as much of a message waits for its receiver as may wait. Asked only when there is something to send;
+    /// who answers yes polls the chain again when it is no more so.
+    fn is_backed_up(&mut self, direction: Direction) -> bool;
     /// Whether the current filter lets its headers go.
     fn take_continue(&mut self, direction: Direction) -> bool;
     /// Work that hooks started beside the stream.
@@ -155,6 +223,42 @@ fn wants(ends: &impl Ends, direction: Direction, place: usize, body: bool) -> bo
     ends.interest(index(ends, direction, place)).has(interest)
 }
 
+/// Calls a hook of the filter at a place.
+fn call<E: Ends, T>(
+    ends: &mut E,
+    direction: Direction,
+    place: usize,
+    hook: impl FnOnce(&mut dyn HttpFilter, &mut Stream<'_>) -> T,
+) -> T {
+    give_body(ends, direction, place);
+    let at = index(ends, direction, place);
+    ends.hook(at, hook)
+}
+
+/// Makes the stream's buffer that of the filter at a place: of what is held back, a filter sees its own.
+#[inline]
+fn give_body(ends: &mut impl Ends, direction: Direction, place: usize) {
+    let side = ends.side(direction);
+    if side.buffering != Some(place) && (side.buffering.is_some() || !side.aside.is_empty()) {
+        swap_body(ends, direction, place);
+    }
+}
+
+fn swap_body(ends: &mut impl Ends, direction: Direction, place: usize) {
+    if let Some(other) = ends.side(direction).buffering.take() {
+        let bytes = ends.body(direction).split();
+        let side = ends.side(direction);
+        side.aside.push((other, bytes, side.buffered_last));
+    }
+    let side = ends.side(direction);
+    if let Some(own) = side.aside.iter().position(|(at, ..)| *at == place) {
+        let (_, bytes, last) = side.aside.swap_remove(own);
+        side.buffering = Some(place);
+        side.buffered_last = last;
+        *ends.body(direction) = bytes;
+    }
+}
+
 /// Headers enter the chain.
 pub(crate) fn headers(ends: &mut impl Ends, direction: Direction, last: bool) -> Flow {
     let side = ends.side(direction);
@@ -166,12 +270,12 @@ pub(crate) fn headers(ends: &mut impl Ends, direction: Direction, last: bool) ->
 
 fn headers_from(ends: &mut impl Ends, direction: Direction, from: usize) -> Flow {
     for place in from..ends.length() {
+        ends.side(direction).reached = place + 1;
         if !wants(ends, direction, place, false) {
             continue;
         }
         let end = End::when(ends.side(direction).headers_last);
-        let at = index(ends, direction, place);
-        let step = ends.hook(at, |filter, stream| match direction {
+        let step = call(ends, direction, place, |filter, stream| match direction {
             Direction::Request => filter.request_headers(stream, end),
             Direction::Response => filter.response_headers(stream, end),
         });
@@ -179,10 +283,10 @@ fn headers_from(ends: &mut impl Ends, direction: Direction, from: usize) -> Flow
             Step::Next => add_body(ends, direction, place),
             Step::Hold => {
                 ends.side(direction).held = Some(place);
-                return Flow::Done;
+                return unpark(ends, direction);
             }
             Step::Await(work) => {
-                ends.side(direction).waiting = Some((place, Hook::Headers, work));
+                ends.side(direction).waiting.push(Waiting { at: place, hook: Hook::Headers, work });
                 return Flow::Done;
             }
             Step::Reply(reply) => return Flow::Reply(reply),
@@ -191,6 +295,7 @@ fn headers_from(ends: &mut impl Ends, direction: Direction, from: usize) -> Flow
     let side = ends.side(direction);
     side.headers_out = true;
     let last = side.headers_last;
+    side.over |= last;
     match ends.headers_out(direction, last) {
         Flow::Done => unpark(ends, direction),
         reply => reply,
@@ -203,14 +308,19 @@ fn add_body(ends: &mut impl Ends, direction: Direction, place: usize) {
     let side = ends.side(direction);
     let last = side.headers_last;
     side.headers_last = false;
-    side.parked = Some(Parked { at: place + 1, chunk, last });
+    side.park(place + 1, chunk, last);
 }
 
+/// Sends on what waits; what is further in the chain is nearer to the front of the message.
 fn unpark(ends: &mut impl Ends, direction: Direction) -> Flow {
-    match ends.side(direction).parked.take() {
-        Some(parked) => data_from(ends, direction, parked.at, parked.chunk, parked.last),
-        None => Flow::Done,
+    let mut waiting = std::mem::take(&mut ends.side(direction).parked);
+    waiting.sort_by_key(|parked| std::cmp::Reverse(parked.at));
+    for parked in waiting {
+        if let Flow::Reply(reply) = data_from(ends, direction, parked.at, parked.chunk, parked.last) {
+            return Flow::Reply(reply);
+        }
     }
+    Flow::Done
 }
 
 /// A piece of a body enters the chain.
@@ -222,16 +332,13 @@ pub(crate) fn data(ends: &mut impl Ends, direction: Direction, chunk: Bytes, las
 fn data_from(ends: &mut impl Ends, direction: Direction, from: usize, chunk: Bytes, last: bool) -> Flow {
     let mut chunk = Chunk::from(chunk);
     for place in from..ends.length() {
-        if let Some((waiting, _, _)) = &ends.side(direction).waiting
-            && *waiting == place
-        {
-            ends.side(direction).parked = Some(Parked { at: place, chunk: chunk.take(), last });
+        if ends.side(direction).waits_at(place) {
+            ends.side(direction).park(place, chunk.take(), last);
             return Flow::Done;
         }
         let holds = ends.side(direction).held == Some(place);
         let step = if wants(ends, direction, place, true) {
-            let at = index(ends, direction, place);
-            ends.hook(at, |filter, stream| match direction {
+            call(ends, direction, place, |filter, stream| match direction {
                 Direction::Request => filter.request_data(stream, &mut chunk, End::when(last)),
                 Direction::Response => filter.response_data(stream, &mut chunk, End::when(last)),
             })
@@ -251,20 +358,26 @@ fn data_from(ends: &mut impl Ends, direction: Direction, from: usize, chunk: Byt
                 }
                 release(ends, direction, place, &mut chunk);
             }
-            DataStep::Buffer => return hold_back(ends, direction, place, chunk.take()),
+            DataStep::Buffer => return hold_back(ends, direction, place, chunk.take(), last),
             DataStep::Hold => return Flow::Done,
             DataStep::Reply(reply) => return Flow::Reply(reply),
             DataStep::Await(work) => {
-                ends.side(direction).waiting = Some((place, Hook::Data, work));
-                return hold_back(ends, direction, place, chunk.take());
+                ends.side(direction).waiting.push(Waiting { at: place, hook: Hook::Data, work });
+                return hold_back(ends, direction, place, chunk.take(), last);
             }
         }
     }
+    let side = ends.side(direction);
+    if side.over {
+        return Flow::Done;
+    }
+    side.over = last;
     ends.data_out(direction, chunk.take(), last)
 }
 
 /// Puts what the filter held back before the chunk that it let go.
 fn release(ends: &mut impl Ends, direction: Direction, place: usize, chunk: &mut Chunk) {
+    give_body(ends, direction, place);
     if ends.side(direction).buffering != Some(place) {
         return;
     }
@@ -277,8 +390,11 @@ fn release(ends: &mut impl Ends, direction: Direction, place: usize, chunk: &mut
     }
 }
 
-fn hold_back(ends: &mut impl Ends, direction: Direction, place: usize, chunk: Bytes) -> Flow {
-    ends.side(direction).buffering = Some(place);
+fn hold_back(ends: &mut impl Ends, direction: Direction, place: usize, chunk: Bytes, last: bool) -> Flow {
+    give_body(ends, direction, place);
+    let side = ends.side(direction);
+    side.buffering = Some(place);
+    side.buffered_last = last;
     let limit = ends.buffer_limit();
     let body = ends.body(direction);
     body.extend_from_slice(&chunk);
@@ -296,14 +412,14 @@ pub(crate) fn trailers(ends: &mut impl Ends, direction: Direction) -> Flow {
 
 fn trailers_from(ends: &mut impl Ends, direction: Direction, from: usize) -> Flow {
     for place in from..ends.length() {
-        if ends.side(direction).waiting.as_ref().is_some_and(|(waiting, _, _)| *waiting == place) {
-            ends.side(direction).trailers = Some(place);
+        if ends.side(direction).waits_at(place) {
+            ends.side(direction).trailers = Some(Trailers::Before(place));
             return Flow::Done;
         }
+        give_body(ends, direction, place);
         let holds = ends.side(direction).held == Some(place) || ends.side(direction).buffering == Some(place);
         let step = if wants(ends, direction, place, true) {
-            let at = index(ends, direction, place);
-            ends.hook(at, |filter, stream| match direction {
+            call(ends, direction, place, |filter, stream| match direction {
                 Direction::Request => filter.request_trailers(stream),
                 Direction::Response => filter.response_trailers(stream),
             })
@@ -312,42 +428,82 @@ fn trailers_from(ends: &mut impl Ends, direction: Direction, from: usize) -> Flo
         };
         match step {
             Step::Next if holds => {
-                if let Flow::Reply(reply) = let_go(ends, direction, place, false) {
+                if let Flow::Reply(reply) = let_go(ends, direction, place) {
                     return Flow::Reply(reply);
                 }
             }
             Step::Next => {}
             Step::Hold => {
-                ends.side(direction).trailers = Some(place + 1);
+                ends.side(direction).trailers = Some(Trailers::Held(place));
                 return Flow::Done;
             }
             Step::Await(work) => {
-                ends.side(direction).waiting = Some((place, Hook::Trailers, work));
+                ends.side(direction).waiting.push(Waiting { at: place, hook: Hook::Trailers, work });
                 return Flow::Done;
             }
             Step::Reply(reply) => return Flow::Reply(reply),
         }
     }
+    if std::mem::replace(&mut ends.side(direction).over, true) {
+        return Flow::Done;
+    }
     ends.trailers_out(direction)
 }
 
 /// Sends on what the filter at a place held: headers first, then the bytes.
-fn let_go(ends: &mut impl Ends, direction: Direction, place: usize, last: bool) -> Flow {
+fn let_go(ends: &mut impl Ends, direction: Direction, place: usize) -> Flow {
+    give_body(ends, direction, place);
     if ends.side(direction).held == Some(place) {
-        ends.side(direction).held = None;
-        let has_body = !ends.body(direction).is_empty() || !last;
-        if has_body {
-            ends.side(direction).headers_last = false;
-        }
+        let has_body = !ends.body(direction).is_empty();
+        let side = ends.side(direction);
+        side.held = None;
+        side.headers_last &= !has_body;
         if let Flow::Reply(reply) = headers_from(ends, direction, place + 1) {
             return Flow::Reply(reply);
         }
+        give_body(ends, direction, place);
     }
-    if ends.side(direction).buffering == Some(place) {
-        ends.side(direction).buffering = None;
+    let side = ends.side(direction);
+    if side.buffering == Some(place) {
+        side.buffering = None;
+        let last = side.buffered_last;
         let chunk = ends.body(direction).split().freeze();
         if !chunk.is_empty() || last {
             return data_from(ends, direction, place + 1, chunk, last);
+        }
+    }
+    Flow::Done
+}
+
+/// Sends on what the filter at an index of the chain put into messages. Of the message whose headers come only after it,
+/// it waits for them.
+fn send_on(ends: &mut impl Ends, filter: usize, before_headers: Option<Direction>) -> Flow {
+    while let Some(SentPart { body, bytes, end }) = ends.take_sent() {
+        let direction = Direction::from(body);
+        if ends.length() == 0 {
+            continue;
+        }
+        let place = index(ends, direction, filter);
+        let side = ends.side(direction);
+        if side.over || side.reached <= place {
+            continue;
+        }
+        let headers_wait = side.waiting.iter().any(|waiting| waiting.at == place && waiting.hook == Hook::Headers);
+        let follows = side.parked.iter().any(|parked| parked.at == place + 1);
+        if headers_wait || follows || before_headers == Some(direction) {
+            side.headers_last &= side.headers_out;
+            side.park(place + 1, bytes, end.is_last());
+            continue;
+        }
+        if side.held == Some(place) {
+            side.held = None;
+            side.headers_last = false;
+            if let Flow::Reply(reply) = headers_from(ends, direction, place + 1) {
+                return Flow::Reply(reply);
+            }
+        }
+        if let Flow::Reply(reply) = data_from(ends, direction, place + 1, bytes, end.is_last()) {
+            return Flow::Reply(reply);
         }
     }
     Flow::Done
@@ -359,33 +515,45 @@ pub(crate) fn poll_work(
     direction: Direction,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Box<LocalReply>>> {
-    let Some((_, _, work)) = &mut ends.side(direction).waiting else { return Poll::Pending };
-    let Poll::Ready(done) = work.poll(cx) else { return Poll::Pending };
-    let Some((place, hook, _)) = ends.side(direction).waiting.take() else { return Poll::Pending };
-    match resumed(ends, direction, place, hook, done) {
-        Flow::Done => Poll::Ready(None),
-        Flow::Reply(reply) => Poll::Ready(Some(reply)),
+    for index in 0..ends.side(direction).waiting.len() {
+        let waiting = &mut ends.side(direction).waiting[index];
+        let (at, hook) = (waiting.at, waiting.hook);
+        let Poll::Ready(done) = waiting.work.poll(cx) else { continue };
+        ends.side(direction).waiting.swap_remove(index);
+        return Poll::Ready(match resumed(ends, direction, at, hook, done) {
+            Flow::Done => None,
+            Flow::Reply(reply) => Some(reply),
+        });
     }
+    Poll::Pending
 }
 
 fn resumed(ends: &mut impl Ends, direction: Direction, place: usize, hook: Hook, done: Completed) -> Flow {
     let at = index(ends, direction, place);
-    match ends.hook(at, |filter, stream| filter.resume(stream, done)) {
-        Step::Reply(reply) => Flow::Reply(reply),
-        Step::Await(work) => {
-            ends.side(direction).waiting = Some((place, hook, work));
-            Flow::Done
+    let step = call(ends, direction, place, |filter, stream| filter.resume(stream, done));
+    let mut before_headers = None;
+    let proceeds = matches!(step, Step::Next);
+    match step {
+        Step::Reply(reply) => {
+            while ends.take_sent().is_some() {}
+            return Flow::Reply(reply);
         }
-        Step::Hold => {
-            match hook {
-                Hook::Headers => ends.side(direction).held = Some(place),
-                Hook::Data => ends.side(direction).buffering = Some(place),
-                Hook::Trailers => ends.side(direction).trailers = Some(place + 1),
-            }
-            unpark(ends, direction)
-        }
-        Step::Next => proceed(ends, direction, place, hook),
+        Step::Await(work) => ends.side(direction).waiting.push(Waiting { at: place, hook, work }),
+        Step::Hold => match hook {
+            Hook::Headers => ends.side(direction).held = Some(place),
+            Hook::Data => ends.side(direction).buffering = Some(place),
+            Hook::Trailers => ends.side(direction).trailers = Some(Trailers::Held(place)),
+        },
+        Step::Next if hook == Hook::Headers => before_headers = Some(direction),
+        Step::Next => {}
     }
+    if let Flow::Reply(reply) = send_on(ends, at, before_headers) {
+        return Flow::Reply(reply);
+    }
+    if proceeds {
+        return proceed(ends, direction, place, hook);
+    }
+    follow(ends, direction)
 }
 
 fn proceed(ends: &mut impl Ends, direction: Direction, place: usize, hook: Hook) -> Flow {
@@ -394,31 +562,30 @@ fn proceed(ends: &mut impl Ends, direction: Direction, place: usize, hook: Hook)
             add_body(ends, direction, place);
             headers_from(ends, direction, place + 1)
         }
-        Hook::Data => {
-            let last = ends.side(direction).ended && ends.side(direction).trailers.is_none();
-            let_go(ends, direction, place, last)
-        }
-        Hook::Trailers => {
-            let flow = let_go(ends, direction, place, false);
-            match flow {
-                Flow::Done => return trailers_from(ends, direction, place + 1),
-                reply => reply,
-            }
-        }
+        Hook::Data => let_go(ends, direction, place),
+        Hook::Trailers => match let_go(ends, direction, place) {
+            Flow::Done => return trailers_from(ends, direction, place + 1),
+            reply => reply,
+        },
     };
-    if let Flow::Reply(reply) = flow {
-        return Flow::Reply(reply);
+    match flow {
+        Flow::Done => follow(ends, direction),
+        reply => reply,
     }
+}
+
+/// Sends on what waited behind a filter that lets the message go: chunks, then trailers.
+fn follow(ends: &mut impl Ends, direction: Direction) -> Flow {
     if let Flow::Reply(reply) = unpark(ends, direction) {
         return Flow::Reply(reply);
     }
     let side = ends.side(direction);
-    if side.waiting.is_some() || side.held.is_some() {
-        return Flow::Done;
-    }
-    match side.trailers.take() {
-        Some(at) => trailers_from(ends, direction, at),
-        None => Flow::Done,
+    match side.trailers {
+        Some(Trailers::Before(at)) => {
+            side.trailers = None;
+            trailers_from(ends, direction, at)
+        }
+        _ => Flow::Done,
     }
 }
 
@@ -426,25 +593,64 @@ fn proceed(ends: &mut impl Ends, direction: Direction, place: usize, hook: Hook)
 pub(crate) fn poll_background(ends: &mut impl Ends, cx: &mut Context<'_>) -> Poll<Option<Box<LocalReply>>> {
     let mut at = 0;
     while at < ends.background().len() {
+        let Background { filter, feeds, .. } = ends.background()[at];
+        if feeds.is_some_and(|body| is_blocked(ends, body.into(), filter)) {
+            at += 1;
+            continue;
+        }
         let Poll::Ready(done) = ends.background()[at].work.poll(cx) else {
             at += 1;
             continue;
         };
-        let filter = ends.background().swap_remove(at).filter;
-        if let Step::Reply(reply) = ends.hook(filter, |filter, stream| filter.resume(stream, done)) {
-            return Poll::Ready(Some(reply));
-        }
-        for direction in [Direction::Request, Direction::Response] {
-            if !ends.take_continue(direction) {
-                continue;
-            }
-            let place = index(ends, direction, filter);
-            let last = ends.side(direction).ended;
-            if let Flow::Reply(reply) = let_go(ends, direction, place, last) {
-                return Poll::Ready(Some(reply));
-            }
-        }
-        return Poll::Ready(None);
+        // The order is kept: of two that are ready, the one that was started first comes first.
+        ends.background().remove(at);
+        return Poll::Ready(match in_background(ends, filter, done) {
+            Flow::Done => None,
+            Flow::Reply(reply) => Some(reply),
+        });
     }
     Poll::Pending
+}
+
+/// Whether what a filter would send could not go on now.
+fn is_blocked(ends: &mut impl Ends, direction: Direction, filter: usize) -> bool {
+    if ends.length() == 0 {
+        return false;
+    }
+    let place = index(ends, direction, filter);
+    let held_up = ends.side(direction).waiting.iter().any(|waiting| waiting.at > place);
+    held_up || ends.is_backed_up(direction)
+}
+
+fn in_background(ends: &mut impl Ends, filter: usize, done: Completed) -> Flow {
+    for direction in [Direction::Request, Direction::Response] {
+        if ends.length() > 0 {
+            let place = index(ends, direction, filter);
+            give_body(ends, direction, place);
+        }
+    }
+    if let Step::Reply(reply) = ends.hook(filter, |filter, stream| filter.resume(stream, done)) {
+        while ends.take_sent().is_some() {}
+        return Flow::Reply(reply);
+    }
+    if let Flow::Reply(reply) = send_on(ends, filter, None) {
+        return Flow::Reply(reply);
+    }
+    for direction in [Direction::Request, Direction::Response] {
+        if !ends.take_continue(direction) || ends.length() == 0 {
+            continue;
+        }
+        let place = index(ends, direction, filter);
+        if let Flow::Reply(reply) = let_go(ends, direction, place) {
+            return Flow::Reply(reply);
+        }
+        let side = ends.side(direction);
+        if side.trailers == Some(Trailers::Held(place)) {
+            side.trailers = None;
+            if let Flow::Reply(reply) = trailers_from(ends, direction, place + 1) {
+                return Flow::Reply(reply);
+            }
+        }
+    }
+    Flow::Done
 }

@@ -17,6 +17,8 @@ mod path;
 pub mod proxy_status;
 mod retry;
 mod router;
+#[cfg(test)]
+mod sizes;
 mod stream;
 mod timer;
 

@@ -18,6 +18,8 @@ pub(crate) use timeouts::RouteTimeouts;
 use crate::chain::Flow;
 use crate::retry::RetryState;
 use crate::stream::Driver;
+#[cfg(test)]
+pub(crate) use attempt::Active;
 use attempt::Attempt;
 use bytes::Bytes;
 use mirror::Mirrors;

@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::router::Router;
 use crate::timer::{deadline, earlier};
 use bytes::Bytes;
-use nuncio_filter::{HttpFilter, Interest, LocalReply, Stream, StreamState};
+use nuncio_filter::{HttpFilter, Interest, LocalReply, SentPart, Stream, StreamState};
 use nuncio_headers::HeaderMap;
 use nuncio_http::connection::{BodyPart, RecvError, ServerConnection};
 use nuncio_http::{Framing, Version};
@@ -104,6 +104,8 @@ pub(crate) struct ActiveStream {
     pub(crate) max_duration: Option<Duration>,
     pub(crate) wire_before: (u64, u64),
     pub(crate) logged_at: Instant,
+    /// Work of a filter was not polled, because its output to this body could not go on.
+    feed_paused: [bool; 2],
     finished: bool,
 }
 
@@ -168,6 +170,7 @@ impl ActiveStream {
             max_duration: None,
             wire_before: (0, 0),
             logged_at: now,
+            feed_paused: [false; 2],
             finished: false,
         }
     }
@@ -203,6 +206,7 @@ impl ActiveStream {
         self.next_log = None;
         self.idle_from_route = false;
         self.max_duration = None;
+        self.feed_paused = [false; 2];
         self.finished = false;
     }
 
@@ -250,7 +254,7 @@ impl ActiveStream {
                     return Poll::Ready(StreamEnd::Gone);
                 }
             }
-            if !moved {
+            if !moved && !driver.may_feed() {
                 break;
             }
         }
@@ -266,6 +270,7 @@ impl Driver<'_> {
     /// Polls what filters wait for. Tells whether something moved.
     fn poll_filters(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
+        self.s.feed_paused = [false; 2];
         for direction in [Direction::Request, Direction::Response] {
             let side = match direction {
                 Direction::Request => &self.s.request_side,
@@ -384,6 +389,25 @@ impl Driver<'_> {
         }
     }
 
+    /// Whether work that was not polled, because its output could not go on, may be polled now.
+    fn may_feed(&self) -> bool {
+        self.s.feed_paused != [false; 2]
+            && [Direction::Request, Direction::Response]
+                .into_iter()
+                .any(|direction| self.s.feed_paused[direction as usize] && !self.backs_up(direction))
+    }
+
+    /// Whether as much of a message waits for its receiver as may wait.
+    fn backs_up(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Request => !self.wants_request_body(),
+            Direction::Response => {
+                let waiting = self.wire.buffered();
+                waiting > 0 && waiting >= self.env.buffer_limit
+            }
+        }
+    }
+
     /// What a part of a message led to.
     pub(crate) fn apply(&mut self, flow: Flow) {
         if let Flow::Reply(reply) = flow {
@@ -397,9 +421,9 @@ impl Driver<'_> {
         self.s.progress = self.now;
     }
 
-    /// Whether the client closed while its response is being made.
+    /// Whether the client closed while its response is being made, or while a filter lets nothing of its request come.
     fn client_closed(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.s.received && !self.s.request_stopped {
+        if !self.s.received && !self.s.request_stopped && self.s.request_side.is_open() {
             return false;
         }
         if self.s.tunnel {
@@ -464,6 +488,20 @@ impl chain::Ends for Driver<'_> {
             Direction::Request => self.s.state.added_request_body.take(),
             Direction::Response => self.s.state.added_response_body.take(),
         }
+    }
+
+    fn take_sent(&mut self) -> Option<SentPart> {
+        if self.s.state.sent.is_empty() {
+            return None;
+        }
+        self.progressed();
+        Some(self.s.state.sent.remove(0))
+    }
+
+    fn is_backed_up(&mut self, direction: Direction) -> bool {
+        let waits = self.backs_up(direction);
+        self.s.feed_paused[direction as usize] |= waits;
+        waits
     }
 
     fn take_continue(&mut self, direction: Direction) -> bool {

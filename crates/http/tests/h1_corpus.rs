@@ -3,23 +3,63 @@
 // Helpers of tests, which the lint does not see as tests.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+#[path = "../../../fuzz/mutations.rs"]
+mod mutations;
 #[path = "h1_corpus/properties.rs"]
 mod properties;
 
 use std::path::Path;
 
+/// A target's corpus.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let files = std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+    let files: Vec<_> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+    assert!(files.len() > 10, "{} files in {}", files.len(), directory.display());
+    files
+}
+
 /// Runs `check` over every file of a target's corpus, and over every beginning of it.
 fn replay(target: &str, check: fn(&[u8]) -> bool) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-    let mut count = 0;
-    for file in std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display())) {
-        let input = std::fs::read(file.unwrap().path()).unwrap();
+    for input in corpus(target) {
         for end in (0..=input.len()).rev().take(512) {
             check(&input[..end]);
         }
-        count += 1;
     }
-    assert!(count > 10, "{count} files in {}", directory.display());
+}
+
+#[test]
+fn mutations_keep_the_properties() {
+    const PIECES: &[&[u8]] = &[
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b" ",
+        b"\t",
+        b":",
+        b"\0",
+        b"\xff",
+        b"\xc3\xa9",
+        b"0",
+        b"ffffffffffffffff",
+        b";",
+        b",",
+        b"Content-Length: 3\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Host: h\r\n",
+        b"0\r\n\r\n",
+        b"\r\n\r\n",
+    ];
+    for (target, check) in [
+        ("h1_request", properties::request as fn(&[u8]) -> bool),
+        ("h1_response", properties::response),
+        ("h1_body", properties::body),
+    ] {
+        let corpus = corpus(target);
+        for seed in 0..30_000 {
+            check(&mutations::mutate(seed, &corpus, PIECES));
+        }
+    }
 }
 
 #[test]

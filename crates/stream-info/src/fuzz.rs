@@ -35,9 +35,14 @@ pub fn fuzz_format(data: &[u8]) {
         kind: AccessLogType::DownstreamEnd,
         ..LogContext::new(&info, start, info.start_wall)
     };
+    // What a value writes is bounded by what it reads, each character escaped; a literal may be written in two places.
+    let bound = (rest.len() + 4_096) * (rest.len() + 1) * 32;
     let mut out = Vec::new();
     match Format::text(&text, &options) {
-        Ok(format) => format.write(&cx, &mut out),
+        Ok(format) => {
+            format.write(&cx, &mut out);
+            assert!(out.len() <= bound, "{} bytes of {}", out.len(), rest.len());
+        }
         Err(error) => assert!(error.offset <= text.len() && error.column <= text.len() + 1, "{error}"),
     }
     let template =
@@ -47,5 +52,6 @@ pub fn fuzz_format(data: &[u8]) {
         format.write(&cx, &mut out);
         let is_one_line = out.iter().position(|byte| *byte == b'\n') == out.len().checked_sub(1);
         assert!(is_one_line, "a value broke its line");
+        assert!(out.len() <= 2 * bound, "{} bytes of {}", out.len(), rest.len());
     }
 }

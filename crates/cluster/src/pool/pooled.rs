@@ -240,3 +240,15 @@ impl IdleConnection {
         self.connection
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PooledConnection;
+
+    /// What an idle upstream connection costs beside its buffers (which it gives back) and its socket.
+    #[test]
+    fn a_pooled_connection_is_small() {
+        let size = size_of::<PooledConnection>();
+        assert!(size <= 432, "{size} bytes");
+    }
+}

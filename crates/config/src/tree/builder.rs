@@ -2,6 +2,7 @@
 
 use super::{MAX_DEPTH, MAX_NODES, NONE, Node, NodeKind, Tree};
 use crate::diagnostics::{Diagnostic, Diagnostics, Location, quoted};
+use crate::source::MAX_BYTES;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ struct Anchored {
     node: u32,
     /// Nodes in it, aliases expanded.
     size: u64,
+    /// Bytes of text in it, aliases expanded.
+    bytes: u64,
     /// Levels of nesting in it, aliases expanded.
     height: usize,
 }
@@ -31,6 +34,7 @@ struct Open {
     last: u32,
     children: u32,
     size: u64,
+    bytes: u64,
     height: usize,
     anchor: usize,
     is_mapping: bool,
@@ -46,6 +50,7 @@ pub(super) struct Builder<'d> {
     anchors: HashMap<usize, Anchored>,
     diagnostics: &'d mut Diagnostics,
     expanded: u64,
+    expanded_bytes: u64,
 }
 
 impl<'d> Builder<'d> {
@@ -56,7 +61,7 @@ impl<'d> Builder<'d> {
             text: String::with_capacity(length / 2),
             is_text: false,
         };
-        Self { tree, open: Vec::new(), anchors: HashMap::new(), diagnostics, expanded: 0 }
+        Self { tree, open: Vec::new(), anchors: HashMap::new(), diagnostics, expanded: 0, expanded_bytes: 0 }
     }
 
     /// The tree is of the text format, whose keys may repeat.
@@ -81,7 +86,7 @@ impl<'d> Builder<'d> {
         self.tree.text.push_str(text);
         let node = Node { kind, line: place.line, column: place.column, first, count: text.len() as u32, next: NONE };
         let id = self.add(node)?;
-        let done = Anchored { node: id, size: 1, height: 0 };
+        let done = Anchored { node: id, size: 1, bytes: text.len() as u64, height: 0 };
         self.finish(done, anchor)
     }
 
@@ -98,7 +103,7 @@ impl<'d> Builder<'d> {
             let node =
                 Node { kind, line: place.line, column: place.column, first, count: text.len() as u32, next: NONE };
             let node = self.add(node)?;
-            self.anchors.insert(anchor, Anchored { node, size: 1, height: 0 });
+            self.anchors.insert(anchor, Anchored { node, size: 1, bytes: text.len() as u64, height: 0 });
         }
         Ok(())
     }
@@ -119,6 +124,7 @@ impl<'d> Builder<'d> {
             last: NONE,
             children: 0,
             size: 1,
+            bytes: 0,
             height: 1,
             anchor,
             is_mapping,
@@ -136,7 +142,7 @@ impl<'d> Builder<'d> {
         if open.is_mapping && !self.tree.is_text {
             self.report_duplicates(open.node);
         }
-        self.finish(Anchored { node: open.node, size: open.size, height: open.height }, open.anchor)
+        self.finish(Anchored { node: open.node, size: open.size, bytes: open.bytes, height: open.height }, open.anchor)
     }
 
     pub fn alias(&mut self, anchor: usize, place: Place) -> Result<(), Fatal> {
@@ -152,6 +158,10 @@ impl<'d> Builder<'d> {
         self.expanded += target.size;
         if self.expanded > MAX_NODES {
             return Err(self.error(place, format!("the aliases expand to more than {MAX_NODES} nodes")));
+        }
+        self.expanded_bytes = self.expanded_bytes.saturating_add(target.bytes);
+        if self.expanded_bytes > MAX_BYTES {
+            return Err(self.error(place, format!("the aliases expand to more than {MAX_BYTES} bytes of text")));
         }
         let node = Node {
             kind: NodeKind::Alias,
@@ -192,6 +202,7 @@ impl<'d> Builder<'d> {
             return Ok(());
         }
         open.size = open.size.saturating_add(done.size);
+        open.bytes = open.bytes.saturating_add(done.bytes);
         open.height = open.height.max(done.height + 1);
         open.children += 1;
         let (parent, last) = (open.node, open.last);

@@ -186,6 +186,9 @@ fn aliases_do_not_multiply() {
         deep.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
     }
     assert!(parse(&deep, Format::Yaml).unwrap_err().contains("the alias nests deeper than 100 levels"));
+    // Few nodes, but long ones: 1 MiB of text, and 65 aliases that stand for it.
+    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), "*a, ".repeat(65));
+    assert!(parse(&long, Format::Yaml).unwrap_err().contains("the aliases expand to more than 67108864 bytes of text"));
 }
 
 #[test]

@@ -17,6 +17,7 @@ impl Driver<'_> {
     /// Answers the request from here. A response that is on its way already can't be replaced: the stream is reset.
     pub(crate) fn local_reply(&mut self, mut reply: Box<LocalReply>) {
         self.s.request_stopped = true;
+        self.s.request_side.stop();
         self.cancel_upstream();
         if self.s.info.details.is_empty() || !self.s.replied {
             self.s.info.details = std::mem::take(&mut reply.details);

@@ -1,6 +1,8 @@
 //! The grammar against Envoy's verdicts, and outputs against lines that Envoy 1.40 wrote for the same requests.
 
 mod json;
+#[path = "../../../../fuzz/mutations.rs"]
+mod mutations;
 mod operators;
 mod syntax;
 
@@ -224,17 +226,60 @@ fn constants_are_known() {
     assert_eq!(constant("%PROTOCOL%"), None);
 }
 
+/// The corpus of the fuzz target.
+fn corpus() -> Vec<Vec<u8>> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/format");
+    let files: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(files.len() > 10, "{} files in {directory}", files.len());
+    files
+}
+
 #[test]
 fn corpus_replays() {
-    let mut count = 0;
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus")).unwrap() {
-        crate::fuzz::fuzz_format(&std::fs::read(entry.unwrap().path()).unwrap());
-        count += 1;
+    for input in corpus() {
+        crate::fuzz::fuzz_format(&input);
     }
-    assert!(count > 10, "{count} files");
     for line in syntax::VERDICTS.lines() {
         for options in b"\x00\x07" {
             crate::fuzz::fuzz_format(&[&[*options], line.as_bytes()].concat());
         }
+    }
+}
+
+#[test]
+fn mutations_of_the_corpus_keep_the_properties() {
+    const PIECES: &[&[u8]] = &[
+        b"%",
+        b"%%",
+        b"(",
+        b")",
+        b":",
+        b"?",
+        b"/",
+        b",",
+        b"REQ(",
+        b"%START_TIME(",
+        b"%COALESCE({",
+        b"\"",
+        b"\\",
+        b"\\u",
+        b"%RESP(",
+        b"18446744073709551616",
+        b"-1",
+        b"\0",
+        b"\xff",
+        b"\xc3",
+        "é".as_bytes(),
+        "\u{10ffff}".as_bytes(),
+        b"%DYNAMIC_METADATA(a:b",
+        b"%-",
+        b"%3f",
+        b"\n",
+        b"):",
+    ];
+    let corpus = corpus();
+    for seed in 0..5_000 {
+        crate::fuzz::fuzz_format(&mutations::mutate(seed, &corpus, PIECES));
     }
 }

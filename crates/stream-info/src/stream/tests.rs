@@ -96,5 +96,5 @@ fn flags_have_names() {
 
 #[test]
 fn size_of_a_stream_is_bounded() {
-    assert!(size_of::<StreamInfo>() <= 1_024, "{}", size_of::<StreamInfo>());
+    assert!(size_of::<StreamInfo>() <= 944, "{}", size_of::<StreamInfo>());
 }
