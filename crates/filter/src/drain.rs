@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 /// How far a listener's connections of one worker are asked to go. Read at each response: one load.
 #[derive(Debug, Default)]
 pub struct Drain {
-    draining: Cell<bool>,
+    /// Since when, and how long it takes until all are told.
+    began: Cell<Option<(Instant, Duration)>>,
     failing: Cell<bool>,
 }
 
@@ -17,10 +19,25 @@ impl Drain {
         Rc::new(Drain::default())
     }
 
-    /// Whether connections should end with their present request, and idle ones now.
+    /// Whether connections should end.
     #[inline]
     pub fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.began.get().is_some()
+    }
+
+    /// Whether a connection should end with its present request: all from the start, or a share of them that grows with
+    /// the time (`--drain-strategy`). `random` decides for this request.
+    #[inline]
+    pub fn wants_end(&self, now: Instant, random: u64) -> bool {
+        let Some((since, over)) = self.began.get() else { return false };
+        let passed = now.saturating_duration_since(since);
+        passed >= over || (random % 10_000) as f64 / 10_000.0 < passed.as_secs_f64() / over.as_secs_f64()
+    }
+
+    /// Whether all connections should end, idle ones too.
+    #[inline]
+    pub fn wants_all(&self, now: Instant) -> bool {
+        self.began.get().is_some_and(|(since, over)| now.saturating_duration_since(since) >= over)
     }
 
     /// Whether health checks of the process fail on purpose: connections end with their next response, idle ones stay.
@@ -34,9 +51,12 @@ impl Drain {
         self.failing.set(failing);
     }
 
-    /// From now on connections end. Wake the connections of the registry afterwards.
-    pub fn start(&self) {
-        self.draining.set(true);
+    /// From now on connections end, spread evenly over a time; zero tells all at once. The shorter one of two calls counts.
+    /// Wake the connections of the registry afterwards.
+    pub fn start(&self, now: Instant, over: Duration) {
+        if self.began.get().is_none_or(|(since, present)| now + over < since + present) {
+            self.began.set(Some((now, over)));
+        }
     }
 }
 
@@ -146,5 +166,33 @@ impl Drop for Registration {
         if slots.open == 0 {
             *slots = Slots::default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares() {
+        let began = Instant::now();
+        let check = |over: u64, after: u64, random: u64, expected: (bool, bool)| {
+            let drain = Drain::new();
+            drain.start(began, Duration::from_secs(over));
+            let now = began + Duration::from_secs(after);
+            assert_eq!((drain.wants_end(now, random), drain.wants_all(now)), expected, "{over} {after} {random}");
+        };
+        check(0, 0, 9_999, (true, true));
+        check(100, 0, 0, (false, false));
+        check(100, 50, 4_999, (true, false));
+        check(100, 50, 5_000, (false, false));
+        check(100, 100, 9_999, (true, true));
+        let drain = Drain::new();
+        assert!(!drain.is_draining() && !drain.wants_all(began));
+        drain.start(began, Duration::from_secs(100));
+        drain.start(began, Duration::ZERO);
+        assert!(drain.wants_all(began), "the shorter one counts");
+        drain.start(began, Duration::from_secs(100));
+        assert!(drain.wants_all(began), "the shorter one counts");
     }
 }

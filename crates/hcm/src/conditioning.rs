@@ -21,7 +21,7 @@ pub(crate) struct Origin {
 }
 
 /// Request headers that only trusted peers may set.
-const EXTERNAL_STRIPPED: [Known; 16] = [
+const EXTERNAL_STRIPPED: [Known; 15] = [
     Known::X_ENVOY_RETRIABLE_STATUS_CODES,
     Known::X_ENVOY_RETRIABLE_HEADER_NAMES,
     Known::X_ENVOY_RETRY_ON,
@@ -34,7 +34,6 @@ const EXTERNAL_STRIPPED: [Known; 16] = [
     Known::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
     Known::X_ENVOY_FORCE_TRACE,
     Known::X_ENVOY_IP_TAGS,
-    Known::X_ENVOY_ORIGINAL_PATH,
     Known::X_ENVOY_ORIGINAL_URL,
     Known::X_ENVOY_UPSTREAM_STREAM_DURATION_MS,
     Known::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
@@ -273,6 +272,8 @@ fn strip_client_cert(forward: ForwardClientCert, connection: &ConnectionInfo, he
 
 fn strip_untrusted(headers: &mut HeaderMap, edge: bool) {
     if edge {
+        headers.remove_known(Known::X_ENVOY_ORIGINAL_PATH);
+        headers.remove_known(Known::X_ENVOY_ORIGINAL_HOST);
         headers.remove_known(Known::X_ENVOY_DECORATOR_OPERATION);
         headers.remove_known(Known::X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER);
         headers.remove_known(Known::X_ENVOY_DOWNSTREAM_SERVICE_NODE);

@@ -42,6 +42,8 @@ pub(crate) struct HttpConnection {
     codec: bool,
     /// The client left a request that was being served.
     left_active: bool,
+    /// When the connection was first seen idle while it should end.
+    drain_seen: Option<Instant>,
     /// The time that the connection may live has passed, and was counted.
     overaged: bool,
 }
@@ -70,6 +72,7 @@ impl HttpConnection {
             local_close: false,
             codec: false,
             left_active: false,
+            drain_seen: None,
             overaged: false,
         }
     }
@@ -111,13 +114,6 @@ impl HttpConnection {
         since: Instant,
         head_started: Option<Instant>,
     ) -> Poll<Next> {
-        if self.must_drain(now) && !self.wire.has_input() && head_started.is_none() {
-            self.local_close = true;
-            if !self.overaged {
-                self.environment.config.stats.manager.downstream_cx_drain_close().inc();
-            }
-            return self.close(now, Duration::ZERO);
-        }
         let mut stream = ActiveStream::take(&self.environment);
         match self.wire.poll_head(cx, stream.request_mut()) {
             Poll::Ready(Ok(head)) => self.begin(stream, head, now, head_started),
@@ -155,17 +151,20 @@ impl HttpConnection {
         head_started: Option<Instant>,
     ) -> Poll<Next> {
         let timeouts = self.environment.config.timeouts;
-        let stats = &self.environment.config.stats.manager;
         let at = match head_started {
             Some(started) => {
                 earlier(deadline(started, timeouts.request_headers), deadline(started, timeouts.stream_idle))
             }
             None => deadline(since, timeouts.idle),
         };
-        let at = earlier(at, self.duration_deadline());
+        let drained = if head_started.is_none() { self.idle_drain_deadline(now) } else { None };
+        let stats = &self.environment.config.stats.manager;
+        let at = earlier(earlier(at, self.duration_deadline()), drained);
         if self.timer.arm(cx, now, at) {
             let reached = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-            if reached(self.duration_deadline()) && head_started.is_none() {
+            if reached(drained) {
+                stats.downstream_cx_drain_close().inc();
+            } else if reached(self.duration_deadline()) && head_started.is_none() {
                 if !self.overaged {
                     stats.downstream_cx_max_duration_reached().inc();
                 }
@@ -215,7 +214,7 @@ impl HttpConnection {
             config.stats.manager.downstream_cx_max_requests_reached().inc();
         }
         self.end_if_failing();
-        let close = self.must_drain(now);
+        let close = self.must_drain(now) || self.drain.wants_end(now, self.environment.worker.random());
         stream.begin(&self.environment, &mut self.wire, head, head_started.unwrap_or(now), close);
         self.state = State::Active(stream);
         Poll::Ready(Next::Again)
@@ -309,12 +308,22 @@ impl HttpConnection {
         }
     }
 
+    /// When an idle connection is closed that should end. Until then its next request may come, and is told so in the
+    /// response: a connection that closes at once may meet a request that is on its way.
+    fn idle_drain_deadline(&mut self, now: Instant) -> Option<Instant> {
+        if !self.drain.wants_all(now) {
+            return None;
+        }
+        let since = *self.drain_seen.get_or_insert(now);
+        deadline(since, Some(self.environment.config.timeouts.drain))
+    }
+
     fn must_drain(&mut self, now: Instant) -> bool {
         if !self.overaged && self.duration_deadline().is_some_and(|at| at <= now) {
             self.overaged = true;
             self.environment.config.stats.manager.downstream_cx_max_duration_reached().inc();
         }
-        self.draining || self.overaged || self.drain.is_draining()
+        self.draining || self.overaged || self.drain.wants_all(now)
     }
 
     fn duration_deadline(&self) -> Option<Instant> {

@@ -215,9 +215,9 @@ impl ActiveStream {
         &mut self.request
     }
 
-    /// The connection ends after this stream.
+    /// The connection ends after this stream, if the client can still be told.
     pub(crate) fn close_after(&mut self) {
-        self.close = true;
+        self.close |= self.sent == Sent::Nothing;
     }
 
     /// The earliest moment at which the stream must be looked at though nothing happened.

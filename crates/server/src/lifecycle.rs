@@ -2,7 +2,6 @@
 
 use crate::compile;
 use crate::logging;
-use crate::options::DrainStrategy;
 use crate::state::{Request, Server, ServerState};
 use crate::worker::Command;
 use nuncio_config::snapshot::Snapshot;
@@ -80,13 +79,14 @@ async fn main_loop(server: &Rc<Server>, requests: &mut UnboundedReceiver<Request
     ExitCode::SUCCESS
 }
 
-/// SIGTERM: no new connections, requests under way are finished, idle connections close; then the process ends. A
+/// SIGTERM: no new connections; requests under way are finished, and whoever sends another one is told that the
+/// connection ends; idle connections close after the `drain_timeout` of their connection manager. A
 /// second SIGTERM, or the end of the drain time, ends it at once.
 async fn drain_and_wait(server: &Rc<Server>, requests: &mut UnboundedReceiver<Request>) {
     server.set_state(ServerState::Draining);
     server.listeners.borrow_mut().stop_listening(false, &server.workers);
     for worker in &server.workers {
-        worker.send(Command::Drain { inbound_only: false });
+        worker.send(Command::Drain { inbound_only: false, over: Duration::ZERO });
     }
     let limit = Duration::from_secs(server.options.drain_time_s);
     tracing::info!(target: "main", "draining: connections have {} s", limit.as_secs());
@@ -113,23 +113,19 @@ fn drain_listeners(server: &Rc<Server>, inbound_only: bool, graceful: bool, skip
     if !graceful {
         server.listeners.borrow_mut().stop_listening(inbound_only, &server.workers);
         for worker in &server.workers {
-            worker.send(Command::Drain { inbound_only });
+            worker.send(Command::Drain { inbound_only, over: Duration::ZERO });
         }
         return;
     }
     for worker in &server.workers {
-        worker.send(Command::Drain { inbound_only });
+        worker.send(Command::Drain { inbound_only, over: server.options.gradual_drain() });
     }
     if skip_exit {
         return;
     }
     let server = Rc::clone(server);
     tokio::task::spawn_local(async move {
-        let wait = match server.options.drain_strategy {
-            DrainStrategy::Gradual => Duration::from_secs(server.options.drain_time_s),
-            DrainStrategy::Immediate => Duration::ZERO,
-        };
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(server.options.gradual_drain()).await;
         server.listeners.borrow_mut().stop_listening(inbound_only, &server.workers);
     });
 }

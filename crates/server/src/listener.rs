@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::AbortHandle;
 
 /// A listener as manager and workers know it: it keeps its id and statistics through updates.
@@ -83,16 +84,19 @@ pub(crate) struct WorkerListeners {
     draining: Vec<Rc<ActiveListener>>,
     /// Health checks of the process fail on purpose.
     failing: bool,
+    /// How long it takes until all connections of a removed or replaced listener are told to end.
+    gradual: Duration,
 }
 
 impl WorkerListeners {
-    pub(crate) fn new(worker: Rc<Worker>) -> WorkerListeners {
+    pub(crate) fn new(worker: Rc<Worker>, gradual: Duration) -> WorkerListeners {
         WorkerListeners {
             worker,
             directory: Rc::default(),
             entries: HashMap::new(),
             draining: Vec::new(),
             failing: false,
+            gradual,
         }
     }
 
@@ -151,7 +155,7 @@ impl WorkerListeners {
 
     /// Tells the connections to end and remembers them until they did.
     fn retire(&mut self, listener: Rc<ActiveListener>) {
-        listener.drain.start();
+        listener.drain.start(self.worker.now(), self.gradual);
         listener.registry.wake_all();
         self.draining.retain(|listener| listener.registry.open() > 0);
         self.draining.push(listener);
@@ -163,9 +167,9 @@ impl WorkerListeners {
         }
     }
 
-    pub(crate) fn drain(&mut self, inbound_only: bool) {
+    pub(crate) fn drain(&mut self, inbound_only: bool, over: Duration) {
         for entry in self.entries.values().filter(|entry| concerns(&entry.active, inbound_only)) {
-            entry.active.drain.start();
+            entry.active.drain.start(self.worker.now(), over);
             entry.active.registry.wake_all();
         }
     }

@@ -178,6 +178,14 @@ pub struct Options {
 }
 
 impl Options {
+    /// Over which time connections are told to end where there is time (`--drain-strategy`).
+    pub(crate) fn gradual_drain(&self) -> std::time::Duration {
+        match self.drain_strategy {
+            DrainStrategy::Gradual => std::time::Duration::from_secs(self.drain_time_s),
+            DrainStrategy::Immediate => std::time::Duration::ZERO,
+        }
+    }
+
     /// The flags that were given and do not act yet; said once at the start.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let flags = [

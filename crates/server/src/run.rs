@@ -151,6 +151,7 @@ async fn serve(
             store: Arc::clone(&store),
             runtime: Arc::clone(&snapshot.runtime),
             local_address,
+            gradual: options.gradual_drain(),
             seed: seed.wrapping_add(id as u64),
         };
         workers.push(WorkerThread::start(start).map_err(|error| format!("worker {id} could not start: {error}"))?);

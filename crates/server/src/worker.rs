@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// What a worker is told. Commands are handled in order.
@@ -24,8 +25,8 @@ pub(crate) enum Command {
     RemoveListener { handle: ListenerHandle },
     /// Stop accepting everywhere.
     StopListening { inbound_only: bool },
-    /// Drain all connections; `inbound_only` those of inbound listeners.
-    Drain { inbound_only: bool },
+    /// Drain all connections, told one after the other over a time; `inbound_only` those of inbound listeners.
+    Drain { inbound_only: bool, over: Duration },
     /// Health checks of the process fail on purpose, or not any more.
     FailHealthChecks(bool),
     /// Close all connections of a listener that was removed or replaced, whatever they do.
@@ -48,6 +49,8 @@ pub(crate) struct WorkerStart {
     pub store: Arc<Store>,
     pub runtime: Arc<Runtime>,
     pub local_address: Option<IpAddr>,
+    /// Over which time connections of removed and replaced listeners are told to end.
+    pub gradual: Duration,
     pub seed: u64,
 }
 
@@ -113,7 +116,7 @@ async fn serve(start: WorkerStart, mut commands: mpsc::UnboundedReceiver<Command
     if let Some(address) = start.local_address {
         services.insert(Rc::new(LocalAddress(address)));
     }
-    let mut listeners = WorkerListeners::new(Rc::clone(&worker));
+    let mut listeners = WorkerListeners::new(Rc::clone(&worker), start.gradual);
     while let Some(command) = commands.recv().await {
         worker.tick();
         match command {
@@ -123,7 +126,7 @@ async fn serve(start: WorkerStart, mut commands: mpsc::UnboundedReceiver<Command
             }
             Command::RemoveListener { handle } => listeners.remove(handle),
             Command::StopListening { inbound_only } => listeners.stop_listening(inbound_only),
-            Command::Drain { inbound_only } => listeners.drain(inbound_only),
+            Command::Drain { inbound_only, over } => listeners.drain(inbound_only, over),
             Command::FailHealthChecks(fail) => listeners.fail_health_checks(fail),
             Command::CloseDrained => listeners.close_drained(),
             Command::CloseAll => listeners.close_all(),

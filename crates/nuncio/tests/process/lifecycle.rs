@@ -64,6 +64,21 @@ fn sigterm_lets_requests_finish() {
 }
 
 #[test]
+fn a_client_between_requests_is_told_and_loses_nothing() {
+    let mut busy = busy(&["--drain-time-s", "600"]);
+    busy.running.proxy.signal(Signal::Terminate).unwrap();
+    busy.await_refusal();
+    // Its next request is on the way when the drain begins: it is answered.
+    let response = get(&mut busy.idle, "/");
+    assert_eq!((response.status(), header(&response, "connection")), (200, Some("close")));
+    assert_eq!(busy.idle.rest().end, End::Complete);
+    busy.gates.open("go");
+    assert_eq!(busy.waiting.response(false).status(), 200);
+    let status = busy.running.proxy.await_exit().unwrap().expect("it does not end");
+    assert_eq!(status.code(), Some(0), "{}", busy.running.proxy.output());
+}
+
+#[test]
 fn a_second_sigterm_ends_at_once() {
     let mut busy = busy(&["--drain-time-s", "600"]);
     busy.running.proxy.signal(Signal::Terminate).unwrap();
