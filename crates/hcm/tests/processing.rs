@@ -1,6 +1,9 @@
 //! What the filter contract must carry, proved with a sketch of ext_proc: a long-lived exchange per stream that sees and
 //! changes both directions, out of step with the messages.
 
+// Helpers of tests, which the lint does not see as tests.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 #[path = "support/processor.rs"]
 mod processor;
 #[allow(dead_code)]

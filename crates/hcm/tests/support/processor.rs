@@ -23,7 +23,7 @@ const WINDOW: usize = 4;
 /// What the processor is told.
 #[derive(Debug)]
 pub enum Event {
-    Headers(Body, HeaderMap, End),
+    Headers(Body, Box<HeaderMap>, End),
     Data(Body, Bytes, End),
     Trailers(Body),
 }
@@ -154,7 +154,7 @@ impl Filter {
         if end == End::More {
             map.remove_known(Known::CONTENT_LENGTH);
         }
-        let event = Event::Headers(body, map.clone(), end);
+        let event = Event::Headers(body, Box::new(map.clone()), end);
         match self.give(event) {
             Ok(()) => match self.next(body) {
                 Some(work) => Step::Await(work),
