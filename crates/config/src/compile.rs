@@ -354,9 +354,41 @@ pub struct Registry {
     pub listener: Vec<Entry<Arc<dyn ListenerFilterFactory>>>,
     /// Access loggers.
     pub access_log: Vec<Entry<Arc<dyn AccessLog>>>,
+    /// Configuration messages of the extensions that [`Registry::disable`] took out.
+    pub disabled: BTreeSet<String>,
+}
+
+/// Why an extension can't be disabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotDisabled {
+    /// It is not written `category/name`.
+    Malformed,
+    /// Extensions of this category can't be switched off.
+    Category,
+    /// There is no such extension in the category.
+    Unknown,
 }
 
 impl Registry {
+    /// Takes an extension out, by category and well-known name: `envoy.filters.http/envoy.filters.http.lua`. What
+    /// configures it is then an error.
+    pub fn disable(&mut self, extension: &str) -> Result<(), NotDisabled> {
+        let (category, name) = extension.split_once('/').ok_or(NotDisabled::Malformed)?;
+        let before = self.disabled.len();
+        match category {
+            "envoy.filters.http" => {
+                for entry in self.http.extract_if(.., |entry| entry.name == name) {
+                    self.disabled.extend([entry.config, entry.per_route]);
+                }
+            }
+            "envoy.filters.network" => take(&mut self.network, name, &mut self.disabled),
+            "envoy.filters.listener" => take(&mut self.listener, name, &mut self.disabled),
+            "envoy.access_loggers" => take(&mut self.access_log, name, &mut self.disabled),
+            _ => return Err(NotDisabled::Category),
+        }
+        if self.disabled.len() == before { Err(NotDisabled::Unknown) } else { Ok(()) }
+    }
+
     /// Adds an HTTP filter.
     pub fn http<E: HttpExtension>(mut self) -> Self {
         self.http.push(HttpEntry {
@@ -413,6 +445,10 @@ impl Registry {
         });
         self
     }
+}
+
+fn take<T>(entries: &mut Vec<Entry<T>>, name: &str, disabled: &mut BTreeSet<String>) {
+    disabled.extend(entries.extract_if(.., |entry| entry.name == name).map(|entry| entry.config));
 }
 
 /// The message name in a type URL.

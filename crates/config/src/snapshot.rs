@@ -60,8 +60,6 @@ pub struct AdminConfig {
     pub address: ListenSpec,
     /// `access_log` and the deprecated `access_log_path`.
     pub access_logs: AccessLogs,
-    /// `profile_path`.
-    pub profile_path: String,
 }
 
 /// The format of the program's own log (`application_log_config.log_format`).

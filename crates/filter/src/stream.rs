@@ -4,10 +4,11 @@ use crate::{End, Work, Worker};
 use bytes::{Bytes, BytesMut};
 use nuncio_headers::HeaderMap;
 use nuncio_route::{Outcome, PeerCertificate, Route, RouteQuery, RouteTable, VirtualHost};
-use nuncio_stream_info::StreamInfo;
+use nuncio_stream_info::{StreamInfo, wants_route_times};
 use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The route of a stream, as far as it is known.
 #[derive(Clone, Default)]
@@ -151,6 +152,7 @@ impl Stream<'_> {
         }
         let Some(table) = &self.state.routes else { return };
         let random = self.state.random;
+        let began = wants_route_times().then(Instant::now);
         let outcome = self.worker.with_runtime(|runtime| {
             let query = RouteQuery {
                 headers: self.request,
@@ -167,6 +169,9 @@ impl Stream<'_> {
             Outcome::TlsRedirect(host) => RouteSlot::TlsRequired(Arc::clone(host)),
         };
         self.info.route_resolution_count += 1;
+        if let Some(began) = began {
+            *self.info.route_resolution_time.get_or_insert_default() += began.elapsed();
+        }
         if let RouteSlot::Found(route) = &self.state.route {
             self.info.route = Some(Arc::clone(route.info()));
         }

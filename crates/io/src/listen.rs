@@ -82,6 +82,8 @@ pub struct Bound {
     address: Address,
     sockets: Vec<Socket>,
     workers: usize,
+    /// The socket listens already, for another [`Bound`].
+    taken_over: bool,
 }
 
 /// A listening socket of one worker.
@@ -105,6 +107,33 @@ impl AsFd for Listener {
     }
 }
 
+/// A descriptor of a socket that workers listen on, by which [`Held::bind`] hands the socket over to a changed listener.
+/// Held are only sockets that all workers share: others can be bound beside one another (SO_REUSEPORT).
+#[derive(Debug)]
+pub struct Held {
+    spec: ListenSpec,
+    socket: Socket,
+}
+
+impl Held {
+    /// Whether the socket can be what `spec` asks for. A unix path can, whatever its options: there is nothing that the
+    /// socket is bound with.
+    pub fn serves(&self, spec: &ListenSpec) -> bool {
+        match &spec.address {
+            Address::Pipe(path) => self.spec.address == spec.address && (spec.address.is_abstract() || is_socket(path)),
+            Address::Ip(_) => !shares_port(spec) && self.spec == *spec,
+        }
+    }
+
+    /// As [`bind`], with this socket: connections that wait to be accepted are kept. A mode that is not set any more is
+    /// left as it is.
+    pub fn bind(&self, spec: &ListenSpec, workers: usize) -> Result<Bound, BindError> {
+        let socket = self.socket.try_clone().map_err(|e| BindError::new(spec, "duplicate the socket", e))?;
+        let address = spec.address.clone();
+        Ok(Bound { spec: spec.clone(), address, sockets: vec![socket], workers: workers.max(1), taken_over: true })
+    }
+}
+
 /// Binds sockets for `workers` workers (at least one is assumed). A stale unix socket (nobody listens on it) is replaced.
 pub fn bind(spec: &ListenSpec, workers: usize) -> Result<Bound, BindError> {
     let workers = workers.max(1);
@@ -123,7 +152,7 @@ pub fn bind(spec: &ListenSpec, workers: usize) -> Result<Bound, BindError> {
             sockets.push(bind_one(spec, &address)?);
         }
     }
-    Ok(Bound { spec: spec.clone(), address, sockets, workers })
+    Ok(Bound { spec: spec.clone(), address, sockets, workers, taken_over: false })
 }
 
 fn shares_port(spec: &ListenSpec) -> bool {
@@ -136,8 +165,33 @@ impl Bound {
         &self.address
     }
 
+    /// Keeps the socket, if all workers share it.
+    pub fn hold(&self) -> Result<Option<Held>, BindError> {
+        let Some(socket) = self.sockets.first().filter(|_| !shares_port(&self.spec)) else { return Ok(None) };
+        let socket = socket.try_clone().map_err(|e| BindError::new(&self.spec, "duplicate the socket", e))?;
+        Ok(Some(Held { spec: self.spec.clone(), socket }))
+    }
+
+    /// What `bind` does to a new socket, as far as it can be done to one that is bound.
+    fn adapt(&self) -> Result<(), BindError> {
+        let spec = &self.spec;
+        for socket in &self.sockets {
+            for state in [SocketState::Prebind, SocketState::Bound] {
+                socket_option::apply(&spec.options, state, socket)
+                    .map_err(|(what, e)| BindError::new(spec, &what, e))?;
+            }
+        }
+        match &self.address {
+            Address::Pipe(path) => set_mode(spec, path),
+            Address::Ip(_) => Ok(()),
+        }
+    }
+
     /// Starts listening; one listener per worker.
     pub fn listen(self) -> Result<Vec<Listener>, BindError> {
+        if self.taken_over {
+            self.adapt()?;
+        }
         let spec = &self.spec;
         let backlog = spec.backlog.map_or_else(default_backlog, |b| i32::try_from(b).unwrap_or(i32::MAX));
         for socket in &self.sockets {
@@ -231,18 +285,25 @@ pub(crate) fn set_ip_flags(
 fn bind_path(spec: &ListenSpec, path: &str, socket: &Socket, kernel: &socket2::SockAddr) -> Result<(), BindError> {
     let failed = |what: &str, e| BindError::new(spec, what, e);
     if spec.address.is_abstract() {
-        if spec.mode != 0 {
-            let e = io::Error::new(io::ErrorKind::InvalidInput, "a name in the abstract namespace has no permissions");
-            return Err(failed("set the mode", e));
-        }
+        set_mode(spec, path)?;
         return socket.bind(kernel).map_err(|e| failed("bind", e));
     }
     remove_stale(path).map_err(|e| failed("bind", e))?;
     socket.bind(kernel).map_err(|e| failed("bind", e))?;
+    // Nothing can connect before `listen`, so there is no moment with wider permissions.
+    set_mode(spec, path)
+}
+
+/// Permissions of a unix path, if there are to be other than the umask has it.
+fn set_mode(spec: &ListenSpec, path: &str) -> Result<(), BindError> {
+    let failed = |e| BindError::new(spec, "set the mode", e);
+    if spec.mode != 0 && spec.address.is_abstract() {
+        let e = io::Error::new(io::ErrorKind::InvalidInput, "a name in the abstract namespace has no permissions");
+        return Err(failed(e));
+    }
     if spec.mode != 0 {
-        // Nothing can connect before `listen`, so there is no moment with wider permissions.
         let permissions = std::fs::Permissions::from_mode(spec.mode & 0o777);
-        std::fs::set_permissions(path, permissions).map_err(|e| failed("set the mode", e))?;
+        std::fs::set_permissions(path, permissions).map_err(failed)?;
     }
     Ok(())
 }
@@ -250,12 +311,15 @@ fn bind_path(spec: &ListenSpec, path: &str, socket: &Socket, kernel: &socket2::S
 /// Removes the file of a unix socket that nobody listens on any more. Anything else at the path is left alone, and makes
 /// `bind` fail.
 fn remove_stale(path: &str) -> io::Result<()> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if !is_socket {
+    if !is_socket(path) {
         return Ok(());
     }
     match UnixStream::connect(path) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
         _ => Ok(()),
     }
+}
+
+fn is_socket(path: &str) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 /// A listener as manager and workers know it: it keeps its id and statistics through updates.
@@ -206,6 +206,27 @@ fn concerns(listener: &ActiveListener, inbound_only: bool) -> bool {
     !inbound_only || listener.config.traffic_direction == TrafficDirection::Inbound
 }
 
+/// Shortest time between two lines of a worker that a listener can't accept.
+const EXHAUSTED_EVERY: Duration = Duration::from_secs(10);
+
+/// When it was last said that there are no descriptors, and how often there were none since.
+#[derive(Default)]
+struct Exhausted {
+    said: Option<Instant>,
+    refused: u64,
+}
+
+impl Exhausted {
+    /// How often accepting failed since it was last said, if it is to be said now.
+    fn due(&mut self, now: Instant) -> Option<u64> {
+        if self.said.is_some_and(|said| now.saturating_duration_since(said) < EXHAUSTED_EVERY) {
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.refused))
+    }
+}
+
 /// Accepts until it is aborted.
 async fn accept_loop(
     mut acceptor: Acceptor,
@@ -213,6 +234,7 @@ async fn accept_loop(
     worker: Rc<Worker>,
     directory: Rc<Directory>,
 ) {
+    let mut exhausted = Exhausted::default();
     loop {
         match acceptor.accept().await {
             Ok(Outcome::Connection(accepted)) => {
@@ -227,7 +249,11 @@ async fn accept_loop(
             Ok(Outcome::Exhausted(error)) => {
                 // The acceptor waits by itself before it tries again; connections that exist go on.
                 slot.borrow().handle.stats.downstream_cx_overload_reject().inc();
-                tracing::warn!(target: "connection", "listener {}: can't accept: {error}", slot.borrow().config.name);
+                exhausted.refused += 1;
+                if let Some(refused) = exhausted.due(worker.tick()) {
+                    let name = &slot.borrow().config.name;
+                    tracing::warn!(target: "connection", "listener {name}: can't accept: {error} ({refused} times)");
+                }
             }
             Err(error) => {
                 tracing::error!(target: "connection", "listener {}: stops: {error}", slot.borrow().config.name);

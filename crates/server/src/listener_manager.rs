@@ -4,9 +4,9 @@
 
 use crate::listener::ListenerHandle;
 use crate::worker::{Command, WorkerThread};
-use nuncio_config::snapshot::ListenerConfig;
+use nuncio_config::snapshot::{ListenerConfig, TrafficDirection};
 use nuncio_io::Address;
-use nuncio_io::listen::{BindError, Bound, ListenSpec, Listener, bind};
+use nuncio_io::listen::{BindError, Bound, Held, ListenSpec, Listener, bind};
 use nuncio_stats::Store;
 use nuncio_stats::names::{ListenerManagerStats, ListenerStats, ListenerWorkerStats};
 use std::collections::HashMap;
@@ -18,6 +18,8 @@ pub(crate) struct ServedListener {
     pub config: Arc<ListenerConfig>,
     /// Where it really listens: with the port that the kernel chose.
     pub addresses: Vec<Address>,
+    /// Sockets that a changed listener takes over, as no second one could be bound.
+    held: Vec<Held>,
 }
 
 /// All listeners of the process.
@@ -77,12 +79,13 @@ impl ListenerManager {
     ) -> Result<(), Vec<ListenerError>> {
         let mut prepared: HashMap<Arc<str>, Prepared> = HashMap::new();
         let mut errors = Vec::new();
+        let mut held = self.held_by_changed(configs);
         for config in configs {
             let before = self.served.iter().find(|served| served.config.name == config.name);
-            if before.is_some_and(|served| served.config.hash == config.hash || same_sockets(&served.config, config)) {
+            if before.is_some_and(|served| keeps_sockets(served, config)) {
                 continue;
             }
-            match self.bind_all(config) {
+            match bind_all(config, &mut held, self.workers) {
                 Ok(bound) => {
                     prepared.insert(Arc::clone(&config.name), Prepared { config: Arc::clone(config), bound });
                 }
@@ -115,11 +118,12 @@ impl ListenerManager {
         Ok(())
     }
 
-    fn bind_all(&self, config: &ListenerConfig) -> Result<Vec<Bound>, BindError> {
-        if !config.bind_to_port {
-            return Ok(Vec::new());
-        }
-        config.addresses.iter().map(|spec| bind(spec, self.workers)).collect()
+    /// Sockets of listeners that the update removes, or binds anew.
+    fn held_by_changed(&self, configs: &[Arc<ListenerConfig>]) -> Vec<&Held> {
+        let stays = |served: &&ServedListener| {
+            configs.iter().any(|config| config.name == served.config.name && keeps_sockets(served, config))
+        };
+        self.served.iter().filter(|served| !stays(served)).flat_map(|served| &served.held).collect()
     }
 
     fn remove_missing(&mut self, configs: &[Arc<ListenerConfig>], workers: &[WorkerThread]) {
@@ -151,13 +155,19 @@ impl ListenerManager {
         } else {
             self.stats.listener_added().inc();
             let handle = self.handle(config, ready.as_ref());
-            self.served.push(ServedListener { handle, config: Arc::clone(config), addresses: Vec::new() });
+            self.served.push(ServedListener {
+                handle,
+                config: Arc::clone(config),
+                addresses: Vec::new(),
+                held: Vec::new(),
+            });
         }
         let at = at.unwrap_or(self.served.len() - 1);
         let in_place = ready.is_none();
         let mut per_worker: Vec<Vec<Listener>> = (0..self.workers).map(|_| Vec::new()).collect();
-        if let Some(Ready { addresses, sockets }) = ready {
+        if let Some(Ready { addresses, sockets, held }) = ready {
             self.served[at].addresses = addresses;
+            self.served[at].held = held;
             for of_address in sockets {
                 for (worker, socket) in of_address.into_iter().enumerate() {
                     per_worker[worker % self.workers].push(socket);
@@ -194,6 +204,11 @@ impl ListenerManager {
     /// Stops accepting on the listeners concerned.
     pub(crate) fn stop_listening(&mut self, inbound_only: bool, workers: &[WorkerThread]) {
         self.stats.listener_stopped().add(self.served.len() as u64);
+        for served in &mut self.served {
+            if !inbound_only || served.config.traffic_direction == TrafficDirection::Inbound {
+                served.held.clear();
+            }
+        }
         for worker in workers {
             worker.send(Command::StopListening { inbound_only });
         }
@@ -209,6 +224,19 @@ pub(crate) fn stat_prefix(address: &Address) -> String {
 struct Ready {
     addresses: Vec<Address>,
     sockets: Vec<Vec<Listener>>,
+    held: Vec<Held>,
+}
+
+/// Binds what a listener listens on; a socket of `held` that serves is taken, and can't be taken again.
+fn bind_all(config: &ListenerConfig, held: &mut Vec<&Held>, workers: usize) -> Result<Vec<Bound>, BindError> {
+    if !config.bind_to_port {
+        return Ok(Vec::new());
+    }
+    let bind_one = |spec| match held.iter().position(|held| held.serves(spec)) {
+        Some(at) => held.swap_remove(at).bind(spec, workers),
+        None => bind(spec, workers),
+    };
+    config.addresses.iter().map(bind_one).collect()
 }
 
 fn listen_all(prepared: Prepared) -> Result<Ready, BindError> {
@@ -217,8 +245,14 @@ fn listen_all(prepared: Prepared) -> Result<Ready, BindError> {
     } else {
         prepared.bound.iter().map(|bound| bound.address().clone()).collect()
     };
+    let held = prepared.bound.iter().filter_map(|bound| bound.hold().transpose()).collect::<Result<Vec<_>, _>>()?;
     let sockets = prepared.bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
-    Ok(Ready { addresses, sockets })
+    Ok(Ready { addresses, sockets, held })
+}
+
+/// Whether a listener goes on with the sockets that it has.
+fn keeps_sockets(served: &ServedListener, config: &ListenerConfig) -> bool {
+    served.config.hash == config.hash || same_sockets(&served.config, config)
 }
 
 /// Whether the sockets of one configuration serve the other as well.

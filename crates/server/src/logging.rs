@@ -32,8 +32,8 @@ pub(crate) const COMPONENTS: [&str; 13] = [
     "upstream",
 ];
 
-/// Components of Envoy that there are none of here; `--component-log-level` takes them and says so.
-const ENVOYS_OTHER_COMPONENTS: &[&str] = &[
+/// Components of Envoy that there are none of here; `--component-log-level` and `/logging` take them and say so.
+pub(crate) const ENVOYS_OTHER_COMPONENTS: &[&str] = &[
     "a2a",
     "ai_protocol_manager",
     "alternate_protocols_cache",

@@ -2,6 +2,11 @@
 
 use clap::{Parser, ValueEnum};
 
+/// `--socket-path` where none is given.
+const SOCKET_PATH: &str = "@envoy_domain_socket";
+/// `--socket-mode` where none is given.
+const SOCKET_MODE: &str = "600";
+
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
@@ -130,7 +135,7 @@ pub struct Options {
     /// Statistics tag with a fixed value, `name:value`; may be repeated.
     #[arg(long)]
     pub stats_tag: Vec<String>,
-    /// Extensions that must not be used, by name, with commas.
+    /// Extensions that configurations must not use, as category/name, with commas.
     #[arg(long)]
     pub disable_extensions: Option<String>,
     /// Number that tells apart the processes of a host for hot restart.
@@ -139,7 +144,7 @@ pub struct Options {
     /// Choose a free base id.
     #[arg(long)]
     pub use_dynamic_base_id: bool,
-    /// Write the base id to this file.
+    /// Write the base id to this file. There is no hot restart that would choose another than --base-id.
     #[arg(long)]
     pub base_id_path: Option<String>,
     /// Number of the hot restart.
@@ -158,10 +163,10 @@ pub struct Options {
     #[arg(long)]
     pub skip_hot_restart_parent_stats: bool,
     /// Path of the hot restart socket.
-    #[arg(long, default_value = "@envoy_domain_socket")]
+    #[arg(long, default_value = SOCKET_PATH)]
     pub socket_path: String,
     /// Permissions of the hot restart socket.
-    #[arg(long, default_value = "600")]
+    #[arg(long, default_value = SOCKET_MODE, value_parser = octal)]
     pub socket_mode: String,
     /// Write core files.
     #[arg(long)]
@@ -196,10 +201,22 @@ impl Options {
             (self.restart_epoch != 0, "--restart-epoch"),
             (self.enable_core_dump, "--enable-core-dump"),
             (self.enable_mutex_tracing, "--enable-mutex-tracing"),
-            (self.disable_extensions.is_some(), "--disable-extensions"),
+            (self.base_id != 0, "--base-id"),
+            (self.use_dynamic_base_id, "--use-dynamic-base-id"),
+            (self.skip_hot_restart_on_no_parent, "--skip-hot-restart-on-no-parent"),
+            (self.socket_path != SOCKET_PATH, "--socket-path"),
+            (self.socket_mode != SOCKET_MODE, "--socket-mode"),
             (self.skip_hot_restart_parent_stats, "--skip-hot-restart-parent-stats"),
             (self.parent_shutdown_time_s != 900, "--parent-shutdown-time-s"),
         ];
         flags.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
+    }
+}
+
+/// A mode as Envoy takes it: a number in base 8.
+fn octal(text: &str) -> Result<String, String> {
+    match u64::from_str_radix(text, 8) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not a number in base 8".to_owned()),
     }
 }

@@ -8,7 +8,7 @@ use crate::options::{Mode, Options};
 use crate::state::{Server, ServerState, count_runtime};
 use crate::worker::{WorkerStart, WorkerThread};
 use nuncio_cluster::{ClusterManager, ClusterManagerOptions};
-use nuncio_config::compile::Registry;
+use nuncio_config::compile::{NotDisabled, Registry};
 use nuncio_config::snapshot::Snapshot;
 use nuncio_io::log_file::{LogFileOptions, LogFiles};
 use nuncio_io::{cpu, fd_limit};
@@ -83,7 +83,8 @@ fn start(options: Options, log: LogControl) -> Result<ExitCode, String> {
         ..LogFileOptions::new(workers)
     };
     let files = LogFiles::new(file_options, filesystem).map_err(|error| format!("access logs: {error}"))?;
-    let foundation = Foundation { store, files: Arc::new(files), registry: nuncio_extensions::registry(), workers };
+    let registry = registry(&options)?;
+    let foundation = Foundation { store, files: Arc::new(files), registry, workers };
     let snapshot = compile::compile(&mut read, &options, &foundation.store, &foundation.files, &foundation.registry);
     if options.mode == Mode::Validate {
         return Ok(validated(&read, &options, snapshot.is_some()));
@@ -97,6 +98,7 @@ fn start(options: Options, log: LogControl) -> Result<ExitCode, String> {
     stats.static_unknown_fields().add(read.loaded.unknown_fields as u64);
     // The text of the configuration and its tree are not needed any more.
     drop(read);
+    write_base_id(&options)?;
     for flag in options.without_effect() {
         tracing::warn!(target: "main", "{flag} is accepted and has no effect yet");
     }
@@ -108,6 +110,40 @@ fn start(options: Options, log: LogControl) -> Result<ExitCode, String> {
         .build_local(tokio::runtime::LocalOptions::default())
         .map_err(|error| format!("the main thread's event loop could not be made: {error}"))?;
     runtime.block_on(serve(options, foundation, snapshot, log))
+}
+
+/// The extensions without those that `--disable-extensions` names. What Envoy only warns of is an error if the extension
+/// would stay in use.
+fn registry(options: &Options) -> Result<Registry, String> {
+    let mut registry = nuncio_extensions::registry();
+    let names = options.disable_extensions.iter().flat_map(|list| list.split(',')).filter(|name| !name.is_empty());
+    for name in names {
+        match registry.disable(name) {
+            _ if name == "envoy.filters.http/envoy.filters.http.router" => {
+                return Err(format!("--disable-extensions {name:?}: the router can't be disabled"));
+            }
+            Ok(()) => tracing::info!(target: "main", "disabled extension '{name}'"),
+            Err(NotDisabled::Unknown) => {
+                tracing::warn!(target: "main", "failed to disable unknown extension '{name}'");
+            }
+            Err(NotDisabled::Malformed) => {
+                tracing::warn!(target: "main", "failed to disable invalid extension name '{name}': write category/name");
+            }
+            Err(NotDisabled::Category) => {
+                return Err(format!(
+                    "--disable-extensions {name:?}: only envoy.filters.http, envoy.filters.network, \
+                     envoy.filters.listener and envoy.access_loggers have extensions that can be disabled"
+                ));
+            }
+        }
+    }
+    Ok(registry)
+}
+
+/// Writes `--base-id-path`.
+fn write_base_id(options: &Options) -> Result<(), String> {
+    let Some(path) = &options.base_id_path else { return Ok(()) };
+    std::fs::write(path, options.base_id.to_string()).map_err(|error| format!("--base-id-path {path}: {error}"))
 }
 
 fn validated(read: &Read, options: &Options, usable: bool) -> ExitCode {

@@ -20,7 +20,8 @@ mod tls;
 
 pub use error::FormatError;
 pub(crate) use messages::grpc_status;
-pub use operators::{Operator, operators};
+pub use operators::{Operator, operators, wants_route_times};
+pub(crate) use texts::uuid;
 
 use crate::time::TimeZone;
 use crate::{LogContext, Struct};

@@ -34,7 +34,9 @@ pub use filter_state::{
     Sharing,
 };
 pub use flags::{ResponseFlags, UnknownFlag};
-pub use format::{DEFAULT_FORMAT, DEFAULT_TCP_FORMAT, Format, FormatError, FormatOptions, Operator, operators};
+pub use format::{
+    DEFAULT_FORMAT, DEFAULT_TCP_FORMAT, Format, FormatError, FormatOptions, Operator, operators, wants_route_times,
+};
 pub use log_filter::{
     Comparison, ContextPredicate, HeaderPredicate, LogFilter, RuntimeLookup, RuntimeValue, ValuePredicate,
 };

@@ -150,7 +150,7 @@ pub struct StreamInfo {
     pub local_reply: bool,
     /// How often the route was resolved.
     pub route_resolution_count: u32,
-    /// Time spent resolving the route.
+    /// Time spent resolving the route, all resolutions together; measured if [`crate::wants_route_times`].
     pub route_resolution_time: Option<Duration>,
     /// Words that filters leave for `%CUSTOM_FLAGS%`.
     pub custom_flags: Vec<Cow<'static, str>>,
@@ -161,6 +161,11 @@ pub struct StreamInfo {
 }
 
 impl StreamInfo {
+    /// Gives a stream without an `x-request-id` its id: a version 4 UUID of these bits.
+    pub fn set_stream_id(&mut self, random: u128) {
+        self.stream_id = Some(crate::format::uuid(random));
+    }
+
     /// The facts of a stream that starts now.
     pub fn new(start: Instant, start_wall: SystemTime) -> StreamInfo {
         StreamInfo {

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 /// The counts of an open connection; they end with it.
 pub struct ConnectionGuard {
+    id: u64,
     pool: Rc<HostPool>,
     opened: Instant,
     /// Who ended the connection.
@@ -20,7 +21,18 @@ pub struct ConnectionGuard {
 
 impl ConnectionGuard {
     pub(super) fn new(pool: &Rc<HostPool>, now: Instant) -> ConnectionGuard {
-        ConnectionGuard { pool: Rc::clone(pool), opened: now, local_close: Cell::new(true), active: Cell::new(false) }
+        ConnectionGuard {
+            id: crate::connect::next_connection_id(),
+            pool: Rc::clone(pool),
+            opened: now,
+            local_close: Cell::new(true),
+            active: Cell::new(false),
+        }
+    }
+
+    /// Number of the connection, unique in the process.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The peer ended the connection, not this side.
@@ -72,7 +84,6 @@ pub struct PooledConnection {
     /// The codec.
     pub wire: ClientConnection,
     guard: ConnectionGuard,
-    id: u64,
     local: Option<Address>,
     requests: Cell<u64>,
     connect_began: Instant,
@@ -91,7 +102,6 @@ impl PooledConnection {
         Box::new(PooledConnection {
             wire: ClientConnection::new(transport, options.trailers, options.spelling, options.target),
             guard: ConnectionGuard::new(pool, now),
-            id: crate::connect::next_connection_id(),
             local,
             requests: Cell::new(0),
             connect_began: began,
@@ -101,7 +111,7 @@ impl PooledConnection {
 
     /// Number of the connection, unique in the process.
     pub fn id(&self) -> u64 {
-        self.id
+        self.guard.id()
     }
 
     /// The local address.

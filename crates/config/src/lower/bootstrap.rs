@@ -253,6 +253,7 @@ fn admin(admin: &pb::Admin, cx: &mut Compile<'_>) -> Result<Option<AdminConfig>,
         ignore_global_conn_limit: _,
         allow_paths,
     } = admin;
+    cx.unsupported_if(!profile_path.is_empty(), "profile_path");
     // There is no global limit that the admin listener would have to be spared.
     let mut access_logs = access_log::access_logs(access_log, "access_log", cx);
     if !access_log_path.is_empty() {
@@ -279,9 +280,7 @@ fn admin(admin: &pb::Admin, cx: &mut Compile<'_>) -> Result<Option<AdminConfig>,
         options,
         ..ListenSpec::new(listen.address)
     };
-    let profile_path =
-        if profile_path.is_empty() { "/var/log/envoy/envoy.prof".to_owned() } else { profile_path.clone() };
-    Ok(Some(AdminConfig { address: spec, access_logs: access_logs?, profile_path }))
+    Ok(Some(AdminConfig { address: spec, access_logs: access_logs? }))
 }
 
 /// The deprecated `access_log_path`: a file log in the default format behind the others.

@@ -51,6 +51,9 @@ pub(super) fn unknown_here<'a>(
     kind: &str,
     cx: &mut Compile<'_>,
 ) -> Invalid {
+    if cx.registry.disabled.contains(message) {
+        return cx.error(format!("the {kind} {name} ({message}) is disabled (--disable-extensions)"));
+    }
     let text = match Schema::message(message) {
         Some(_) => format!("the {kind} {name} ({message}) is not built"),
         None => format!("there is no {kind} with the configuration {message}"),

@@ -445,6 +445,8 @@ impl Driver<'_> {
         if failure.overflow {
             return self.upstream_reset(ResetReason::Overflow, None);
         }
+        let begun = self.s.router.begun.unwrap_or(self.now);
+        self.s.info.upstream.pool_ready = Some(self.now.saturating_duration_since(begun));
         self.s.info.upstream.transport_failure_reason = Some(std::sync::Arc::clone(&failure.reason));
         let reason = match (failure.timeout, failure.local) {
             (true, _) => ResetReason::ConnectionTimeout,

@@ -84,6 +84,27 @@ fn stale_unix_socket_is_replaced_and_a_live_one_is_not() {
 }
 
 #[test]
+fn a_held_unix_socket_is_taken_over_with_the_connections_that_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let bound = bind(&pipe(&path), 1).unwrap();
+    let held = bound.hold().unwrap().unwrap();
+    let before = bound.listen().unwrap();
+    let _waits = UnixStream::connect(&path).unwrap();
+    let spec = ListenSpec { mode: 0o600, ..pipe(&path) };
+    assert!(held.serves(&spec));
+    let after = held.bind(&spec, 2).unwrap().listen().unwrap();
+    assert_eq!((after.len(), std::fs::metadata(&path).unwrap().permissions().mode() & 0o777), (2, 0o600));
+    drop((before, held));
+    after[1].socket.accept().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let held = bind(&pipe(&path), 1).unwrap().hold().unwrap().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(!held.serves(&spec), "nobody would find the socket");
+    assert!(bind(&ip("127.0.0.1:0"), 1).unwrap().hold().unwrap().is_none());
+}
+
+#[test]
 fn ipv4_compat_decides_about_ipv4_clients() {
     if bind(&ip("[::1]:0"), 1).is_err() {
         eprintln!("no IPv6 here");

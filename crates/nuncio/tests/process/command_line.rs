@@ -102,6 +102,9 @@ fn flags_that_are_wrong() {
         vec!["--component-log-level", "nothing:debug"],
         vec!["--stats-tag", "no-colon"],
         vec!["--base-id", "-1"],
+        vec!["--socket-mode", "9"],
+        vec!["--disable-extensions", "envoy.clusters/envoy.clusters.dns"],
+        vec!["--disable-extensions", "envoy.filters.http/envoy.filters.http.router"],
     ] {
         let mode: &[&str] = if wrong[0] == "--mode" { &[] } else { &["--mode", "validate"] };
         let (code, printed) = run_to_end(&[&["-c", &config], mode, &wrong[..]].concat());
@@ -223,8 +226,18 @@ fn a_port_in_use_is_named() {
 
 #[test]
 fn flags_without_effect_are_said_once() {
-    let running = Setup::new(&answers("ok")).flags(&["--enable-core-dump", "--enable-mutex-tracing"]).start();
-    for flag in ["--enable-core-dump", "--enable-mutex-tracing"] {
+    let flags = [
+        "--enable-core-dump",
+        "--enable-mutex-tracing",
+        "--use-dynamic-base-id",
+        "--skip-hot-restart-on-no-parent",
+        "--socket-path",
+        "@other",
+        "--socket-mode",
+        "644",
+    ];
+    let running = Setup::new(&answers("ok")).flags(&flags).start();
+    for flag in flags.iter().filter(|flag| flag.starts_with("--")) {
         let said = running.proxy.output().matches(flag).count();
         assert_eq!(said, 1, "{flag}: {}", running.proxy.output());
     }
@@ -238,4 +251,21 @@ fn the_log_goes_where_and_how_it_is_told() {
     await_file(&running, &log, |text| text.contains("info|main|all dependencies initialized. starting workers\n"));
     let quiet = Setup::new(&answers("ok")).flags(&["--log-level", "off"]).start();
     assert_eq!(quiet.proxy.output(), "");
+}
+
+#[test]
+fn the_base_id_is_written() {
+    let running = Setup::new(&answers("ok")).flags(&["--base-id", "7", "--base-id-path", "$dir/base"]).start();
+    await_file(&running, &running.setup.path("base"), |text| text == "7");
+}
+
+#[test]
+fn disabled_extensions_are_refused() {
+    let setup = Setup::new(&answers("ok"));
+    let config = setup.config().to_string_lossy().into_owned();
+    let validate = |list: &str| run_to_end(&["-c", &config, "--mode", "validate", "--disable-extensions", list]);
+    let (code, printed) = validate("envoy.filters.network/envoy.filters.network.http_connection_manager");
+    assert_eq!((code, printed.contains("is disabled (--disable-extensions)")), (1, true), "{printed}");
+    let (code, printed) = validate("envoy.filters.http/envoy.filters.http.lua,envoy.filters.http/unknown");
+    assert_eq!((code, printed.contains("unknown extension 'envoy.filters.http/unknown'")), (0, true), "{printed}");
 }

@@ -133,3 +133,32 @@ fn watching_notices_a_directory_link_that_is_swapped() {
     std::fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
     running.await_answer("/", (200, "two"));
 }
+
+#[test]
+fn a_unix_socket_goes_over_to_a_changed_and_to_a_renamed_listener() {
+    let says = |name: &str, mode: &str, what: &str| {
+        let filter = format!(
+            "{{name: d, typed_config: {{'@type': \
+             type.googleapis.com/envoy.extensions.filters.network.direct_response.v3.Config, \
+             response: {{inline_string: '{what}'}}}}}}"
+        );
+        let address = format!("{{pipe: {{path: $dir/socket{mode}}}}}");
+        bootstrap(&[format!("name: {name}, address: {address}, filter_chains: [{{filters: [{filter}]}}]")], &[], &[])
+    };
+    let mut running = Setup::new(&says("front", "", "one")).start();
+    let path = running.setup.path("socket");
+    let hears = |what: &str| {
+        let client = nuncio_testkit::client::Client::connect_unix(&path);
+        client.is_ok_and(|mut client| client.rest().data == what.as_bytes())
+    };
+    assert!(hears("one"));
+    for (name, mode, what) in [("front", ", mode: 0600", "changed"), ("other", ", mode: 0600", "renamed")] {
+        running.setup.write(&says(name, mode, what));
+        running.proxy.signal(Signal::Hangup).unwrap();
+        assert!(running.proxy.await_that(|_| hears(what)), "{what}: {}", running.proxy.output());
+    }
+    running.setup.write(&answers("http"));
+    running.proxy.signal(Signal::Hangup).unwrap();
+    let gone = running.proxy.await_that(|_| std::os::unix::net::UnixStream::connect(&path).is_err());
+    assert!(gone, "the socket is still open");
+}

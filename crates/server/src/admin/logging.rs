@@ -3,7 +3,7 @@
 use super::endpoint::Call;
 use super::request::Parameters;
 use super::response::Response;
-use crate::logging::{COMPONENTS, LEVELS, LogControl};
+use crate::logging::{COMPONENTS, ENVOYS_OTHER_COMPONENTS, LEVELS, LogControl};
 
 /// `/logging`
 pub(super) fn logging(call: &Call<'_>) -> Response {
@@ -11,7 +11,7 @@ pub(super) fn logging(call: &Call<'_>) -> Response {
     match parse(call.parameters) {
         Ok(change) => {
             change.apply(log);
-            Response::text(list(log))
+            Response::text(list(log) + &change.without_effect())
         }
         Err(error) => Response::bad_request(format!("error: {error}\n\n{}{}", usage(), list(log))),
     }
@@ -35,11 +35,25 @@ impl Change {
         let done = match self {
             Change::Nothing => true,
             Change::All(level) => log.set_all(level),
-            Change::Some(levels) => levels.iter().all(|(name, level)| log.set(name, level)),
+            Change::Some(levels) => {
+                levels.iter().filter(|(name, _)| is_here(name)).all(|(name, level)| log.set(name, level))
+            }
         };
         // All names and levels were looked at before.
         debug_assert!(done);
     }
+
+    /// A line for each logger of Envoy that there is none of here.
+    fn without_effect(&self) -> String {
+        let Change::Some(levels) = self else { return String::new() };
+        let others = levels.iter().filter(|(name, _)| !is_here(name));
+        others.map(|(name, _)| format!("there is no component {name} here; its level has no effect\n")).collect()
+    }
+}
+
+/// Whether lines of the log come from this component.
+fn is_here(name: &str) -> bool {
+    COMPONENTS.contains(&name)
 }
 
 /// What the parameters ask for: all of it can be done, or it is an error.
@@ -69,7 +83,7 @@ fn component(name: &str, value: &str) -> Result<(String, String), &'static str> 
         return Err("empty logger name or empty logger level");
     }
     let level = level(value)?;
-    match COMPONENTS.contains(&name) {
+    match is_here(name) || ENVOYS_OTHER_COMPONENTS.contains(&name) {
         true => Ok((name.to_owned(), level)),
         false => Err("unknown logger name"),
     }
@@ -106,6 +120,9 @@ mod tests {
         check("level=warning", Ok(Change::All("warning".to_owned())));
         check("admin=debug", some(&[("admin", "debug")]));
         check("paths=admin:info,http:off", some(&[("admin", "info"), ("http", "off")]));
+        check("dns=debug", some(&[("dns", "debug")]));
+        let dns = parse(&Parameters::parse("paths=dns:debug,admin:info")).unwrap();
+        assert_eq!(dns.without_effect(), "there is no component dns here; its level has no effect\n");
         check("level=bad", Err("unknown logger level"));
         check("level=warn", Err("unknown logger level"));
         check("nope=debug", Err("unknown logger name"));

@@ -14,6 +14,16 @@ use super::texts::{AddressOf, Part, Text};
 use super::tls::{Field, Side};
 use crate::time::TimeFormat;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Whether any format of the process has `ROUTE_RESOLUTION_TIME_US`: the clock is read for it only then. It stays so.
+static ROUTE_TIMES: AtomicBool = AtomicBool::new(false);
+
+/// Whether the time that resolving a route takes has to be measured.
+#[inline]
+pub fn wants_route_times() -> bool {
+    ROUTE_TIMES.load(Relaxed)
+}
 
 type Builder = fn(&Command<'_>, &Scope<'_>) -> Result<Op, Refusal>;
 
@@ -62,7 +72,12 @@ pub(super) fn build_nested(command: &Command<'_>, options: &FormatOptions<'_>, d
     check_syntax(*make, command)?;
     let scope = Scope { options, depth };
     match *make {
-        Make::Number(number) => Ok(Op::Number(number)),
+        Make::Number(number) => {
+            if number == Number::RouteResolutionTime {
+                ROUTE_TIMES.store(true, Relaxed);
+            }
+            Ok(Op::Number(number))
+        }
         Make::Text(text) => Ok(Op::Text(text)),
         Make::Address(of, part) => Ok(Op::Address(of, part)),
         Make::Tls(side, field) => Ok(Op::Tls(side, field)),

@@ -3,6 +3,7 @@
 use crate::{Address, HostInfo, LogContext};
 use nuncio_headers::Known;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Text of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +195,13 @@ fn put_stream_id(cx: &LogContext<'_>, out: &mut Vec<u8>) -> bool {
         }
         None => false,
     }
+}
+
+/// A version 4 UUID as text.
+pub(crate) fn uuid(random: u128) -> Arc<str> {
+    let mut text = Vec::with_capacity(36);
+    put_uuid(random, &mut text);
+    String::from_utf8_lossy(&text).into()
 }
 
 /// A version 4 UUID (RFC 9562 §5.4) of 122 random bits.

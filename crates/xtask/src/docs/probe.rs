@@ -73,7 +73,7 @@ impl Report {
                     self.without_effect.insert(path);
                 }
                 Severity::Error if says.contains("not built") || says.contains("not supported yet") => {
-                    self.refused.entry(path).or_insert_with(|| says.clone());
+                    self.refused.entry(path).or_insert_with(|| of_any_extension(says));
                 }
                 _ => {}
             }
@@ -91,6 +91,17 @@ impl Report {
         self.without_effect.extend(other.without_effect);
         self.refused.extend(other.refused);
     }
+}
+
+/// What is said of the extension of a probe, which is none, as it is true of all: others may be built.
+fn of_any_extension(says: &str) -> String {
+    let unnamed = ["  () is not built", " () is not built", "  is not built", " /dev/null is not built"];
+    for end in unnamed {
+        if let Some((kind, hint)) = says.strip_prefix("the ").and_then(|says| says.split_once(end)) {
+            return format!("any {kind} that is not built{hint}");
+        }
+    }
+    says.to_owned()
 }
 
 /// The path below `prefix`, without the places in lists and maps. `None` if it is not below it.
@@ -196,6 +207,16 @@ mod tests {
         check("a[0].b[\"x.y\"].c", "a[0]", Some("b[].c"));
         check("a[0]", "a[0]", None);
         check("b", "a[0]", None);
+    }
+
+    #[test]
+    fn extensions_that_are_not_named() {
+        assert_eq!(of_any_extension("the cluster type  is not built"), "any cluster type that is not built");
+        let (socket, any) = ("the transport socket  () is not built", "any transport socket that is not built");
+        assert_eq!(of_any_extension(socket), any);
+        let matcher = "the string matcher  is not built: use safe_regex";
+        assert_eq!(of_any_extension(matcher), "any string matcher that is not built: use safe_regex");
+        assert_eq!(of_any_extension("xDS is not built yet"), "xDS is not built yet");
     }
 
     #[test]

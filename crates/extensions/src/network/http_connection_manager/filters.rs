@@ -64,6 +64,10 @@ fn slot(filter: &pb::HttpFilter, cx: &mut Compile<'_>) -> Result<Option<FilterSl
 }
 
 fn not_built(name: &str, message: &str, cx: &mut Compile<'_>) -> Invalid {
+    if cx.registry.disabled.contains(message) {
+        let text = format!("filter {name} ({message}) is disabled (--disable-extensions)");
+        return cx.field("typed_config").error(text);
+    }
     let known: Vec<&str> = cx.registry.http.iter().map(|entry| entry.name).collect();
     cx.field("typed_config").error_hint(
         format!("filter {name} ({message}) is not built"),

@@ -69,6 +69,9 @@ impl TcpProxy {
         let started = worker.tick();
         let mut info = StreamInfo::new(connection.info.start, worker.wall());
         info.connection = Some(Arc::clone(&connection.info));
+        if !self.access_logs.is_empty() || !connection.access_logs.is_empty() {
+            info.set_stream_id(random(&worker));
+        }
         if let Some(upstream) = self.connect(cluster, &connection, &mut info).await {
             info.mark(TimePoint::UpstreamConnectEnd, worker.tick());
             if self.log_on_connected {
@@ -144,9 +147,12 @@ impl TcpProxy {
             }
             connecting.poll_raw(cx, worker.tick()).map(Some)
         });
-        match outcome.await {
+        let outcome = outcome.await;
+        info.upstream.pool_ready = Some(worker.now().saturating_duration_since(now));
+        match outcome {
             None => Err(Tried::Hopeless),
             Some(Ok((transport, guard))) => {
+                info.upstream.set_connection(guard.id());
                 info.upstream.local_address = local_address(&transport);
                 cluster.info.stats.upstream_rq_total().inc();
                 host.count(HostCounter::RqSuccess);
@@ -260,15 +266,15 @@ impl TcpProxy {
         let worker: &Worker = &connection.worker;
         let random = worker.random();
         let now = worker.now();
-        let context = LogContext {
-            kind,
-            random: u128::from(worker.random()) << 64 | u128::from(random),
-            ..LogContext::new(info, now, worker.wall())
-        };
+        let context = LogContext { kind, random: self::random(worker), ..LogContext::new(info, now, worker.wall()) };
         for log in self.access_logs.iter().chain(connection.access_logs.iter()) {
             log.log(&context, random);
         }
     }
+}
+
+fn random(worker: &Worker) -> u128 {
+    u128::from(worker.random()) << 64 | u128::from(worker.random())
 }
 
 /// Why there is no upstream connection.
