@@ -151,7 +151,10 @@ impl Vm {
         guard_patterns(&lua, &budget, include_str!("patterns.lua"))?;
         let sandbox = lua.load(include_str!("sandbox.lua")).set_name("=[sandbox]").call((traceback, line, charge))?;
         // `getfenv` of a function from here would hand out what the sandbox leaves out.
+        // LuaJIT's `print` looks for `tostring` there.
+        let tostring: Function = lua.globals().get("tostring")?;
         lua.globals().clear()?;
+        lua.globals().raw_set("tostring", tostring)?;
         lua.set_memory_limit(MEMORY_LIMIT)?;
         if let Some(process) = &process {
             process.lua_vm_count().inc();
