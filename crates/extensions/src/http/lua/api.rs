@@ -44,8 +44,10 @@ impl Primitives<'_> {
         call: impl Fn(&Lua, &mut Parts, A) -> Result<R, Error> + 'static,
     ) -> Result<(), Error> {
         let shared = Rc::clone(self.shared);
-        let function =
-            self.lua.create_function(move |lua, arguments: A| shared.with(|parts| call(lua, parts, arguments))?)?;
+        let function = self.lua.create_function(move |lua, arguments: A| {
+            shared.budget.call(lua)?;
+            shared.with(|parts| call(lua, parts, arguments))?
+        })?;
         self.table.raw_set(name, function)
     }
 

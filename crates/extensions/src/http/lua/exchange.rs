@@ -3,6 +3,7 @@
 //! A [`Stream`] borrows from the driver and can't be kept; what scripts call must be. So the stream's parts are swapped
 //! into this cell before a coroutine runs, and back when it stops.
 
+use super::budget::Budget;
 use super::filter::LuaConfig;
 use bytes::{Bytes, BytesMut};
 use nuncio_filter::{ClientRequest, HttpClientHandle, LocalReply, RouteSlot, Stream, StreamState, Worker};
@@ -103,13 +104,15 @@ pub(super) struct Shared {
     pub stats: super::api::stats::ScriptStats,
     /// Which functions without effect were called, so that it is said once.
     pub told: Cell<u8>,
+    /// How much the running coroutine may still do.
+    pub budget: Rc<Budget>,
 }
 
 /// A stream is not lent: a primitive was called while no coroutine runs.
 pub(super) struct NotLent;
 
 impl Shared {
-    pub(super) fn new(now: Instant) -> Shared {
+    pub(super) fn new(now: Instant, budget: Rc<Budget>) -> Shared {
         let parts = Parts {
             request: HeaderMap::new(),
             request_trailers: HeaderMap::new(),
@@ -125,6 +128,7 @@ impl Shared {
             lent: Cell::new(false),
             stats: super::api::stats::ScriptStats::default(),
             told: Cell::new(0),
+            budget,
         }
     }
 

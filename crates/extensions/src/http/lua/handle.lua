@@ -60,7 +60,10 @@ end
 local log = {}
 for level, name in next, { "logTrace", "logDebug", "logInfo", "logWarn", "logErr", "logCritical" } do
   log[name] = function(_, message)
-    p.log(level, text(message, 1, name))
+    local failed = p.log(level, text(message, 1, name))
+    if failed then
+      error(failed, 2)
+    end
   end
 end
 

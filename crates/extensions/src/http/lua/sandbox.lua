@@ -1,17 +1,17 @@
 -- The globals of a script. Every script has its own, made here: the functions and libraries of LuaJIT, less what would
 -- reach beyond the script (see the module's documentation), and `require` with a search path and modules of its own.
-local traceback = ...
+local traceback, log_line, charge = ...
 
 local error, type, pairs, next, rawget, pcall, select = error, type, pairs, next, rawget, pcall, select
 local gsub, gmatch, format = string.gsub, string.gmatch, string.format
 local load, loadfile, open, collect, concat = load, loadfile, io.open, collectgarbage, table.concat
-local libraries = {
-  bit = bit, coroutine = coroutine, io = io, math = math, os = os, table = table,
-}
+local string, floor, tostring, print = string, math.floor, tostring, print
+local sort, insert = table.sort, table.insert
+local libraries = { bit = bit, coroutine = coroutine, math = math, table = table }
 local default_path = package.path
 local about_jit = { version = jit.version, version_num = jit.version_num, os = jit.os, arch = jit.arch }
 local plain = {
-  "assert", "error", "gcinfo", "getfenv", "getmetatable", "ipairs", "next", "pairs", "pcall", "print", "rawequal",
+  "assert", "error", "gcinfo", "getfenv", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal",
   "rawget", "rawlen", "rawset", "select", "setfenv", "setmetatable", "tonumber", "tostring", "type", "unpack", "_VERSION",
 }
 local globals = {}
@@ -22,6 +22,76 @@ end
 -- A finalizer could not be interrupted: no script may set one.
 getmetatable(io.stdout).__metatable = "locked"
 getmetatable("").__metatable = { __index = string }
+
+-- What a script may compile at once, bytes: LuaJIT's parser can't be interrupted.
+local MAX_CODE = 262144
+
+-- Functions that are there in Lua but not here, and why.
+local BLOCKS, FILES = "it would block the worker", "it would touch files and block the worker"
+local removed = {
+  os = {
+    execute = BLOCKS, exit = "it would end the proxy", remove = FILES, rename = FILES, tmpname = FILES,
+    setlocale = "it would change the whole process",
+  },
+  io = {
+    close = FILES, flush = FILES, input = FILES, lines = FILES, open = FILES, output = FILES, popen = BLOCKS,
+    read = BLOCKS, tmpfile = FILES, type = FILES, write = FILES,
+  },
+  file = {
+    close = BLOCKS, flush = BLOCKS, lines = BLOCKS, read = BLOCKS, seek = BLOCKS, setvbuf = BLOCKS, write = BLOCKS,
+  },
+}
+local kept_os = { clock = os.clock, date = os.date, difftime = os.difftime, getenv = os.getenv, time = os.time }
+
+local function refuse(name, why)
+  return function()
+    error(name .. " is not available: " .. why, 2)
+  end
+end
+
+local function refuse_all(into, library, prefix)
+  for name, why in pairs(removed[library]) do
+    into[name] = refuse(prefix .. name, why)
+  end
+  return into
+end
+
+-- LuaJIT's own can't be interrupted unless it calls a Lua function.
+local function sorted(list, before)
+  if before == nil then
+    return sort(list, function(a, b)
+      return a < b
+    end)
+  elseif type(before) ~= "function" then
+    return sort(list, before)
+  end
+  return sort(list, function(a, b)
+    return before(a, b)
+  end)
+end
+
+-- LuaJIT's own moves everything from the position on, even if that is where no list begins.
+local function inserted(list, at, ...)
+  if select("#", ...) == 0 then
+    return insert(list, at)
+  elseif type(at) == "number" and at < 0 then
+    error("bad argument #2 to 'insert' (position out of bounds)", 2)
+  end
+  return insert(list, at, ...)
+end
+
+function globals.print(...)
+  local texts, bytes = { ... }, 0
+  for i = 1, select("#", ...) do
+    texts[i] = tostring(texts[i])
+    bytes = bytes + #texts[i]
+  end
+  local failed = log_line(bytes)
+  if failed then
+    error(failed, 2)
+  end
+  print(concat(texts, "\t"))
+end
 
 local function copy(from)
   local to = {}
@@ -77,6 +147,16 @@ local function find_module(name, path)
 end
 
 -- Text only: LuaJIT does not check bytecode.
+local function compile(chunk, name, env)
+  if type(chunk) == "string" then
+    if #chunk > MAX_CODE then
+      return nil, format("chunk has more than %d bytes", MAX_CODE)
+    end
+    charge(10 * #chunk)
+  end
+  return load(chunk, name, "t", env)
+end
+
 local function loaders(env)
   function env.load(chunk, name, _, into)
     if type(chunk) == "function" then
@@ -88,24 +168,15 @@ local function loaders(env)
       end
       chunk, name = text, name or "=(load)"
     end
-    return load(chunk, name, "t", into or env)
+    return compile(chunk, name, into or env)
   end
   function env.loadstring(chunk, name)
     if type(chunk) ~= "string" then
       error("bad argument #1 to 'loadstring' (string expected, got " .. type(chunk) .. ")", 2)
     end
-    return load(chunk, name, "t", env)
+    return compile(chunk, name, env)
   end
-  function env.loadfile(file, _, into)
-    return loadfile(file, "t", into or env)
-  end
-  function env.dofile(file)
-    local chunk, failed = loadfile(file, "t", env)
-    if not chunk then
-      error(failed, 2)
-    end
-    return chunk()
-  end
+  env.loadfile, env.dofile = refuse("loadfile", FILES), refuse("dofile", FILES)
 end
 
 local function modules(env, path)
@@ -149,16 +220,18 @@ return function(path)
   for name, library in pairs(libraries) do
     env[name] = copy(library)
   end
+  env.table.sort, env.table.insert = sorted, inserted
   env.string = string
+  env.os, env.io = refuse_all(copy(kept_os), "os", "os."), refuse_all({}, "io", "io.")
+  for _, name in next, { "stdin", "stdout", "stderr" } do
+    env.io[name] = refuse_all({}, "file", "io." .. name .. ":")
+  end
   modules(env, path)
   for name, value in pairs(globals) do
     env[name] = value
   end
   env._G = env
   loaders(env)
-  env.os.exit = function()
-    error("os.exit() is not allowed: it would end the proxy", 2)
-  end
   env.debug = { traceback = traceback }
   env.jit = copy(about_jit)
   env.jit.on, env.jit.off, env.jit.flush = nothing, nothing, nothing
@@ -167,6 +240,10 @@ return function(path)
   end
   env.collectgarbage = function(what, argument)
     if what == nil or what == "collect" or what == "count" or what == "step" then
+      -- A collection can't be interrupted.
+      if what ~= "count" then
+        charge(floor(10 * collect("count")))
+      end
       return collect(what, argument)
     end
     return 0

@@ -6,10 +6,11 @@ mod flow;
 mod limits;
 mod patterns;
 
+use super::budget::Clock;
 use super::filter::{LuaConfig, LuaFactory, interest};
 use super::run::{Outcome, Run};
 use super::script::Script;
-use super::vm;
+use super::vm::{self, Machines};
 use crate::testing::TestStream;
 use bytes::Bytes;
 use nuncio_filter::{
@@ -20,13 +21,14 @@ use nuncio_headers::{HeaderMap, HeaderName};
 use nuncio_stats::Store;
 use nuncio_stats::names::{LuaProcessStats, LuaStats};
 use nuncio_stream_info::Struct;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 /// A script, compiled.
 fn script(text: &str) -> Arc<Script> {
@@ -47,6 +49,20 @@ fn config(store: &Store, text: &str) -> LuaConfig {
         scope,
         stat_names: Mutex::default(),
     }
+}
+
+/// A clock that stands still.
+fn still() -> Clock {
+    ticking(Rc::default())
+}
+
+/// A clock that advances by as much whenever it is looked at.
+fn ticking(step: Rc<Cell<Duration>>) -> Clock {
+    let now = Cell::new(Instant::now());
+    Clock::new(move || {
+        now.set(now.get() + step.get());
+        now.get()
+    })
 }
 
 /// A filter with its stream.
@@ -76,6 +92,7 @@ impl Proxy {
         for (name, value) in [(":status", "200"), ("content-length", "3")] {
             test.response.append(&HeaderName::new(name).unwrap(), value.as_bytes());
         }
+        test.worker.services().insert(Rc::new(Machines::with(still())));
         let filter = factory.create(&test.worker.clone());
         Proxy { test, filter, factory, store }
     }
@@ -189,13 +206,20 @@ fn says_with(statements: &str, prepare: impl FnOnce(&mut Proxy)) -> String {
 
 /// The message with which a script fails.
 fn failure(text: &str) -> String {
+    failure_by(text, Duration::ZERO)
+}
+
+/// The same where time advances by `step` whenever the clock is looked at after the script was loaded.
+fn failure_by(text: &str, step: Duration) -> String {
     let mut test = TestStream::new();
     test.request = map(&[(":path", "/p")]);
-    let vm = vm::Vm::new(test.worker.now(), None).unwrap();
+    let running = Rc::<Cell<Duration>>::default();
+    let vm = vm::Vm::new(test.worker.now(), ticking(Rc::clone(&running)), None).unwrap();
     let function = match vm.load(text, "") {
         Ok(functions) => functions.request.unwrap(),
         Err(message) => return message,
     };
+    running.set(step);
     let side = super::exchange::Side { headers_open: true, ended: true, ..Default::default() };
     match Run::new(Rc::new(vm), side).start(&function, &mut test.stream()) {
         Outcome::Failed(message) => message,

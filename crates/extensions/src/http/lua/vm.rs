@@ -1,13 +1,11 @@
 //! The virtual machine of a worker: its limits, its scripts, its coroutines, and its replacement when it is full.
 
 use super::api;
+use super::budget::{Budget, Clock, TOO_LONG};
 use super::exchange::{Direction, Shared, Side};
 use super::pattern::{Capture, PatternError, scan};
 use super::script::{Hooks, Script};
-use mlua::{
-    Error, Function, HookTriggers, IntoLuaMulti, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Thread, Value,
-    VmState,
-};
+use mlua::{Error, Function, IntoLuaMulti, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Thread, Value};
 use nuncio_filter::{Stream, Worker};
 use nuncio_stats::names::LuaProcessStats;
 use std::cell::{Cell, RefCell};
@@ -15,9 +13,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
-
-/// Most instructions of one resume of a coroutine, and of loading a script: about 50 ms.
-pub(super) const MAX_INSTRUCTIONS: u32 = 10_000_000;
 
 /// Most bytes of one machine.
 pub(super) const MEMORY_LIMIT: usize = 64 << 20;
@@ -28,24 +23,8 @@ const NEARLY_FULL: usize = MEMORY_LIMIT / 4 * 3;
 /// A machine is replaced when this many coroutines in a row failed for want of memory.
 const MEMORY_FAILURES: u32 = 3;
 
-/// Most steps that patterns take during one resume: about 60 ms.
-const MAX_PATTERN_STEPS: u64 = 20_000_000;
-
-/// Instructions between two looks at the budget. Within as many, calls nest by some 200 KiB of the thread's stack at most.
-const STRIDE: u32 = 1000;
-
-/// How much of the thread's stack a script may take, bytes: callbacks of `string.gsub`, `table.sort` and coroutines nest
-/// there, without a limit of LuaJIT's own.
-const MAX_STACK: usize = 256 << 10;
-
 /// Finished coroutines that are kept to be used again.
 const SPARE_THREADS: usize = 64;
-
-/// What an exhausted budget says.
-const TOO_LONG: &str = "script ran for too long";
-
-/// What a script says whose calls nest too deeply.
-const TOO_DEEP: &str = "stack overflow";
 
 /// The machine of a worker, made on first use; a service of the worker.
 #[derive(Default)]
@@ -53,6 +32,7 @@ pub(super) struct Machines {
     current: RefCell<Option<Rc<Vm>>>,
     /// Calls under way that no script waits for.
     detached: Cell<usize>,
+    clock: Clock,
 }
 
 /// Most calls of a worker that no script waits for.
@@ -68,6 +48,12 @@ impl Drop for Detached {
 }
 
 impl Machines {
+    /// Machines whose time comes from elsewhere.
+    #[cfg(test)]
+    pub(super) fn with(clock: Clock) -> Machines {
+        Machines { clock, ..Machines::default() }
+    }
+
     /// The machine in use.
     pub(super) fn current(&self, now: Instant, process: &LuaProcessStats) -> Result<Rc<Vm>, Error> {
         if let Some(vm) = &*self.current.borrow()
@@ -75,7 +61,7 @@ impl Machines {
         {
             return Ok(Rc::clone(vm));
         }
-        let vm = Rc::new(Vm::new(now, Some(process.clone()))?);
+        let vm = Rc::new(Vm::new(now, self.clock.clone(), Some(process.clone()))?);
         if let Some(worn) = self.current.replace(Some(Rc::clone(&vm))) {
             tracing::warn!(target: "lua", "scripts filled {} bytes: their globals are given up", worn.lua.used_memory());
         }
@@ -95,19 +81,6 @@ impl Machines {
     pub(super) fn of(worker: &Worker) -> Rc<Machines> {
         worker.services().get_or_insert_with(Machines::default)
     }
-}
-
-/// How much a coroutine may still do until it ends or waits.
-#[derive(Default)]
-pub(super) struct Budget {
-    /// Looks at the budget that are left.
-    left: Cell<u32>,
-    /// Where the thread's stack was when the coroutine was entered.
-    stack: Cell<usize>,
-    /// Steps of patterns that are left.
-    pub pattern_steps: Cell<u64>,
-    /// It was exceeded: every further instruction fails, so that a script can't go on by catching the error.
-    spent: Cell<bool>,
 }
 
 /// A virtual machine with the scripts that were run in it.
@@ -160,19 +133,28 @@ pub(super) enum Resumed {
 
 impl Vm {
     /// A machine without scripts. `process`: where it is counted.
-    pub(super) fn new(now: Instant, process: Option<LuaProcessStats>) -> Result<Vm, Error> {
+    pub(super) fn new(now: Instant, clock: Clock, process: Option<LuaProcessStats>) -> Result<Vm, Error> {
         let lua = Lua::new_with(StdLib::ALL_SAFE, LuaOptions::default())?;
         lua.load("jit.off()").exec()?;
-        let shared = Rc::new(Shared::new(now));
+        let budget = Rc::new(Budget::new(clock));
+        let shared = Rc::new(Shared::new(now, Rc::clone(&budget)));
         let primitives = api::primitives(&lua, &shared)?;
         let start = lua.load(include_str!("handle.lua")).set_name("=[api]").call(primitives)?;
         let traceback = lua.create_function(|lua, message: Option<mlua::LuaString>| {
             let message = message.map(|message| message.to_string_lossy());
             lua.traceback(message.as_deref(), 1)
         })?;
-        let sandbox = lua.load(include_str!("sandbox.lua")).set_name("=[sandbox]").call(traceback)?;
-        let budget = Rc::<Budget>::default();
+        let counted = Rc::clone(&budget);
+        let line = lua.create_function(move |_, bytes: f64| Ok(counted.line(bytes as usize)))?;
+        let counted = Rc::clone(&budget);
+        let charge = lua.create_function(move |lua, instructions: f64| counted.charge(lua, instructions as u32))?;
         guard_patterns(&lua, &budget, include_str!("patterns.lua"))?;
+        let sandbox = lua.load(include_str!("sandbox.lua")).set_name("=[sandbox]").call((traceback, line, charge))?;
+        // `getfenv` of a function from here would hand out what the sandbox leaves out.
+        // LuaJIT's `print` looks for `tostring` there.
+        let tostring: Function = lua.globals().get("tostring")?;
+        lua.globals().clear()?;
+        lua.globals().raw_set("tostring", tostring)?;
         lua.set_memory_limit(MEMORY_LIMIT)?;
         if let Some(process) = &process {
             process.lua_vm_count().inc();
@@ -189,24 +171,15 @@ impl Vm {
             worn: Cell::new(false),
             process,
         };
-        vm.watch(STRIDE)?;
+        vm.budget.start(&vm.lua)?;
         Ok(vm)
-    }
-
-    /// Looks at the budget every `stride` instructions. LuaJIT has one hook for all coroutines.
-    fn watch(&self, stride: u32) -> Result<(), Error> {
-        watch(&self.lua, &self.budget, stride)
     }
 
     /// Runs `run` with a full budget.
     fn budgeted<T>(&self, run: impl FnOnce() -> T) -> T {
-        self.budget.left.set(MAX_INSTRUCTIONS / STRIDE);
-        self.budget.stack.set(stack_position());
-        self.budget.pattern_steps.set(MAX_PATTERN_STEPS);
+        self.budget.fill();
         let result = run();
-        if self.budget.spent.replace(false)
-            && let Err(error) = self.watch(STRIDE)
-        {
+        if let Err(error) = self.budget.close(&self.lua) {
             tracing::error!(target: "lua", "the machine is replaced: {error}");
             self.worn.set(true);
         }
@@ -328,32 +301,6 @@ impl Drop for Vm {
     }
 }
 
-/// The address of something on the stack.
-#[inline(never)]
-fn stack_position() -> usize {
-    let here = 0u8;
-    std::ptr::from_ref(std::hint::black_box(&here)).addr()
-}
-
-fn watch(lua: &Lua, budget: &Rc<Budget>, stride: u32) -> Result<(), Error> {
-    let budget = Rc::clone(budget);
-    let triggers = HookTriggers::new().every_nth_instruction(stride);
-    lua.set_global_hook(triggers, move |lua, _| {
-        let left = budget.left.get();
-        if left > 0 {
-            budget.left.set(left - 1);
-            if budget.stack.get().abs_diff(stack_position()) > MAX_STACK {
-                return Err(Error::runtime(TOO_DEEP));
-            }
-            return Ok(VmState::Continue);
-        }
-        if !budget.spent.replace(true) {
-            watch(lua, &budget, 1)?;
-        }
-        Err(Error::runtime(TOO_LONG))
-    })
-}
-
 /// Puts functions that count their steps into the string library; `source` is `patterns.lua`.
 pub(super) fn guard_patterns(lua: &Lua, budget: &Rc<Budget>, source: &str) -> Result<(), Error> {
     let string: Table = lua.globals().get("string")?;
@@ -364,6 +311,7 @@ pub(super) fn guard_patterns(lua: &Lua, budget: &Rc<Budget>, source: &str) -> Re
 fn scanner(lua: &Lua, budget: &Rc<Budget>) -> Result<Function, Error> {
     let budget = Rc::clone(budget);
     lua.create_function(move |lua, (text, pattern, init, anchors): (LuaString, LuaString, f64, bool)| {
+        budget.call(lua)?;
         let (text, pattern) = (text.as_bytes(), pattern.as_bytes());
         let from = if init < 0.0 { (text.len() as f64 + init).max(0.0) } else { (init - 1.0).max(0.0) } as usize;
         let found = match scan(&text, &pattern, from, anchors, &budget.pattern_steps) {
@@ -417,7 +365,7 @@ fn message(error: &Error) -> String {
 /// Runs a script as every worker will, and says what it defines.
 pub(super) fn check(text: &str, path: &str) -> Result<Hooks, String> {
     let now = tokio::time::Instant::now().into_std();
-    let vm = Vm::new(now, None).map_err(|error| message(&error))?;
+    let vm = Vm::new(now, Clock::default(), None).map_err(|error| message(&error))?;
     let functions = vm.load(text, path)?;
     Ok(Hooks { request: functions.request.is_some(), response: functions.response.is_some() })
 }

@@ -91,9 +91,13 @@ pub(super) fn add(primitives: &Primitives<'_>) -> Result<(), Error> {
         let micros = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
         Ok((micros as f64 * per_second / 1e6).floor())
     })?;
-    primitives.free("log", |_, (level, message): (u8, LuaString)| {
-        log(level, &message.to_string_lossy());
-        Ok(())
+    let budget = Rc::clone(&primitives.shared.budget);
+    primitives.free("log", move |_, (level, message): (u8, LuaString)| {
+        let refused = budget.line(message.as_bytes().len());
+        if refused.is_none() {
+            log(level, &message.to_string_lossy());
+        }
+        Ok(refused)
     })
 }
 

@@ -2,12 +2,19 @@
 
 use super::Primitives;
 use mlua::{Error, LuaString};
+use std::rc::Rc;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 pub(super) fn add(primitives: &Primitives<'_>) -> Result<(), Error> {
-    primitives.free("base64_encode", |lua, bytes: LuaString| lua.create_string(encode(&bytes.as_bytes())))?;
-    primitives.free("base64_decode", |lua, text: LuaString| {
+    let budget = Rc::clone(&primitives.shared.budget);
+    primitives.free("base64_encode", move |lua, bytes: LuaString| {
+        budget.bytes(lua, bytes.as_bytes().len())?;
+        lua.create_string(encode(&bytes.as_bytes()))
+    })?;
+    let budget = Rc::clone(&primitives.shared.budget);
+    primitives.free("base64_decode", move |lua, text: LuaString| {
+        budget.bytes(lua, text.as_bytes().len())?;
         decode(&text.as_bytes()).map(|bytes| lua.create_string(bytes)).transpose()
     })
 }

@@ -179,3 +179,90 @@ fn deep_stacks_fit_a_small_thread() {
     });
     thread.unwrap().join().unwrap();
 }
+
+#[test]
+fn time_ends() {
+    let by = |statements: &str| {
+        failure_by(&format!("function envoy_on_request(h)\n{statements}\nend"), Duration::from_millis(10))
+    };
+    for statements in [
+        "local s = ('x'):rep(1e5) for i = 1, 1e3 do local z = s:reverse() end",
+        "local s, z = ('x'):rep(1e5), ('x'):rep(1e5) .. 'y' for i = 1, 1e3 do local q = s < z end",
+        "local t = {} for i = 1, 1e3 do t[i] = i % 7 end table.sort(t)",
+        "local t = {} for i = 1, 1e3 do t[i] = i % 7 end table.sort(t, rawequal)",
+        "for i = 1, 1e3 do h:base64Escape('x') end",
+        "for i = 1, 1e3 do local ok = pcall(h.headers(h).get, h:headers(), 'x') end",
+        "for i = 1, 1e3 do collectgarbage() end",
+        "for i = 1, 1e3 do load('return 1') end",
+    ] {
+        let message = by(statements);
+        assert!(message.contains("script ran for too long"), "{statements}: {message}");
+    }
+    assert_eq!(by("local x = 1"), "no failure");
+}
+
+#[test]
+fn waiting_for_a_processor_is_not_held_against_a_script() {
+    let second = Duration::from_secs(1);
+    assert_eq!(failure_by("function envoy_on_request(h) local x = 1 end", second), "no failure");
+    let message = failure_by("function envoy_on_request(h) for i = 1, 1e4 do end end", second);
+    assert!(message.contains("script ran for too long"), "{message}");
+}
+
+#[test]
+fn large_work_is_counted() {
+    for statements in [
+        "local s = ('x'):rep(4e6) while true do h:base64Escape(s) end",
+        "local s = ('a'):rep(1e6) local z = ('a'):rep(5e5) .. 'b' while true do s:find(z, 1, true) end",
+        "local s = ('a'):rep(1e6) local z = ('a'):rep(1e5) .. 'b' while true do s:find(z) end",
+        "string.find(('1'):rep(14) + 0, ('.-'):rep(20) .. 'b') while true do end",
+        "local s = ('x'):rep(1e6) while true do s:gsub('.', math.abs) end",
+        "local s = ('x=1 '):rep(6e4) while true do load(s) end",
+        "while true do collectgarbage() end",
+    ] {
+        let message = fails(statements);
+        let ends = message.contains("script ran for too long") || message.contains("bad argument");
+        assert!(ends, "{statements}: {message}");
+    }
+    assert!(fails("assert(load((' '):rep(3e5)))").contains("chunk has more than 262144 bytes"));
+    assert!(fails("table.insert({}, -1e9, 1)").contains("position out of bounds"));
+}
+
+#[test]
+fn lines_of_log_end() {
+    for statements in ["h:logTrace('x')", "print()"] {
+        let message = fails(&format!("for i = 1, 1001 do {statements} end"));
+        assert!(
+            message.ends_with("script logs more than 1000 lines or 1048576 bytes without ending or waiting"),
+            "{message}"
+        );
+    }
+    assert_eq!(fails("for i = 1, 1000 do h:logTrace('x') end"), "no failure");
+    assert!(fails("h:logTrace(('x'):rep(2e6))").contains("script logs more than"));
+}
+
+#[test]
+fn what_blocks_is_refused() {
+    for (call, why) in [
+        ("os.execute('true')", "os.execute is not available: it would block the worker"),
+        ("os.remove('x')", "os.remove is not available: it would touch files and block the worker"),
+        ("os.rename('x', 'y')", "os.rename is not available: it would touch files and block the worker"),
+        ("os.tmpname()", "os.tmpname is not available: it would touch files and block the worker"),
+        ("os.setlocale('C')", "os.setlocale is not available: it would change the whole process"),
+        ("os.exit(1)", "os.exit is not available: it would end the proxy"),
+        ("io.popen('true')", "io.popen is not available: it would block the worker"),
+        ("io.open('x')", "io.open is not available: it would touch files and block the worker"),
+        ("io.stdin:read()", "io.stdin:read is not available: it would block the worker"),
+        ("require('io').lines('x')", "io.lines is not available: it would touch files and block the worker"),
+        ("dofile('x')", "dofile is not available: it would touch files and block the worker"),
+        ("loadfile('x')", "loadfile is not available: it would touch files and block the worker"),
+        ("getfenv(xpcall).os.execute('true')", "attempt to index field 'os' (a nil value)"),
+        ("getfenv(string.find).io.open('x')", "attempt to index field 'io' (a nil value)"),
+        ("getfenv(h.headers).os.execute('true')", "attempt to index field 'os' (a nil value)"),
+        ("getfenv(0).os.execute('true')", "attempt to index field 'os' (a nil value)"),
+    ] {
+        let message = fails(call);
+        assert!(message.ends_with(why), "{call}: {message}");
+    }
+    assert_eq!(fails("return os.time(), os.clock(), os.date(), os.difftime(2, 1), os.getenv('HOME')"), "no failure");
+}
