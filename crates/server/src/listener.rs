@@ -262,3 +262,19 @@ async fn accept_loop(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exhaustion_is_said_at_first_and_then_seldom() {
+        let start = Instant::now();
+        let mut exhausted = Exhausted::default();
+        let said = (0..=100u64).filter_map(|tenths| {
+            exhausted.refused += 1;
+            exhausted.due(start + Duration::from_millis(tenths * 100))
+        });
+        assert_eq!(said.collect::<Vec<_>>(), [1, 100]);
+    }
+}
