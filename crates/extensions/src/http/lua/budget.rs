@@ -12,10 +12,10 @@ const MAX_INSTRUCTIONS: u32 = 10_000_000;
 pub(super) const MAX_TIME: Duration = Duration::from_millis(60);
 
 /// As much at most counts between two looks at the clock: the thread may have had to wait for a processor.
-const MAX_GAP: Duration = Duration::from_millis(20);
+const MAX_GAP: Duration = Duration::from_millis(25);
 
-/// Most steps that patterns take during one resume: about 60 ms.
-const MAX_PATTERN_STEPS: u64 = 20_000_000;
+/// Most steps that patterns take during one resume: about 30 ms.
+const MAX_PATTERN_STEPS: u64 = 10_000_000;
 
 /// Instructions between two looks at the budget. Within as many, calls nest by some 20 KiB of the thread's stack at most.
 const STRIDE: u32 = 100;
