@@ -11,7 +11,8 @@
 //!   fails for want of memory again and again, is replaced, and scripts start with fresh globals.
 //! - There is no `ffi`, no `newproxy`, no `module`, of `debug` only `traceback`, no bytecode; C modules
 //!   can't be loaded. Of `io`, `os` and the functions that load files, what would block the worker raises an error that says
-//!   so, where Envoy lets a script block its worker. The `string` library is one for all scripts of a worker, the others each script's own.
+//!   so, where Envoy lets a script block its worker. The `string` library is one for all scripts of a
+//!   worker, the others each script's own.
 //! - Not built: `importPublicKey`, `verifySignature` and `setUpstreamOverrideHost`, which raise an error;
 //!   `setHttp1ReasonPhrase` and `drainConnectionUponCompletion`, which do nothing and say so in the log.
 //!
