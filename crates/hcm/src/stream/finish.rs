@@ -56,7 +56,6 @@ impl ActiveStream {
 
     fn count(&self, env: &Environment, now: Instant) {
         let stats = &env.config.stats.manager;
-        stats.downstream_rq_active().sub(1);
         stats.downstream_rq_time().record(self.info.duration(now).as_millis() as u64);
         if self.upgrade_counted {
             stats.downstream_cx_upgrades_active().sub(1);
@@ -70,6 +69,8 @@ impl ActiveStream {
         if let Some(code) = self.info.response_code.filter(|_| self.sent != Sent::Nothing) {
             env.count_response(code);
         }
+        // Last, so that who sees no active request sees all counters of it.
+        stats.downstream_rq_active().sub(1);
     }
 
     /// Names the cluster of a request that was answered before it got there, for the access log.

@@ -188,7 +188,7 @@ fn file_13_counts_and_enforces_nothing() {
         return;
     }
     let origin = origin(vec![body("fine")]);
-    let fewer = [("max_tokens: 10000", "max_tokens: 2")];
+    let fewer = [("max_tokens: 10000", "max_tokens: 2"), ("tokens_per_fill: 10000", "tokens_per_fill: 1")];
     let running = started_with("13", 10000, (LOOPBACK, 8080), &origin, &fewer);
     for _ in 0..4 {
         let response = running.get("/");
@@ -209,7 +209,12 @@ fn file_13_with_enforcement_adds_its_headers() {
     let origin = origin(vec![body("fine")]);
     let enforced = "filter_enforced: { default_value: { numerator: 100, denominator: HUNDRED } }";
     let enforced = format!("{enforced}\n              response_headers_to_add:");
-    let changes = [("max_tokens: 10000", "max_tokens: 2"), ("response_headers_to_add:", &enforced)];
+    // Buckets fill evenly: 10,000 in a minute are one in 6 ms.
+    let changes = [
+        ("max_tokens: 10000", "max_tokens: 2"),
+        ("tokens_per_fill: 10000", "tokens_per_fill: 1"),
+        ("response_headers_to_add:", &enforced),
+    ];
     let running = started_with("13", 10000, (LOOPBACK, 8080), &origin, &changes);
     let statuses: Vec<u16> = (0..2).map(|_| running.get("/").status()).collect();
     let limited = running.get("/");

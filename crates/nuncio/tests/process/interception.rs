@@ -61,6 +61,7 @@ impl Network {
     }
 
     fn stats(&self, proxy: &Proxy) -> nuncio_testkit::stats::Values {
+        self.proxy.run(|| settle(proxy));
         nuncio_testkit::stats::parse(&self.proxy.run(|| proxy.admin_text("/stats")).unwrap())
     }
 

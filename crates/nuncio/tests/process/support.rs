@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nuncio_testkit::client::{Client, Response};
 use nuncio_testkit::gate::Gates;
@@ -162,6 +163,18 @@ pub struct Running {
     pub setup: Setup,
 }
 
+/// Waits a moment for requests under way: a client has its response before the request is counted.
+pub fn settle(proxy: &Proxy) {
+    let deadline = Instant::now() + Duration::from_millis(250);
+    let is_active = |text: &str| {
+        let gauges = nuncio_testkit::stats::parse(text);
+        gauges.iter().any(|(name, value)| *value > 0 && !name.contains("admin"))
+    };
+    while Instant::now() < deadline
+        && proxy.admin_text("/stats?filter=http\\..*downstream_rq_active$").is_ok_and(|text| is_active(&text))
+    {}
+}
+
 impl Running {
     /// A connection to the listener on `$front`.
     pub fn client(&self) -> Client {
@@ -185,6 +198,7 @@ impl Running {
 
     /// The value of a counter or gauge, 0 when there is none of that name.
     pub fn stat(&self, name: &str) -> u64 {
+        settle(&self.proxy);
         let listed = self.proxy.admin_text(&format!("/stats?filter=^{}$", name.replace('.', "\\."))).unwrap();
         nuncio_testkit::stats::parse(&listed).get(name).copied().unwrap_or(0)
     }
