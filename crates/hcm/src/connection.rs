@@ -214,7 +214,8 @@ impl HttpConnection {
             config.stats.manager.downstream_cx_max_requests_reached().inc();
         }
         self.end_if_failing();
-        let close = self.must_drain(now) || self.drain.wants_end(now, self.environment.worker.random());
+        let told = self.drain.is_draining() && self.drain.wants_end(now, self.environment.worker.random());
+        let close = self.must_drain(now) || told;
         stream.begin(&self.environment, &mut self.wire, head, head_started.unwrap_or(now), close);
         self.state = State::Active(stream);
         Poll::Ready(Next::Again)
