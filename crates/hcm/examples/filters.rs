@@ -13,12 +13,10 @@ mod processor;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use nuncio_filter::{
-    Chunk, Completed, DataStep, End, FilterSlot, HttpFilter, HttpFilterFactory, Interest, Step, Stream, Work, Worker,
-};
+use nuncio_filter::{Completed, End, FilterSlot, HttpFilter, HttpFilterFactory, Interest, Step, Stream, Work, Worker};
 use nuncio_headers::HeaderName;
 use nuncio_stats::Store;
-use processor::{Answer, Event, Exchange, slot};
+use processor::{Answer, Event, Exchange, Whole, slot};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,19 +55,6 @@ impl HttpFilter for Ready {
 
     fn resume(&mut self, _: &mut Stream<'_>, _: Completed) -> Step {
         Step::Next
-    }
-}
-
-/// Keeps the request until it is complete.
-struct Whole;
-
-impl HttpFilter for Whole {
-    fn request_headers(&mut self, _: &mut Stream<'_>, end: End) -> Step {
-        if end.is_last() { Step::Next } else { Step::Hold }
-    }
-
-    fn request_data(&mut self, _: &mut Stream<'_>, _: &mut Chunk, end: End) -> DataStep {
-        if end.is_last() { DataStep::Next } else { DataStep::Buffer }
     }
 }
 

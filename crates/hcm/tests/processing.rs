@@ -15,7 +15,7 @@ use nuncio_filter::{
     Body, Chunk, Completed, DataStep, End, FilterSlot, HttpFilter, HttpFilterFactory, Step, Stream, Work, Worker,
 };
 use nuncio_stats::Store;
-use processor::{Answer, Event, Exchange, slot};
+use processor::{Answer, Event, Exchange, Whole, slot};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,8 +24,11 @@ use std::time::Duration;
 use support::{cluster, config, exchange, read_response, run, start, to_cluster};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 const LONG: Duration = Duration::from_secs(30);
+/// More than the buffers of all sockets and of the proxy together.
+const HELD_BY_SOCKETS: usize = 32 << 20;
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const CHUNKED: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
 
@@ -262,10 +265,18 @@ fn the_client_may_be_answered_at_any_time() {
     });
 }
 
+/// How far a processor came.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    Begun,
+    Silent,
+    Ended,
+}
+
 /// Does not answer an event of choice.
-fn silent(limit: Duration, at: &'static str, ended: Arc<AtomicUsize>) -> FilterSlot {
+fn silent(limit: Duration, at: &'static str, progress: Arc<watch::Sender<Progress>>) -> FilterSlot {
     slot(limit, move |mut exchange: Exchange| {
-        let ended = Arc::clone(&ended);
+        let progress = Arc::clone(&progress);
         async move {
             while let Some(event) = exchange.events.recv().await {
                 let (name, body, answer) = match event {
@@ -273,33 +284,31 @@ fn silent(limit: Duration, at: &'static str, ended: Arc<AtomicUsize>) -> FilterS
                     Event::Data(body, bytes, end) => ("data", body, Answer::Data(bytes, end)),
                     Event::Trailers(body) => ("trailers", body, Answer::Trailers),
                 };
-                if at != format!("{body:?} {name}") {
-                    exchange.answer(body, answer).await;
+                match at == format!("{body:?} {name}") {
+                    true => drop(progress.send_replace(Progress::Silent)),
+                    false => exchange.answer(body, answer).await,
                 }
             }
-            ended.fetch_add(1, Ordering::Relaxed);
+            progress.send_replace(Progress::Ended);
         }
     })
 }
 
-async fn until(condition: impl Fn() -> bool) {
-    for _ in 0..2000 {
-        if condition() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    panic!("it did not come to that");
+/// Waits until a processor came so far; a test that waits for ever is a failure.
+async fn until<T: Copy + PartialOrd>(progress: &watch::Sender<T>, wanted: T) {
+    let mut seen = progress.subscribe();
+    let reached = seen.wait_for(|now| *now >= wanted);
+    assert!(tokio::time::timeout(LONG, reached).await.is_ok_and(|it| it.is_ok()), "it did not come to that");
 }
 
 #[test]
 fn a_late_processor_ends_in_a_reply() {
     run(async {
         for at in ["Request headers", "Request data", "Response headers"] {
-            let ended = Arc::new(AtomicUsize::new(0));
+            let progress = Arc::new(watch::Sender::new(Progress::Begun));
             let limit = Duration::from_millis(50);
             // Behind it a filter that keeps the origin from answering before the request is complete.
-            let filters = vec![silent(limit, at, Arc::clone(&ended)), whole()];
+            let filters = vec![silent(limit, at, Arc::clone(&progress)), whole()];
             let mut client = client(filters).await;
             let mut request = CHUNKED.to_vec();
             request.extend(chunk("body"));
@@ -307,7 +316,7 @@ fn a_late_processor_ends_in_a_reply() {
             let response = exchange(&mut client, &request).await;
             assert!(response.starts_with("HTTP/1.1 504 "), "{at}: {response}");
             assert!(response.ends_with("processor timeout"), "{at}: {response}");
-            until(|| ended.load(Ordering::Relaxed) == 1).await;
+            until(&progress, Progress::Ended).await;
         }
     });
 }
@@ -317,12 +326,16 @@ fn the_exchange_ends_when_the_client_leaves() {
     run(async {
         for at in ["Request headers", "Request data", "Response headers", "Response data"] {
             for request in [GET, b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf"] {
-                let ended = Arc::new(AtomicUsize::new(0));
-                let mut client = client(vec![silent(LONG, at, Arc::clone(&ended))]).await;
+                let progress = Arc::new(watch::Sender::new(Progress::Begun));
+                let mut client = client(vec![silent(LONG, at, Arc::clone(&progress))]).await;
                 client.write_all(request).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                // A request without a body comes to its response without that event.
+                tokio::select! {
+                    () = until(&progress, Progress::Silent) => {}
+                    readable = client.readable() => readable.unwrap(),
+                }
                 drop(client);
-                until(|| ended.load(Ordering::Relaxed) == 1).await;
+                until(&progress, Progress::Ended).await;
             }
         }
     });
@@ -353,65 +366,60 @@ fn a_processor_that_sends_without_end_is_slowed_down() {
         });
         let mut client = client(vec![endless]).await;
         client.write_all(GET).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let before = sent.load(Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        // Nothing moves until the client reads: the rest is what the sockets hold.
-        assert_eq!(sent.load(Ordering::Relaxed), before);
         let mut seen = vec![0; 1 << 20];
-        for _ in 0..16 {
+        for read in 0..64 {
             client.read_exact(&mut seen).await.unwrap();
+            // The processor is ahead of the client by what the sockets hold, however much the client has read.
+            let ahead = sent.load(Ordering::Relaxed).saturating_sub(read << 20);
+            assert!(ahead < HELD_BY_SOCKETS, "the proxy took {ahead} bytes that nobody read");
         }
-        assert!(sent.load(Ordering::Relaxed) > before);
     });
 }
 
 #[test]
 fn a_slow_processor_slows_the_client_down() {
     run(async {
-        let taken = Arc::new(AtomicUsize::new(0));
+        let taken = Arc::new(watch::Sender::new(0));
         let count = Arc::clone(&taken);
+        let going = Arc::new(watch::Sender::new(false));
+        let gate = Arc::clone(&going);
         let stuck = slot(LONG, move |mut exchange: Exchange| {
-            let count = Arc::clone(&count);
+            let (count, gate) = (Arc::clone(&count), Arc::clone(&gate));
             async move {
                 let first = exchange.events.recv().await;
                 assert!(matches!(first, Some(Event::Headers(..))));
                 exchange.answer(Body::Request, Answer::Headers(Vec::new())).await;
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                until(&gate, true).await;
                 while let Some(event) = exchange.events.recv().await {
                     if let Event::Data(_, bytes, _) = event {
-                        count.fetch_add(bytes.len(), Ordering::Relaxed);
+                        count.send_modify(|taken| *taken += bytes.len());
                     }
                 }
             }
         });
         let mut client = client(vec![stuck]).await;
         client.write_all(CHUNKED).await.unwrap();
-        let text = "y".repeat(65536);
-        let mut given = 0;
-        let write = async {
-            loop {
-                client.write_all(&chunk(&text)).await.unwrap();
-                given += text.len();
+        // Bytes of one endless chunk, until the proxy has had every chance to take more and took nothing.
+        client.write_all(b"40000000\r\n").await.unwrap();
+        let (text, mut given, mut refused) = ([b'y'; 65536], 0, 0);
+        while refused < 2000 {
+            match client.try_write(&text) {
+                Ok(count) => (given, refused) = (given + count, 0),
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                    refused += 1;
+                    tokio::task::yield_now().await;
+                }
             }
-        };
-        let _ = tokio::time::timeout(Duration::from_millis(200), write).await;
-        assert!(given < 32 << 20, "the proxy took {given} bytes that nobody asked for");
-        until(|| taken.load(Ordering::Relaxed) > 0).await;
+            assert!(given < HELD_BY_SOCKETS, "the proxy took {given} bytes that nobody asked for");
+        }
+        going.send_replace(true);
+        until(&taken, 1).await;
     });
 }
 
 /// Buffers the request whole, then lets it go.
 fn whole() -> FilterSlot {
-    struct Whole;
-    impl HttpFilter for Whole {
-        fn request_headers(&mut self, _: &mut Stream<'_>, end: End) -> Step {
-            if end.is_last() { Step::Next } else { Step::Hold }
-        }
-        fn request_data(&mut self, _: &mut Stream<'_>, _: &mut Chunk, end: End) -> DataStep {
-            if end.is_last() { DataStep::Next } else { DataStep::Buffer }
-        }
-    }
     made("whole", || Box::new(Whole))
 }
 

@@ -292,3 +292,16 @@ fn body_of(event: &Event) -> Body {
         Event::Headers(body, ..) | Event::Data(body, ..) | Event::Trailers(body) => *body,
     }
 }
+
+/// A filter that keeps the request until it is complete, then lets it go.
+pub struct Whole;
+
+impl HttpFilter for Whole {
+    fn request_headers(&mut self, _: &mut Stream<'_>, end: End) -> Step {
+        if end.is_last() { Step::Next } else { Step::Hold }
+    }
+
+    fn request_data(&mut self, _: &mut Stream<'_>, _: &mut Chunk, end: End) -> DataStep {
+        if end.is_last() { DataStep::Next } else { DataStep::Buffer }
+    }
+}
