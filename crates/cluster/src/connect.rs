@@ -7,7 +7,7 @@ use crate::pool::ConnectFailure;
 use nuncio_io::connect::{ConnectError, ConnectSpec, connect};
 use nuncio_io::socket_option::{self, Keepalive, SocketOptionValue, SocketState};
 use nuncio_io::transport::Transport;
-use nuncio_stream_info::Address;
+use nuncio_stream_info::{Address, TlsInfo};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -19,8 +19,19 @@ pub(crate) fn next_connection_id() -> u64 {
     NEXT_ID.fetch_add(1, Relaxed)
 }
 
+/// A connection to a host, ready for a protocol.
+#[derive(Debug)]
+pub struct Connected {
+    /// The bytes.
+    pub transport: Transport,
+    /// Facts of the TLS session; none for cleartext.
+    pub tls: Option<Arc<TlsInfo>>,
+    /// The protocol that both sides agreed on (ALPN), as the TLS session says it.
+    pub alpn: Option<Arc<str>>,
+}
+
 /// Connects to a host, within the cluster's `connect_timeout`.
-pub(crate) async fn open(cluster: Arc<ClusterInfo>, host: Arc<Host>) -> Result<Transport, ConnectFailure> {
+pub(crate) async fn open(cluster: Arc<ClusterInfo>, host: Arc<Host>) -> Result<Connected, ConnectFailure> {
     let destination = host.destination();
     let address = match &destination.info.address {
         Address::Ip(address) => nuncio_io::Address::Ip(*address),
@@ -33,7 +44,7 @@ pub(crate) async fn open(cluster: Arc<ClusterInfo>, host: Arc<Host>) -> Result<T
     let spec = spec(&cluster.config, &address);
     let connecting = connect(&address, &spec).map_err(|error| failure(&cluster, &error))?;
     match tokio::time::timeout(cluster.config.connect_timeout, connecting.finish()).await {
-        Ok(Ok(transport)) => Ok(transport),
+        Ok(Ok(transport)) => Ok(Connected { transport, tls: None, alpn: None }),
         Ok(Err(error)) => Err(failure(&cluster, &error)),
         Err(_) => {
             Err(ConnectFailure { timeout: true, local: false, overflow: false, reason: Arc::from("connect timeout") })

@@ -14,7 +14,7 @@
 mod admin;
 mod breaker;
 mod cells;
-mod connect;
+pub mod connect;
 mod dns;
 mod event;
 mod event_log;

@@ -3,8 +3,7 @@
 use super::{HostPool, PooledConnection};
 use crate::LocalOrigin;
 use crate::breaker::Resource;
-use crate::connect;
-use nuncio_io::transport::Transport;
+use crate::connect::{self, Connected};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -26,7 +25,7 @@ pub struct ConnectFailure {
 }
 
 /// The attempt under way.
-type Opening = Pin<Box<dyn Future<Output = Result<Transport, ConnectFailure>>>>;
+type Opening = Pin<Box<dyn Future<Output = Result<Connected, ConnectFailure>>>>;
 
 /// A connection being made for one request. Counts as an open connection from the start, and the request as pending.
 pub struct Connecting {
@@ -68,8 +67,8 @@ impl Connecting {
     /// Waits for the connection. Must not be polled after it was ready.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Box<PooledConnection>, ConnectFailure>> {
         Poll::Ready(match ready!(self.poll_transport(cx, now)) {
-            Ok(transport) => {
-                let connection = PooledConnection::new(&self.pool, transport, self.started, now);
+            Ok(connected) => {
+                let connection = PooledConnection::new(&self.pool, connected, self.started, now);
                 if connection.begin_request() {
                     Ok(connection)
                 } else {
@@ -87,16 +86,16 @@ impl Connecting {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-    ) -> Poll<Result<(Transport, super::pooled::ConnectionGuard), ConnectFailure>> {
-        let transport = match ready!(self.poll_transport(cx, now)) {
-            Ok(transport) => transport,
+    ) -> Poll<Result<(Connected, super::pooled::ConnectionGuard), ConnectFailure>> {
+        let connected = match ready!(self.poll_transport(cx, now)) {
+            Ok(connected) => connected,
             Err(failure) => return Poll::Ready(Err(failure)),
         };
         let guard = super::pooled::ConnectionGuard::new(&self.pool, now);
-        Poll::Ready(Ok((transport, guard)))
+        Poll::Ready(Ok((connected, guard)))
     }
 
-    fn poll_transport(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Transport, ConnectFailure>> {
+    fn poll_transport(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Connected, ConnectFailure>> {
         let Some(future) = &mut self.future else { return Poll::Pending };
         let outcome = ready!(future.as_mut().poll(cx));
         self.future = None;

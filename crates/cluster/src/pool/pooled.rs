@@ -2,11 +2,12 @@
 
 use super::HostPool;
 use crate::breaker::Resource;
+use crate::connect::Connected;
 use nuncio_http::connection::ClientConnection;
-use nuncio_io::transport::Transport;
-use nuncio_stream_info::Address;
+use nuncio_stream_info::{Address, TlsInfo};
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The counts of an open connection; they end with it.
@@ -85,6 +86,7 @@ pub struct PooledConnection {
     pub wire: ClientConnection,
     guard: ConnectionGuard,
     local: Option<Address>,
+    tls: Option<Arc<TlsInfo>>,
     requests: Cell<u64>,
     connect_began: Instant,
     counted: (u64, u64),
@@ -93,16 +95,18 @@ pub struct PooledConnection {
 impl PooledConnection {
     pub(super) fn new(
         pool: &Rc<HostPool>,
-        transport: Transport,
+        connected: Connected,
         began: Instant,
         now: Instant,
     ) -> Box<PooledConnection> {
+        let Connected { transport, tls, alpn: _ } = connected;
         let local = transport.tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
         let options = &pool.http1;
         Box::new(PooledConnection {
             wire: ClientConnection::new(transport, options.trailers, options.spelling, options.target),
             guard: ConnectionGuard::new(pool, now),
             local,
+            tls,
             requests: Cell::new(0),
             connect_began: began,
             counted: (0, 0),
@@ -117,6 +121,11 @@ impl PooledConnection {
     /// The local address.
     pub fn local_address(&self) -> Option<&Address> {
         self.local.as_ref()
+    }
+
+    /// Facts of the TLS session; none for cleartext.
+    pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        self.tls.as_ref()
     }
 
     /// Requests that were sent on it, with the present one.
@@ -259,6 +268,6 @@ mod tests {
     #[test]
     fn a_pooled_connection_is_small() {
         let size = size_of::<PooledConnection>();
-        assert!(size <= 432, "{size} bytes");
+        assert!(size <= 440, "{size} bytes");
     }
 }

@@ -106,6 +106,7 @@ impl Driver<'_> {
         info.upstream.mark_attempted();
         info.upstream.set_connection(connection.id());
         info.upstream.local_address = connection.local_address().cloned();
+        info.upstream.tls = connection.tls().cloned();
         info.upstream.remote_address = info.upstream.host().map(|host| host.address.clone());
         info.upstream.protocol = Some(Protocol::Http11);
         if !connection.is_reused() {

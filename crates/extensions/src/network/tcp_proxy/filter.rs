@@ -1,5 +1,6 @@
 //! Serving a connection: choosing the upstream, connecting, and moving bytes until both sides are done.
 
+use nuncio_cluster::connect::Connected;
 use nuncio_cluster::pool::{Acquire, ConnectFailure, ConnectionGuard};
 use nuncio_cluster::{HostCounter, LbContext, RoutingPriority, WorkerCluster, WorkerClusters};
 use nuncio_filter::{AccessLogs, Connection, TerminalFilterFactory, Worker};
@@ -151,7 +152,8 @@ impl TcpProxy {
         info.upstream.pool_ready = Some(worker.now().saturating_duration_since(now));
         match outcome {
             None => Err(Tried::Hopeless),
-            Some(Ok((transport, guard))) => {
+            Some(Ok((Connected { transport, tls, alpn: _ }, guard))) => {
+                info.upstream.tls = tls;
                 info.upstream.set_connection(guard.id());
                 info.upstream.local_address = local_address(&transport);
                 cluster.info.stats.upstream_rq_total().inc();
