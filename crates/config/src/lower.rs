@@ -16,6 +16,7 @@ mod cluster;
 mod data_source;
 mod extension;
 mod format;
+mod http2;
 mod listener;
 mod matcher;
 mod number;
@@ -36,6 +37,7 @@ pub use format::{
     default_log_format, format_string, header_mutations, plain_format, request_edits, response_edits,
     with_header_options,
 };
+pub use http2::http2_options;
 pub use matcher::{
     cidrs, cookie_spec, header, header_spec, headers, list, metadata_matcher, metadata_spec, query, query_spec, regex,
     regex_spec, string, string_spec, strings, substitution, substitution_spec, value, value_spec,

@@ -83,6 +83,8 @@ pub struct Connection {
     pub transport: Transport,
     /// Addresses, names and ids.
     pub info: Arc<ConnectionInfo>,
+    /// The protocol that both sides agreed on in a TLS handshake (ALPN).
+    pub negotiated_protocol: Option<Arc<str>>,
     /// The worker that the connection lives on.
     pub worker: Rc<Worker>,
     /// The draining state of its listener.
@@ -101,6 +103,7 @@ impl Connection {
         Connection {
             transport,
             info,
+            negotiated_protocol: None,
             worker,
             drain: Drain::new(),
             registration: ConnectionRegistry::new().register(),

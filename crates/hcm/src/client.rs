@@ -233,6 +233,7 @@ async fn final_head(
 fn reset(connection: &PooledConnection, within_message: bool, error: &RecvError) -> ClientError {
     let broken = match error {
         RecvError::Codec(_) => true,
+        RecvError::Reset(reason) => return ClientError::Reset(reason.to_string()),
         RecvError::Closed | RecvError::Truncated | RecvError::Io(_) => {
             connection.closed_by_peer();
             within_message || connection.wire.has_input()

@@ -5,12 +5,25 @@ use crate::local_reply::LocalReplyConfig;
 use crate::proxy_status::ProxyStatusConfig;
 use nuncio_filter::{AccessLogs, FilterSlot};
 use nuncio_http::h1::{RequestOptions, Spelling, TrailerOptions};
+use nuncio_http::h2::Http2Options;
 use nuncio_matcher::CidrSet;
 use nuncio_route::RouteTable;
 use nuncio_stats::names::{HttpConnectionManagerStats, ListenerHttpStats, RouterStats, TracingStats};
 use nuncio_stats::{CodeCounters, Scope};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Which protocol connections speak (`codec_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CodecType {
+    /// What ALPN says, or the first bytes of the connection.
+    #[default]
+    Auto,
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2, from its first byte.
+    Http2,
+}
 
 /// What happens to the `server` header of responses (`server_header_transformation`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -214,6 +227,10 @@ pub struct HcmConfig {
     pub stats: HcmStats,
     /// How requests are read.
     pub request_options: Arc<RequestOptions>,
+    /// What connections speak.
+    pub codec: CodecType,
+    /// How HTTP/2 is spoken.
+    pub http2: Http2Options,
     /// Trailers of requests.
     pub trailers: TrailerOptions,
     /// How header names are written in responses.

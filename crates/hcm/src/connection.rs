@@ -1,7 +1,9 @@
-//! One downstream HTTP/1 connection: its requests one after the other, its timers, its end.
+//! One downstream connection: which protocol it speaks; of HTTP/1 its requests one after the other, its timers, its end.
 
+use crate::config::CodecType;
 use crate::config::HcmConfig;
 use crate::environment::Environment;
+use crate::http2::Http2Connection;
 use crate::stream::{ActiveStream, StreamEnd};
 use crate::timer::{LazyTimer, deadline, earlier};
 use nuncio_filter::{Connection, Drain, Registration};
@@ -11,7 +13,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// Where a connection stands.
@@ -24,9 +26,80 @@ enum State {
     Closing { deadline: Option<Instant>, shut: bool },
 }
 
-/// Serves a connection until it is over.
-pub(crate) struct HttpConnection {
+/// Serves a connection until it is over, whatever it speaks.
+pub(crate) struct HttpConnection(Protocol);
+
+/// What a connection speaks.
+enum Protocol {
+    /// HTTP/1, or nothing yet that tells.
+    Http1(Http1Connection),
+    /// HTTP/2.
+    Http2(Box<Http2Connection>),
+    /// Nothing: while it changes from the one to the other.
+    Changing,
+}
+
+impl HttpConnection {
+    pub(crate) fn new(config: Arc<HcmConfig>, connection: Connection) -> HttpConnection {
+        let agreed = connection.negotiated_protocol.as_deref();
+        let codec = match (config.codec, agreed) {
+            (CodecType::Auto, Some("h2")) => CodecType::Http2,
+            (CodecType::Auto, Some("http/1.1" | "http/1.0")) => CodecType::Http1,
+            (codec, _) => codec,
+        };
+        let connection = Http1Connection::new(config, connection, codec == CodecType::Auto);
+        match codec {
+            CodecType::Http2 => HttpConnection(Protocol::Http2(connection.into_http2())),
+            CodecType::Auto | CodecType::Http1 => HttpConnection(Protocol::Http1(connection)),
+        }
+    }
+}
+
+impl Future for HttpConnection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.0 {
+                Protocol::Http1(connection) => match ready!(connection.poll(cx)) {
+                    Outcome::Over => return Poll::Ready(()),
+                    Outcome::Http2 => {
+                        if let Protocol::Http1(connection) = std::mem::replace(&mut this.0, Protocol::Changing) {
+                            this.0 = Protocol::Http2(connection.into_http2());
+                        }
+                    }
+                },
+                Protocol::Http2(connection) => return Pin::new(connection.as_mut()).poll(cx),
+                Protocol::Changing => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl Drop for HttpConnection {
+    fn drop(&mut self) {
+        match &mut self.0 {
+            Protocol::Http1(connection) => connection.end(),
+            Protocol::Http2(connection) => connection.end(),
+            Protocol::Changing => {}
+        }
+    }
+}
+
+/// What an HTTP/1 connection came to.
+enum Outcome {
+    /// Its end.
+    Over,
+    /// The client turned out to speak HTTP/2.
+    Http2,
+}
+
+/// Serves an HTTP/1 connection.
+pub(crate) struct Http1Connection {
     wire: ServerConnection,
+    /// The first bytes decide the protocol.
+    detect: bool,
     environment: Environment,
     registration: Registration,
     drain: Rc<Drain>,
@@ -48,8 +121,8 @@ pub(crate) struct HttpConnection {
     overaged: bool,
 }
 
-impl HttpConnection {
-    pub(crate) fn new(config: Arc<HcmConfig>, connection: Connection) -> HttpConnection {
+impl Http1Connection {
+    fn new(config: Arc<HcmConfig>, connection: Connection, detect: bool) -> Http1Connection {
         let Connection { transport, info, worker, drain, registration, buffer_limit, .. } = connection;
         let wire =
             ServerConnection::new(transport, Arc::clone(&config.request_options), config.trailers, config.spelling);
@@ -57,8 +130,9 @@ impl HttpConnection {
         let stats = &config.stats.manager;
         stats.downstream_cx_total().inc();
         stats.downstream_cx_active().add(1);
-        HttpConnection {
+        Http1Connection {
             wire,
+            detect,
             environment: Environment::new(config, worker, info, buffer_limit),
             registration,
             drain,
@@ -87,10 +161,10 @@ impl HttpConnection {
     }
 
     /// Moves as far as it can. `Ready` is the end of the connection.
-    fn step(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+    fn step(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Outcome> {
         if self.registration.must_close() {
             self.local_close = true;
-            return Poll::Ready(());
+            return Poll::Ready(Outcome::Over);
         }
         loop {
             let state = std::mem::replace(&mut self.state, State::Closing { deadline: None, shut: false });
@@ -101,7 +175,8 @@ impl HttpConnection {
             };
             match poll {
                 Poll::Ready(Next::Again) => {}
-                Poll::Ready(Next::Over) => return Poll::Ready(()),
+                Poll::Ready(Next::Over) => return Poll::Ready(Outcome::Over),
+                Poll::Ready(Next::Http2) => return Poll::Ready(Outcome::Http2),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -114,6 +189,17 @@ impl HttpConnection {
         since: Instant,
         head_started: Option<Instant>,
     ) -> Poll<Next> {
+        if self.detect {
+            match self.wire.poll_preface(cx) {
+                Poll::Ready(Ok(true)) => return Poll::Ready(Next::Http2),
+                Poll::Ready(Ok(false)) => self.detect = false,
+                Poll::Ready(Err(_)) => return Poll::Ready(Next::Over),
+                Poll::Pending => {
+                    let head_started = head_started.or_else(|| self.wire.has_input().then_some(now));
+                    return self.wait_for_head(cx, now, since, head_started);
+                }
+            }
+        }
         let mut stream = ActiveStream::take(&self.environment);
         match self.wire.poll_head(cx, stream.request_mut()) {
             Poll::Ready(Ok(head)) => self.begin(stream, head, now, head_started),
@@ -123,7 +209,7 @@ impl HttpConnection {
                 manager.downstream_cx_protocol_error().inc();
                 self.count_request();
                 self.draining = true;
-                stream.refuse(&self.environment, &mut self.wire, &error, head_started.unwrap_or(now));
+                stream.refuse(&self.environment, (&mut self.wire).into(), &error, head_started.unwrap_or(now));
                 self.state = State::Active(stream);
                 Poll::Ready(Next::Again)
             }
@@ -191,7 +277,7 @@ impl HttpConnection {
         self.count_request();
         self.draining = true;
         let mut stream = ActiveStream::take(&self.environment);
-        stream.refuse_slow(&self.environment, &mut self.wire, started, now);
+        stream.refuse_slow(&self.environment, (&mut self.wire).into(), started, now);
         self.state = State::Active(stream);
         Poll::Ready(Next::Again)
     }
@@ -216,7 +302,7 @@ impl HttpConnection {
         self.end_if_failing();
         let told = self.drain.is_draining() && self.drain.wants_end(now, self.environment.worker.random());
         let close = self.must_drain(now) || told;
-        stream.begin(&self.environment, &mut self.wire, head, head_started.unwrap_or(now), close);
+        stream.begin(&self.environment, (&mut self.wire).into(), head, head_started.unwrap_or(now), close);
         self.state = State::Active(stream);
         Poll::Ready(Next::Again)
     }
@@ -226,9 +312,9 @@ impl HttpConnection {
         if self.must_drain(now) {
             stream.close_after();
         }
-        match stream.poll(&self.environment, &mut self.wire, cx, now) {
+        match stream.poll(&self.environment, (&mut self.wire).into(), cx, now) {
             Poll::Ready(end) => {
-                stream.finish(&self.environment, &mut self.wire, now);
+                stream.finish(&self.environment, (&mut self.wire).into(), now);
                 ActiveStream::give_back(stream);
                 self.count_bytes();
                 match end {
@@ -255,7 +341,7 @@ impl HttpConnection {
             }
             Poll::Pending => {
                 if self.timer.arm(cx, now, stream.deadline()) {
-                    stream.expired(&self.environment, &mut self.wire, now);
+                    stream.expired(&self.environment, (&mut self.wire).into(), now);
                     self.state = State::Active(stream);
                     return Poll::Ready(Next::Again);
                 }
@@ -360,49 +446,59 @@ enum Next {
     Again,
     /// The end of the connection.
     Over,
+    /// The client speaks HTTP/2.
+    Http2,
 }
 
-impl Future for HttpConnection {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let now = this.environment.worker.tick();
-        this.step(cx, now)
+impl Http1Connection {
+    #[inline]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let now = self.environment.worker.tick();
+        self.step(cx, now)
     }
-}
 
-impl Drop for HttpConnection {
-    fn drop(&mut self) {
+    fn into_http2(self) -> Box<Http2Connection> {
+        let (transport, before) = self.wire.into_parts();
+        let ends = (self.registration, self.drain);
+        Box::new(Http2Connection::new(transport, before, self.environment, ends, self.opened))
+    }
+
+    /// The connection is over: ends what it was doing, and counts it.
+    fn end(&mut self) {
         let active = self.left_active || matches!(self.state, State::Active(_));
         if let State::Active(mut stream) =
             std::mem::replace(&mut self.state, State::Closing { deadline: None, shut: false })
         {
-            stream.abandon(&self.environment, &mut self.wire);
+            stream.abandon(&self.environment, (&mut self.wire).into());
             ActiveStream::give_back(stream);
         }
         self.count_bytes();
-        let now = self.environment.worker.tick();
-        let stats = &self.environment.config.stats.manager;
-        stats.downstream_cx_active().sub(1);
         if self.codec {
-            stats.downstream_cx_http1_active().sub(1);
+            self.environment.config.stats.manager.downstream_cx_http1_active().sub(1);
         }
-        stats.downstream_cx_destroy().inc();
-        if self.local_close {
-            stats.downstream_cx_destroy_local().inc();
-        } else {
-            stats.downstream_cx_destroy_remote().inc();
-        }
-        if active {
-            stats.downstream_cx_destroy_active_rq().inc();
-            if self.local_close {
-                stats.downstream_cx_destroy_local_active_rq().inc();
-            } else {
-                stats.downstream_cx_destroy_remote_active_rq().inc();
-            }
-        }
-        let length = now.saturating_duration_since(self.opened);
-        stats.downstream_cx_length_ms().record(length.as_millis() as u64);
+        count_end(&self.environment, self.opened, self.local_close, active);
     }
+}
+
+/// Counts the end of a connection. `local`: this side ended it; `active`: with requests that were being served.
+pub(crate) fn count_end(environment: &Environment, opened: Instant, local: bool, active: bool) {
+    let now = environment.worker.tick();
+    let stats = &environment.config.stats.manager;
+    stats.downstream_cx_active().sub(1);
+    stats.downstream_cx_destroy().inc();
+    if local {
+        stats.downstream_cx_destroy_local().inc();
+    } else {
+        stats.downstream_cx_destroy_remote().inc();
+    }
+    if active {
+        stats.downstream_cx_destroy_active_rq().inc();
+        if local {
+            stats.downstream_cx_destroy_local_active_rq().inc();
+        } else {
+            stats.downstream_cx_destroy_remote_active_rq().inc();
+        }
+    }
+    let length = now.saturating_duration_since(opened);
+    stats.downstream_cx_length_ms().record(length.as_millis() as u64);
 }

@@ -4,7 +4,7 @@ use crate::config::HcmConfig;
 use nuncio_cluster::WorkerClusters;
 use nuncio_filter::{LocalAddress, Worker};
 use nuncio_http::h1::{CodecError, CodecStat};
-use nuncio_stats::names::Http1CodecStats;
+use nuncio_stats::names::{Http1CodecStats, Http2CodecStats};
 use nuncio_stream_info::ConnectionInfo;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -62,6 +62,12 @@ impl Environment {
         };
         own.inc();
         of_listener.inc();
+    }
+
+    /// `http2.*`, the codec's statistics.
+    pub(crate) fn http2_stats(&self) -> Rc<Http2CodecStats> {
+        let scope = &self.config.stats.root;
+        self.worker.services().get_or_insert_with(|| Http2CodecStats::register(&scope.child("http2")))
     }
 
     fn codec_stats(&self) -> Rc<Http1CodecStats> {

@@ -12,6 +12,7 @@ mod connection;
 mod date;
 pub mod detection;
 mod environment;
+mod http2;
 pub mod local_reply;
 mod path;
 pub mod proxy_status;

@@ -16,8 +16,9 @@ use crate::timer::{deadline, earlier};
 use bytes::Bytes;
 use nuncio_filter::{HttpFilter, Interest, LocalReply, SentPart, Stream, StreamState};
 use nuncio_headers::HeaderMap;
-use nuncio_http::connection::{BodyPart, RecvError, ServerConnection};
-use nuncio_http::{Framing, Version};
+use nuncio_http::connection::{BodyPart, RecvError};
+use nuncio_http::exchange::Downstream;
+use nuncio_http::{Framing, ResetReason, Version};
 use nuncio_stream_info::{ResponseFlags, StreamInfo, TimePoint, details};
 use std::cell::RefCell;
 use std::task::{Context, Poll};
@@ -89,6 +90,8 @@ pub(crate) struct ActiveStream {
     pub(crate) close: bool,
     /// The stream can't be completed: the connection is reset.
     pub(crate) reset: bool,
+    /// Why, where the version can say it.
+    pub(crate) reset_reason: ResetReason,
     /// The client went away before its response was complete.
     pub(crate) gone: bool,
     /// The stream counts as an upgraded one.
@@ -113,7 +116,7 @@ pub(crate) struct ActiveStream {
 pub(crate) struct Driver<'a> {
     pub s: &'a mut ActiveStream,
     pub env: &'a Environment,
-    pub wire: &'a mut ServerConnection,
+    pub wire: Downstream<'a>,
     pub now: Instant,
 }
 
@@ -160,6 +163,7 @@ impl ActiveStream {
             bypass: false,
             close: false,
             reset: false,
+            reset_reason: ResetReason::LocalReset,
             gone: false,
             upgrade_counted: false,
             expects_continue: false,
@@ -199,6 +203,7 @@ impl ActiveStream {
         self.bypass = false;
         self.close = false;
         self.reset = false;
+        self.reset_reason = ResetReason::LocalReset;
         self.gone = false;
         self.upgrade_counted = false;
         self.expects_continue = false;
@@ -233,7 +238,7 @@ impl ActiveStream {
     pub(crate) fn poll(
         &mut self,
         env: &Environment,
-        wire: &mut ServerConnection,
+        wire: Downstream<'_>,
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Poll<StreamEnd> {
@@ -250,7 +255,7 @@ impl ActiveStream {
                 // Reading of the upstream was paused, and nothing else will wake the stream for it.
                 Poll::Ready(Ok(())) | Poll::Pending => moved |= driver.may_resume(),
                 Poll::Ready(Err(_)) => {
-                    driver.client_gone();
+                    driver.send_failed(cx);
                     return Poll::Ready(StreamEnd::Gone);
                 }
             }
@@ -258,8 +263,8 @@ impl ActiveStream {
                 break;
             }
         }
-        if driver.client_closed(cx) {
-            driver.client_gone();
+        if let Poll::Ready(error) = driver.client_closed(cx) {
+            driver.client_left(&error);
             return Poll::Ready(StreamEnd::Gone);
         }
         Poll::Pending
@@ -382,11 +387,41 @@ impl Driver<'_> {
                 let reply = LocalReply::new(error.status, Bytes::from_static(b"Bad Request"), error.details);
                 self.local_reply(reply);
             }
-            _ => {
-                self.client_gone();
+            error => {
+                self.client_left(&error);
                 self.s.reset = true;
             }
         }
+    }
+
+    /// The response can't be sent: the client closed, or gave the stream up.
+    fn send_failed(&mut self, cx: &mut Context<'_>) {
+        match self.wire.is_multiplexed() {
+            true => match self.wire.poll_closed(cx, 0) {
+                Poll::Ready(error) => self.client_left(&error),
+                Poll::Pending => self.client_gone(),
+            },
+            false => self.client_gone(),
+        }
+    }
+
+    /// The client ended the exchange before its time.
+    fn client_left(&mut self, error: &RecvError) {
+        let RecvError::Reset(reason) = error else { return self.client_gone() };
+        let (flag, text) = match reason {
+            ResetReason::RemoteReset | ResetReason::RemoteResetNoError | ResetReason::ConnectError => {
+                (ResponseFlags::DOWNSTREAM_REMOTE_RESET, details::HTTP2_REMOTE_RESET)
+            }
+            ResetReason::RemoteRefusedStreamReset => {
+                (ResponseFlags::DOWNSTREAM_REMOTE_RESET, details::HTTP2_REMOTE_REFUSE)
+            }
+            ResetReason::ProtocolError => {
+                self.s.reset_reason = ResetReason::ProtocolError;
+                (ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details::HTTP2_VIOLATION_OF_MESSAGING_RULE)
+            }
+            _ => return self.client_gone(),
+        };
+        self.gone(flag, text);
     }
 
     /// Whether work that was not polled, because its output could not go on, may be polled now.
@@ -422,27 +457,31 @@ impl Driver<'_> {
     }
 
     /// Whether the client closed while its response is being made, or while a filter lets nothing of its request come.
-    fn client_closed(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.s.received && !self.s.request_stopped && self.s.request_side.is_open() {
-            return false;
+    fn client_closed(&mut self, cx: &mut Context<'_>) -> Poll<RecvError> {
+        let multiplexed = self.wire.is_multiplexed();
+        let reads = !self.s.received && !self.s.request_stopped && self.s.request_side.is_open();
+        if !multiplexed && (reads || self.s.tunnel) {
+            return Poll::Pending;
         }
-        if self.s.tunnel {
-            return false;
-        }
-        self.wire.poll_closed(cx, PIPELINE_LIMIT).is_ready()
+        self.wire.poll_closed(cx, PIPELINE_LIMIT)
     }
 
     /// The client went away before its response was complete.
     fn client_gone(&mut self) {
-        self.s.info.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-        self.s.info.details = details::DOWNSTREAM_REMOTE_DISCONNECT.into();
+        self.gone(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION, details::DOWNSTREAM_REMOTE_DISCONNECT);
+    }
+
+    fn gone(&mut self, flag: ResponseFlags, text: &'static str) {
+        self.s.info.flags.insert(flag);
+        self.s.info.details = text.into();
         self.s.gone = true;
         self.s.request_stopped = true;
         self.cancel_upstream();
     }
 
     fn end(&mut self) -> StreamEnd {
-        if self.s.close || !self.s.received || self.s.tunnel { StreamEnd::Close } else { StreamEnd::KeepAlive }
+        let unfinished = !self.wire.is_multiplexed() && (!self.s.received || self.s.tunnel);
+        if self.s.close || unfinished { StreamEnd::Close } else { StreamEnd::KeepAlive }
     }
 }
 

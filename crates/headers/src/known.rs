@@ -33,6 +33,17 @@ impl Known {
         NAMES[self.0 as usize]
     }
 
+    /// All well-known names, by index.
+    pub fn all() -> impl Iterator<Item = Known> {
+        (0..Ids::Count as u8).map(Known)
+    }
+
+    /// A number for tables by name, below the number of well-known names.
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
     #[inline]
     pub(crate) fn id(self) -> u8 {
         self.0

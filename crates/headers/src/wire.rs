@@ -3,7 +3,7 @@
 //! Owns: the fast paths that need to know where names and values lie. Does not own: which lines a message has.
 
 use crate::map::{Entry, OTHER};
-use crate::{HeaderMap, Known, KnownSet};
+use crate::{HeaderMap, HeadersTooLarge, Known, KnownSet};
 use std::ops::Range;
 
 /// One entry of a map, as bytes.
@@ -22,6 +22,44 @@ impl HeaderMap {
     #[inline]
     pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
         self.entries.iter().map(|entry| self.line(entry))
+    }
+
+    /// All entries in order, with the place of each value in [`HeaderMap::text`].
+    #[inline]
+    pub fn placed(&self) -> impl Iterator<Item = (Line<'_>, usize)> {
+        self.entries.iter().map(|entry| (self.line(entry), entry.value as usize))
+    }
+
+    /// The text that the values lie in, with what lies between them.
+    #[inline]
+    pub fn text(&self) -> &[u8] {
+        &self.arena
+    }
+
+    /// Adds an entry as a decoder of HTTP/2 gives it: the name is in lower case, and neither holds CR, LF or NUL. Tells
+    /// which well-known name it is.
+    #[inline]
+    pub fn append_received(&mut self, name: &[u8], value: &[u8]) -> Result<Option<Known>, HeadersTooLarge> {
+        let known = Known::from_lower(name);
+        if let Some(known) = known {
+            self.append_known(known, value);
+            return Ok(Some(known));
+        }
+        let Ok(name_len) = u16::try_from(name.len()) else { return Err(HeadersTooLarge) };
+        let name_at = self.arena.len();
+        if name_at + name.len() + value.len() > u32::MAX as usize {
+            return Err(HeadersTooLarge);
+        }
+        self.arena.extend_from_slice(name);
+        self.arena.extend_from_slice(value);
+        self.entries.push(Entry {
+            name: name_at as u32,
+            value: (name_at + name.len()) as u32,
+            value_len: value.len() as u32,
+            name_len,
+            id: OTHER,
+        });
+        Ok(None)
     }
 
     /// Appends `name: value CRLF` for every entry that is not in `skip`, in order.

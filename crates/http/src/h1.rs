@@ -20,12 +20,16 @@ mod write;
 
 pub use body::{BodyDecoder, BodyEvent, TrailerOptions};
 pub use error::{CodecError, CodecErrorKind, CodecStat};
+pub(crate) use fields::parse_length;
 pub use framing::{request_framing, response_framing};
 pub use options::{IgnoreUpgrade, RequestOptions, ResponseOptions, Underscores};
+pub(crate) use request::JOINED as JOINED_REQUEST;
 pub use request::{RequestHead, parse_request};
+pub(crate) use response::JOINED as JOINED_RESPONSE;
 pub use response::{ResponseHead, parse_response};
 pub use scan::HeadScanner;
 pub use spelling::Spelling;
+pub(crate) use target::is_host_value;
 pub use write::{
     ResponseWrite, TargetForm, write_chunk_end, write_chunk_head, write_last_chunk, write_request_head,
     write_response_head,

@@ -4,12 +4,16 @@
 //! owns sockets, buffers and time; it hands in what it has, and is told how much of it was used.
 //!
 //! - [`h1`]: HTTP/1.0 and HTTP/1.1 (RFC 9112).
+//! - [`h2`]: HTTP/2 (RFC 9113).
+//! - [`exchange`]: one request with its response, whichever version either side speaks.
 //! - [`Version`], [`Framing`], [`ResetReason`], [`reason_phrase`]: what every version shares.
 //!
 //! Does not own: which requests are wanted (the HTTP connection manager's job), or where they go.
 
 pub mod connection;
+pub mod exchange;
 pub mod h1;
+pub mod h2;
 mod reason;
 mod reset;
 

@@ -47,6 +47,16 @@ impl Transport {
         })
     }
 
+    /// [`Transport::poll_read`] into a buffer that is not a growing one; nothing read is the end of the stream.
+    #[inline]
+    pub fn poll_read_buf(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(socket) => Pin::new(socket).poll_read(cx, into),
+            Transport::Unix(socket) => Pin::new(socket).poll_read(cx, into),
+            Transport::Other(socket) => Pin::new(socket.as_mut()).poll_read(cx, into),
+        }
+    }
+
     /// Writes from one slice.
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {

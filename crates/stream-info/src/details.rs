@@ -85,6 +85,7 @@ details! {
     HTTP2_HEADER_LIST_TOO_LARGE = "http2.header_list_size_too_large";
     HTTP2_UNEXPECTED_UNDERSCORE = "http2.unexpected_underscore";
     HTTP2_REMOTE_RESET = "http2.remote_reset";
+    HTTP2_VIOLATION_OF_MESSAGING_RULE = "http2.violation.of.messaging.rule";
     HTTP2_REMOTE_REFUSE = "http2.remote_refuse";
     HTTP2_INBOUND_EMPTY_FRAMES_FLOOD = "http2.inbound_empty_frames_flood";
     HTTP2_OUTBOUND_FRAMES_FLOOD = "http2.outbound_frames_flood";

@@ -4,6 +4,7 @@ use super::HostPool;
 use crate::breaker::Resource;
 use crate::connect::Connected;
 use nuncio_http::connection::ClientConnection;
+use nuncio_http::exchange::Upstream;
 use nuncio_stream_info::{Address, TlsInfo};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -83,7 +84,7 @@ impl Drop for ConnectionGuard {
 /// A connection that serves a request. Dropping it closes it.
 pub struct PooledConnection {
     /// The codec.
-    pub wire: ClientConnection,
+    pub wire: Upstream,
     guard: ConnectionGuard,
     local: Option<Address>,
     tls: Option<Arc<TlsInfo>>,
@@ -103,7 +104,7 @@ impl PooledConnection {
         let local = transport.tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
         let options = &pool.http1;
         Box::new(PooledConnection {
-            wire: ClientConnection::new(transport, options.trailers, options.spelling, options.target),
+            wire: Upstream::Http1(ClientConnection::new(transport, options.trailers, options.spelling, options.target)),
             guard: ConnectionGuard::new(pool, now),
             local,
             tls,

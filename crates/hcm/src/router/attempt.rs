@@ -378,7 +378,7 @@ impl Driver<'_> {
     fn forward_response(&mut self, start: usize, end: usize, consumed: usize, last: bool) {
         let Attempt::Active(active) = &mut self.s.router.attempt else { return };
         self.s.info.bytes_sent += (end - start) as u64;
-        active.connection.wire.forward_body(start, end, consumed, self.wire);
+        active.connection.wire.forward_body(start, end, consumed, &mut self.wire);
         if last {
             self.s.response_side.ended = true;
             self.wire.send_end(None);
@@ -406,6 +406,7 @@ impl Driver<'_> {
         let answered = active.head_received || active.connection.wire.has_input();
         let reason = match &error {
             RecvError::Codec(_) => ResetReason::ProtocolError,
+            RecvError::Reset(reason) => *reason,
             RecvError::Closed | RecvError::Truncated | RecvError::Io(_) => {
                 active.connection.closed_by_peer();
                 // A message that breaks off is a broken one; a tunnel has no messages.

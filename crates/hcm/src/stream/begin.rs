@@ -10,7 +10,7 @@ use bytes::Bytes;
 use nuncio_filter::{FilterSlot, Interest, LocalReply, RouteSlot, Stream};
 use nuncio_headers::{HeaderMap, Known};
 use nuncio_http::Version;
-use nuncio_http::connection::ServerConnection;
+use nuncio_http::exchange::Downstream;
 use nuncio_http::h1::{CodecError, CodecErrorKind, RequestHead};
 use nuncio_stream_info::{Protocol, ResponseFlags, TimePoint, details};
 use std::sync::Arc;
@@ -21,12 +21,12 @@ impl ActiveStream {
     pub(crate) fn begin(
         &mut self,
         env: &Environment,
-        wire: &mut ServerConnection,
+        wire: Downstream<'_>,
         head: RequestHead,
         started: Instant,
         close: bool,
     ) {
-        self.start(env, wire, started);
+        self.start(env, &wire, started);
         self.version = head.version;
         self.info.protocol = Some(protocol(head.version));
         self.close = close || !head.keep_alive;
@@ -89,14 +89,8 @@ impl ActiveStream {
     }
 
     /// The bytes received are not a request: answers, and the connection ends.
-    pub(crate) fn refuse(
-        &mut self,
-        env: &Environment,
-        wire: &mut ServerConnection,
-        error: &CodecError,
-        started: Instant,
-    ) {
-        self.start(env, wire, started);
+    pub(crate) fn refuse(&mut self, env: &Environment, wire: Downstream<'_>, error: &CodecError, started: Instant) {
+        self.start(env, &wire, started);
         self.request.clear();
         self.info.protocol = Some(Protocol::Http11);
         self.info.flags.insert(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
@@ -116,14 +110,8 @@ impl ActiveStream {
     }
 
     /// The head did not come to its end in time.
-    pub(crate) fn refuse_slow(
-        &mut self,
-        env: &Environment,
-        wire: &mut ServerConnection,
-        started: Instant,
-        now: Instant,
-    ) {
-        self.start(env, wire, started);
+    pub(crate) fn refuse_slow(&mut self, env: &Environment, wire: Downstream<'_>, started: Instant, now: Instant) {
+        self.start(env, &wire, started);
         self.request.clear();
         self.info.protocol = Some(Protocol::Http11);
         self.request_stopped = true;
@@ -135,7 +123,7 @@ impl ActiveStream {
         driver.local_reply(reply);
     }
 
-    fn start(&mut self, env: &Environment, wire: &ServerConnection, started: Instant) {
+    fn start(&mut self, env: &Environment, wire: &Downstream<'_>, started: Instant) {
         let now = env.worker.now();
         let wall =
             env.worker.wall().checked_sub(now.saturating_duration_since(started)).unwrap_or_else(|| env.worker.wall());
@@ -194,11 +182,15 @@ impl Driver<'_> {
         let s = &mut *self.s;
         s.request = request;
         s.info.details = details::INTERNAL_REDIRECT.into();
-        s.finish_pass(env, self.wire, now);
+        s.finish_pass(env, &self.wire, now);
         s.restart(env);
         let stats = &env.config.stats.manager;
         stats.downstream_rq_total().inc();
-        stats.downstream_rq_http1_total().inc();
+        if s.version == Version::Http2 {
+            stats.downstream_rq_http2_total().inc();
+        } else {
+            stats.downstream_rq_http1_total().inc();
+        }
         stats.downstream_rq_active().add(1);
         if self.enter(Pass::Again, body.is_empty()) && !body.is_empty() {
             let flow = chain::data(self, Direction::Request, body, true);

@@ -3,7 +3,7 @@
 use super::{ActiveStream, Driver, Sent};
 use crate::environment::Environment;
 use nuncio_filter::{RouteSlot, Stream};
-use nuncio_http::connection::ServerConnection;
+use nuncio_http::exchange::Downstream;
 use nuncio_route::{HeaderEdits, PeerCertificate, RouteQuery};
 use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, TimePoint, details};
 use std::sync::Arc;
@@ -11,17 +11,18 @@ use std::time::Instant;
 
 impl ActiveStream {
     /// The stream is over: tells filters, counts, logs. Called once for every stream that began.
-    pub(crate) fn finish(&mut self, env: &Environment, wire: &mut ServerConnection, now: Instant) {
-        let mut driver = Driver { s: self, env, wire, now };
-        driver.cancel_upstream();
+    pub(crate) fn finish(&mut self, env: &Environment, mut wire: Downstream<'_>, now: Instant) {
+        Driver { s: self, env, wire: wire.reborrow(), now }.cancel_upstream();
         if self.sent == Sent::All && !self.reset {
             self.info.mark(TimePoint::DownstreamTxEnd, now);
+        } else {
+            wire.reset(self.reset_reason);
         }
-        self.finish_pass(env, wire, now);
+        self.finish_pass(env, &wire, now);
     }
 
     /// The request is over, or begins again after a redirect: what [`ActiveStream::finish`] does in either case.
-    pub(super) fn finish_pass(&mut self, env: &Environment, wire: &ServerConnection, now: Instant) {
+    pub(super) fn finish_pass(&mut self, env: &Environment, wire: &Downstream<'_>, now: Instant) {
         self.info.end = Some(now);
         let bytes = &mut self.info.downstream_bytes;
         bytes.wire_received = wire.used_bytes().saturating_sub(self.wire_before.0);
@@ -33,7 +34,7 @@ impl ActiveStream {
     }
 
     /// The connection is dropped under the stream.
-    pub(crate) fn abandon(&mut self, env: &Environment, wire: &mut ServerConnection) {
+    pub(crate) fn abandon(&mut self, env: &Environment, wire: Downstream<'_>) {
         let now = env.worker.now();
         if self.info.details.is_empty() || self.sent != Sent::All {
             self.info.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);

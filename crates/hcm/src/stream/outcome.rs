@@ -8,7 +8,7 @@ use crate::local_reply;
 use bytes::Bytes;
 use nuncio_filter::{LocalReply, RouteSlot};
 use nuncio_headers::{HeaderMap, Known};
-use nuncio_http::connection::ServerConnection;
+use nuncio_http::exchange::Downstream;
 use nuncio_http::h1::response_framing;
 use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, TimePoint, details};
 use std::time::Instant;
@@ -23,7 +23,7 @@ impl Driver<'_> {
             self.s.info.details = std::mem::take(&mut reply.details);
         }
         self.s.info.flags.insert(reply.flags);
-        if reply.status == 400 && !self.env.config.stream_error_on_invalid_message {
+        if reply.status == 400 && !self.wire.is_multiplexed() && !self.env.config.stream_error_on_invalid_message {
             // What was malformed may have been framed differently elsewhere.
             self.s.close = true;
         }
@@ -98,16 +98,16 @@ impl Driver<'_> {
         self.s.info.response_code = Some(status);
         let tunnel = self.s.tunnel;
         if !self.s.received {
-            self.s.close = true;
+            self.s.close |= !self.wire.is_multiplexed();
             self.env.config.stats.manager.downstream_rq_response_before_rq_complete().inc();
         }
         self.finish_response_headers(tunnel);
-        let framing = if tunnel {
+        let framing = if tunnel || self.wire.is_multiplexed() {
             TUNNEL
         } else {
             response_framing(&self.s.response, status, self.s.version, self.s.head_request, last)
         };
-        if framing == TUNNEL {
+        if framing == TUNNEL && !self.wire.is_multiplexed() {
             self.s.close = true;
         }
         let announce_close = self.s.close && !tunnel;
@@ -183,7 +183,7 @@ pub(crate) fn status_of(headers: &HeaderMap) -> u16 {
 
 impl ActiveStream {
     /// A deadline of the stream has passed.
-    pub(crate) fn expired(&mut self, env: &Environment, wire: &mut ServerConnection, now: Instant) {
+    pub(crate) fn expired(&mut self, env: &Environment, wire: Downstream<'_>, now: Instant) {
         if self.next_log.is_some_and(|at| at <= now) {
             self.log(env, AccessLogType::DownstreamPeriodic, now);
             self.next_log = crate::timer::deadline(now, env.config.access_log_options.interval);

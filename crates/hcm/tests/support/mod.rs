@@ -51,6 +51,8 @@ pub fn config(store: &Store, routes: Vec<RouteSpec>) -> HcmConfig {
             root: store.scope("", &[]),
         },
         request_options: Arc::new(RequestOptions::default()),
+        codec: Default::default(),
+        http2: Default::default(),
         trailers: TrailerOptions { deliver: true, ..TrailerOptions::default() },
         spelling: Spelling::Lower,
         filters: Arc::from(Vec::<FilterSlot>::new()),

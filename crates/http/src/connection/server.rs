@@ -43,6 +43,30 @@ impl ServerConnection {
         }
     }
 
+    /// Whether the first bytes of the connection are the preface of HTTP/2. Reads until that is known, or the client
+    /// closed.
+    pub fn poll_preface(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            let have = self.wire.input.filled();
+            if have.len() >= crate::h2::PREFACE.len() {
+                return Poll::Ready(Ok(have.starts_with(crate::h2::PREFACE)));
+            }
+            if !crate::h2::PREFACE.starts_with(have) {
+                return Poll::Ready(Ok(false));
+            }
+            if ready!(self.wire.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(false));
+            }
+        }
+    }
+
+    /// The transport, and what was read of it and not used.
+    pub fn into_parts(mut self) -> (Transport, Bytes) {
+        let length = self.wire.input.len();
+        let read = self.wire.input.take(0, length);
+        (self.wire.transport, read)
+    }
+
     /// The transport.
     pub fn transport(&self) -> &Transport {
         &self.wire.transport

@@ -1,7 +1,7 @@
 //! What both ends of a connection share: buffers, body reading and body writing.
 
-use crate::Framing;
 use crate::h1::{self, BodyDecoder, BodyEvent, CodecError, HeadScanner};
+use crate::{Framing, ResetReason};
 use bytes::Bytes;
 use nuncio_headers::HeaderMap;
 use nuncio_io::buffer::{BULK_BUFFER, HEAD_BUFFER, ReadBuffer, WriteBuffer};
@@ -42,6 +42,8 @@ pub enum RecvError {
     Io(io::Error),
     /// The peer broke the protocol.
     Codec(CodecError),
+    /// The stream was reset, by either side (HTTP/2).
+    Reset(ResetReason),
 }
 
 impl From<CodecError> for RecvError {
@@ -57,6 +59,7 @@ impl std::fmt::Display for RecvError {
             RecvError::Truncated => f.write_str("connection closed inside a message"),
             RecvError::Io(error) => error.fmt(f),
             RecvError::Codec(error) => error.fmt(f),
+            RecvError::Reset(reason) => reason.fmt(f),
         }
     }
 }

@@ -194,7 +194,7 @@ fn is_transfer_encoding(name: &str) -> bool {
 }
 
 /// `Content-Length = 1*DIGIT` (RFC 9110 §8.6), as far as 64 bits reach.
-pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
+pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }

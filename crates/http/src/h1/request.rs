@@ -34,7 +34,7 @@ pub struct RequestHead {
 }
 
 /// Headers of which Envoy makes one when they are received several times, values joined with `,`.
-const JOINED: KnownSet = KnownSet::of(&[
+pub(crate) const JOINED: KnownSet = KnownSet::of(&[
     Known::ACCEPT,
     Known::ACCEPT_ENCODING,
     Known::ACCESS_CONTROL_REQUEST_METHOD,

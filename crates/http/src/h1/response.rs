@@ -33,7 +33,7 @@ pub struct ResponseHead {
 }
 
 /// Headers of which Envoy makes one when they are received several times, values joined with `,`.
-const JOINED: KnownSet = KnownSet::of(&[
+pub(crate) const JOINED: KnownSet = KnownSet::of(&[
     Known::ACCESS_CONTROL_ALLOW_ORIGIN,
     Known::AGE,
     Known::CACHE_CONTROL,

@@ -154,7 +154,7 @@ fn is_port(port: &[u8]) -> bool {
 /// Whether a `host` value may be one: the characters of `uri-host [ ":" port ]` (RFC 9110 §7.2), and `@`, which Envoy
 /// lets pass. Empty is allowed: RFC 9112 §3.2 asks for it where the target has no authority.
 #[inline]
-pub(super) fn is_host_value(value: &[u8]) -> bool {
+pub(crate) fn is_host_value(value: &[u8]) -> bool {
     value.iter().all(|byte| HOST_BYTES[*byte as usize])
 }
 

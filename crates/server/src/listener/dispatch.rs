@@ -89,6 +89,7 @@ async fn open(
     let connection = Connection {
         transport,
         info,
+        negotiated_protocol: None,
         worker,
         drain: Rc::clone(&listener.drain),
         registration: listener.registry.register(),

@@ -4,8 +4,9 @@ use super::{filters, options, plugins};
 use nuncio_api::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use nuncio_config::compile::{Compile, Invalid, NetworkExtension, NetworkFactory};
 use nuncio_config::lower;
-use nuncio_hcm::config::{AccessLogOptions, HcmConfig, HcmStats};
-use nuncio_http::h1::Spelling;
+use nuncio_hcm::config::{AccessLogOptions, CodecType, HcmConfig, HcmStats};
+use nuncio_http::h1::{RequestOptions, Spelling};
+use nuncio_http::h2::Http2Options;
 use nuncio_route::RouteTable;
 use nuncio_stats::names::{HttpConnectionManagerStats, ListenerHttpStats, RouterStats, TracingStats};
 use pb::http_connection_manager::RouteSpecifier;
@@ -29,7 +30,7 @@ fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<Hc
     let prefix = nuncio_stats::sanitize(&config.stat_prefix);
     let stats = stats(&prefix, cx);
     report_unsupported(&config, cx);
-    check_codec(&config, cx);
+    let codec = codec(&config, cx);
     let scope = stats.scope.clone();
     let chain = filters::chain(&config.http_filters, &mut cx.scoped(scope.clone()));
     let upgrades = filters::upgrades(&config.upgrade_configs, &mut cx.scoped(scope.clone()));
@@ -40,6 +41,7 @@ fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<Hc
     let request_options = options::request(&config, cx);
     let early = plugins::early_mutations(&config.early_header_mutation_extensions, cx);
     let request_id = options::request_id(&config, cx);
+    let http2 = http2(&config, &request_options, cx);
     let (filters, router) = chain?;
     let header_format = config.http_protocol_options.as_ref();
     let keep_spelling = request_options.keep_spelling;
@@ -47,6 +49,8 @@ fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<Hc
         stats,
         trailers: options::trailers(&config, &request_options),
         request_options: Arc::new(request_options),
+        codec,
+        http2,
         spelling: options::spelling(header_format, keep_spelling),
         filters,
         router,
@@ -87,22 +91,30 @@ fn stats(prefix: &str, cx: &Compile<'_>) -> HcmStats {
     }
 }
 
-/// HTTP/2 and HTTP/3 come from other codecs, which are not there yet.
-fn check_codec(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) {
-    use pb::http_connection_manager::CodecType;
-    let mut at = cx.field("codec_type");
-    match CodecType::try_from(config.codec_type) {
-        Ok(CodecType::Auto) => {}
-        Ok(CodecType::Http1) => {}
-        Ok(CodecType::Http2) => {
-            at.error("HTTP/2 is not built yet: use AUTO or HTTP1");
-        }
-        Ok(CodecType::Http3) => {
-            at.error("HTTP/3 is not built yet: use AUTO or HTTP1");
-        }
+/// Which protocol connections speak. HTTP/3 comes from another codec, which is not there yet.
+fn codec(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) -> CodecType {
+    use pb::http_connection_manager::CodecType as Wanted;
+    match Wanted::try_from(config.codec_type) {
+        Ok(Wanted::Auto) => return CodecType::Auto,
+        Ok(Wanted::Http1) => return CodecType::Http1,
+        Ok(Wanted::Http2) => return CodecType::Http2,
+        Ok(Wanted::Http3) => cx.field("codec_type").error("HTTP/3 is not built yet: use AUTO, HTTP1 or HTTP2"),
         Err(_) => {
-            at.error(format!("{} is not a codec type: use AUTO or HTTP1", config.codec_type));
+            let text = format!("{} is not a codec type: use AUTO, HTTP1 or HTTP2", config.codec_type);
+            cx.field("codec_type").error(text)
         }
+    };
+    CodecType::Auto
+}
+
+/// How HTTP/2 is spoken, within the limits of requests that all protocols share.
+fn http2(config: &pb::HttpConnectionManager, request: &RequestOptions, cx: &mut Compile<'_>) -> Http2Options {
+    let options = config.http2_protocol_options.clone().unwrap_or_default();
+    Http2Options {
+        max_header_list_bytes: request.max_head_bytes,
+        max_headers: request.max_headers,
+        underscores: request.underscores,
+        ..lower::http2_options(&options, &mut cx.field("http2_protocol_options"))
     }
 }
 
@@ -132,7 +144,6 @@ fn access_log_options(config: &pb::HttpConnectionManager) -> AccessLogOptions {
 /// Fields that are accepted and not acted on.
 fn report_unsupported(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) {
     cx.unsupported_if(config.tracing.is_some(), "tracing");
-    cx.unsupported_if(config.http2_protocol_options.is_some(), "http2_protocol_options");
     cx.unsupported_if(config.http3_protocol_options.is_some(), "http3_protocol_options");
     cx.unsupported_if(config.http1_safe_max_connection_duration, "http1_safe_max_connection_duration");
     cx.unsupported_if(config.stream_flush_timeout.is_some(), "stream_flush_timeout");
