@@ -17,6 +17,7 @@ pub use health_check::{
 pub use outlier::OutlierDetection;
 pub use protocol::{
     BindConfig, Http1Options, HttpProtocolOptions, SocketOption, SocketOptionState, SourceAddress, TcpKeepalive,
+    UpstreamProtocol,
 };
 
 use nuncio_lb::{CommonOptions, Policy};

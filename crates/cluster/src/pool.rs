@@ -7,21 +7,27 @@
 //! readiness), and one sweep per worker closes idle connections that expired or were closed by their peers.
 
 mod connecting;
+mod line;
+mod multiplexed;
 mod pooled;
 mod waiting;
 
 pub use connecting::{ConnectFailure, Connecting};
-pub use pooled::{ConnectionGuard, PooledConnection};
+pub use line::ConnectionGuard;
+pub use pooled::PooledConnection;
 pub use waiting::{Waited, Waiting};
 
 use crate::breaker::{Resource, RoutingPriority};
-use crate::config::HttpProtocolOptions;
+use crate::config::{HttpProtocolOptions, UpstreamProtocol};
 use crate::host::Host;
 use crate::info::ClusterInfo;
 use crate::worker::HostObserver;
+use line::Line;
+use nuncio_http::Version;
 use nuncio_http::h1::{ResponseOptions, Spelling, TargetForm, TrailerOptions};
+use nuncio_stats::names::Http2CodecStats;
 use pooled::IdleConnection;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -83,6 +89,39 @@ impl Http1Settings {
     }
 }
 
+/// What connections of a pool speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolProtocol {
+    /// HTTP/1: one request at a time.
+    Http1,
+    /// HTTP/2: many requests at a time.
+    Http2,
+    /// What each connection's host chooses (ALPN).
+    Auto,
+}
+
+/// Which connections a request can go over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolKey {
+    /// Requests of another priority have their own connections, as their breakers count them apart.
+    pub priority: RoutingPriority,
+    /// What they speak.
+    pub protocol: PoolProtocol,
+}
+
+impl PoolKey {
+    /// For a request that came in with `downstream`, to a cluster that speaks `wanted`.
+    #[inline]
+    pub fn new(wanted: UpstreamProtocol, priority: RoutingPriority, downstream: Version) -> PoolKey {
+        let protocol = match (wanted, downstream) {
+            (UpstreamProtocol::Http2, _) | (UpstreamProtocol::Downstream, Version::Http2) => PoolProtocol::Http2,
+            (UpstreamProtocol::Auto, _) => PoolProtocol::Auto,
+            (UpstreamProtocol::Http1 | UpstreamProtocol::Downstream, _) => PoolProtocol::Http1,
+        };
+        PoolKey { priority, protocol }
+    }
+}
+
 /// The pools of a cluster on one worker.
 pub struct ClusterPools {
     http1: Rc<Http1Settings>,
@@ -93,9 +132,15 @@ pub struct ClusterPools {
 pub struct HostPool {
     pub(crate) host: Arc<Host>,
     pub(crate) cluster: Arc<ClusterInfo>,
-    /// Requests of another priority have their own connections, as their breakers count them apart.
-    priority: RoutingPriority,
+    key: PoolKey,
+    /// What the last connection chose, where each may choose (ALPN).
+    learned: Cell<PoolProtocol>,
     http1: Rc<Http1Settings>,
+    /// HTTP/2 connections that take requests.
+    lines: RefCell<Vec<Rc<Line>>>,
+    /// Connections on their way that may turn out to speak HTTP/2.
+    connecting: Cell<u32>,
+    http2_stats: OnceCell<Http2CodecStats>,
     idle: RefCell<Vec<IdleConnection>>,
     waiting: RefCell<VecDeque<Rc<waiting::Slot>>>,
     /// Connections that exist or are being made.
@@ -112,9 +157,9 @@ impl ClusterPools {
 
     /// The pool of a host. Clusters have few hosts that a worker uses at once, so a scan from the front beats hashing;
     /// a found pool moves one place forward.
-    pub fn of(&self, cluster: &Arc<ClusterInfo>, host: &Arc<Host>, priority: RoutingPriority) -> Rc<HostPool> {
+    pub fn of(&self, cluster: &Arc<ClusterInfo>, host: &Arc<Host>, key: PoolKey) -> Rc<HostPool> {
         let mut hosts = self.hosts.borrow_mut();
-        if let Some(at) = hosts.iter().position(|pool| Arc::ptr_eq(&pool.host, host) && pool.priority == priority) {
+        if let Some(at) = hosts.iter().position(|pool| Arc::ptr_eq(&pool.host, host) && pool.key == key) {
             if at > 0 {
                 hosts.swap(at, at - 1);
                 return Rc::clone(&hosts[at - 1]);
@@ -124,8 +169,12 @@ impl ClusterPools {
         let pool = Rc::new(HostPool {
             host: Arc::clone(host),
             cluster: Arc::clone(cluster),
-            priority,
+            key,
+            learned: Cell::new(key.protocol),
             http1: Rc::clone(&self.http1),
+            lines: RefCell::default(),
+            connecting: Cell::new(0),
+            http2_stats: OnceCell::new(),
             idle: RefCell::default(),
             waiting: RefCell::default(),
             open: Cell::new(0),
@@ -180,9 +229,14 @@ impl Drop for ClusterPools {
 }
 
 impl HostPool {
-    /// A connection for one HTTP/1 request. `fresh` passes idle connections over: a request that was lost on one is sent
+    /// A connection for one request. `fresh` passes idle connections over: a request that was lost on one is sent
     /// again on a new one.
     pub fn acquire(self: &Rc<Self>, now: Instant, fresh: bool) -> Acquire {
+        if self.learned.get() != PoolProtocol::Http1
+            && let Some(acquired) = self.acquire_shared(now)
+        {
+            return acquired;
+        }
         if !fresh && let Some(connection) = self.take_idle(now) {
             return match connection.begin_request() {
                 true => Acquire::Ready(connection),
@@ -192,7 +246,7 @@ impl HostPool {
                 }
             };
         }
-        let breaker = self.cluster.breaker(self.priority);
+        let breaker = self.cluster.breaker(self.key.priority);
         if !breaker.can_create(Resource::PendingRequests) {
             self.cluster.stats.upstream_rq_pending_overflow().inc();
             return Acquire::PendingOverflow;
@@ -204,8 +258,7 @@ impl HostPool {
                 return Acquire::Wait(Waiting::new(self));
             }
         }
-        self.cluster.stats.upstream_cx_http1_total().inc();
-        Acquire::Connect(Box::new(Connecting::new(self, now)))
+        Acquire::Connect(Box::new(Connecting::new(self, now, self.key.protocol)))
     }
 
     /// Makes a connection outside the pool, for a tunnel.
@@ -214,13 +267,13 @@ impl HostPool {
             self.cluster.stats.upstream_cx_overflow().inc();
             return Acquire::Overflow;
         }
-        Acquire::Connect(Box::new(Connecting::new(self, now)))
+        Acquire::Connect(Box::new(Connecting::new(self, now, PoolProtocol::Http1)))
     }
 
     /// Whether the cluster's and the host's limits of connections leave room for another one.
     fn may_connect(&self) -> bool {
         let of_host = self.cluster.config.circuit_breakers.per_host_max_connections;
-        self.cluster.breaker(self.priority).can_create(Resource::Connections)
+        self.cluster.breaker(self.key.priority).can_create(Resource::Connections)
             && of_host.is_none_or(|most| self.host.cx_active() < most)
     }
 
@@ -282,6 +335,13 @@ impl HostPool {
         self.closed.set(true);
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         drop(idle);
+        let lines = std::mem::take(&mut *self.lines.borrow_mut());
+        lines.iter().for_each(|line| line.drain());
+    }
+
+    /// `cluster.<name>.http2.*`.
+    fn http2_stats(&self) -> &Http2CodecStats {
+        self.http2_stats.get_or_init(|| Http2CodecStats::register(&self.cluster.stats.scope().child("http2")))
     }
 
     /// One task per pool looks at idle connections while there are any.

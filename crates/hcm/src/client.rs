@@ -1,12 +1,12 @@
 //! The client for requests of the proxy's own: scripts, and later authorization and the like.
 
-use nuncio_cluster::pool::{Acquire, ConnectFailure, HostPool, PooledConnection, Waited};
+use nuncio_cluster::pool::{Acquire, ConnectFailure, HostPool, PoolKey, PooledConnection, Waited};
 use nuncio_cluster::{LbContext, RoutingPriority, WorkerClusters};
 use nuncio_filter::{ClientError, ClientRequest, ClientResponse, HttpClient, StatsStore, Worker};
 use nuncio_headers::{HeaderMap, Known};
-use nuncio_http::ResetReason;
 use nuncio_http::connection::{BodyPart, RecvError};
 use nuncio_http::h1::{ResponseHead, ResponseOptions, request_framing};
+use nuncio_http::{ResetReason, Version};
 use nuncio_stats::names::RouterStats;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -98,7 +98,8 @@ async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: C
         cluster.info.stats.charge_response(503, true, false);
         return Err(ClientError::NoHealthyHost);
     };
-    let pool = cluster.pools.of(&cluster.info, &host, RoutingPriority::Default);
+    let key = PoolKey::new(cluster.info.config.http.protocol, RoutingPriority::Default, Version::Http11);
+    let pool = cluster.pools.of(&cluster.info, &host, key);
     let mut connection = match connect(worker, &pool).await {
         Ok(connection) => connection,
         Err(error) => {
@@ -156,6 +157,7 @@ async fn connect(worker: &Rc<Worker>, pool: &Rc<HostPool>) -> Result<Box<PooledC
                 Waited::Ready(connection) => return Ok(connection),
                 Waited::Again => {}
                 Waited::Overflow => return Err(ClientError::Overflow),
+                Waited::Failed(failure) => return Err(connect_error(pool, failure)),
             },
         }
     }

@@ -1,10 +1,11 @@
 //! Connections to hosts: HTTP protocol options, source addresses, keepalive.
 
 use nuncio_http::h1::{Spelling, Underscores};
+use nuncio_http::h2::Http2Options;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// `envoy.extensions.upstreams.http.v3.HttpProtocolOptions`, for HTTP/1.
+/// `envoy.extensions.upstreams.http.v3.HttpProtocolOptions`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpProtocolOptions {
     /// `common_http_protocol_options.idle_timeout` of a pooled connection. Default 1 h; `None` never.
@@ -23,6 +24,24 @@ pub struct HttpProtocolOptions {
     pub headers_with_underscores_action: Underscores,
     /// `http_protocol_options`.
     pub http1: Http1Options,
+    /// Which version is spoken.
+    pub protocol: UpstreamProtocol,
+    /// `http2_protocol_options`.
+    pub http2: Http2Options,
+}
+
+/// `upstream_protocol_options`: which version of HTTP is spoken to hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UpstreamProtocol {
+    /// HTTP/1 (`explicit_http_config.http_protocol_options`).
+    #[default]
+    Http1,
+    /// HTTP/2 (`explicit_http_config.http2_protocol_options`).
+    Http2,
+    /// What the host chooses in the TLS handshake (`auto_config`); HTTP/1 if it chooses nothing.
+    Auto,
+    /// What the request came with (`use_downstream_protocol_config`).
+    Downstream,
 }
 
 impl Default for HttpProtocolOptions {
@@ -36,6 +55,8 @@ impl Default for HttpProtocolOptions {
             max_stream_duration: None,
             headers_with_underscores_action: Underscores::Allow,
             http1: Http1Options::default(),
+            protocol: UpstreamProtocol::Http1,
+            http2: Http2Options::default(),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Connections that are being made.
 
-use super::{HostPool, PooledConnection};
+use super::multiplexed::Multiplexed;
+use super::{HostPool, PoolProtocol, PooledConnection};
 use crate::LocalOrigin;
 use crate::breaker::Resource;
 use crate::connect::{self, Connected};
+use crate::host::Host;
+use crate::info::ClusterInfo;
+use nuncio_http::h2::Http2Options;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -25,7 +29,53 @@ pub struct ConnectFailure {
 }
 
 /// The attempt under way.
-type Opening = Pin<Box<dyn Future<Output = Result<Connected, ConnectFailure>>>>;
+type Opening = Pin<Box<dyn Future<Output = Result<Established, ConnectFailure>>>>;
+
+/// A connection that a protocol is spoken on.
+enum Established {
+    /// One exchange at a time, or none of ours.
+    Single(Connected),
+    /// Many exchanges at a time.
+    Multiplexed(Box<Multiplexed>),
+}
+
+/// Connects, and opens HTTP/2 if that is what is spoken.
+async fn establish(
+    protocol: PoolProtocol,
+    cluster: Arc<ClusterInfo>,
+    host: Arc<Host>,
+) -> Result<Established, ConnectFailure> {
+    let connected = connect::open(Arc::clone(&cluster), host).await?;
+    let multiplexed = match protocol {
+        PoolProtocol::Http1 => false,
+        PoolProtocol::Http2 => true,
+        PoolProtocol::Auto => connected.alpn.as_deref() == Some("h2"),
+    };
+    if !multiplexed {
+        return Ok(Established::Single(connected));
+    }
+    let http = &cluster.config.http;
+    let options = Http2Options {
+        max_header_list_bytes: http.max_response_headers_kb.saturating_mul(1024),
+        max_headers: u16::try_from(http.max_headers_count).unwrap_or(u16::MAX),
+        ..http.http2.clone()
+    };
+    let limit = cluster.config.connect_timeout;
+    match tokio::time::timeout(limit, Multiplexed::open(connected, &options)).await {
+        Ok(Ok(multiplexed)) => Ok(Established::Multiplexed(Box::new(multiplexed))),
+        Ok(Err(error)) => {
+            Err(ConnectFailure { timeout: false, local: false, overflow: false, reason: error.to_string().into() })
+        }
+        Err(_) => {
+            Err(ConnectFailure { timeout: true, local: false, overflow: false, reason: Arc::from("connect timeout") })
+        }
+    }
+}
+
+/// A connection that was over before it could be used.
+fn ended() -> ConnectFailure {
+    ConnectFailure { timeout: false, local: false, overflow: false, reason: Arc::from("the connection ended") }
+}
 
 /// A connection being made for one request. Counts as an open connection from the start, and the request as pending.
 pub struct Connecting {
@@ -35,11 +85,13 @@ pub struct Connecting {
     settled: bool,
     /// The peer refused or broke the attempt.
     failed_remotely: bool,
+    /// Requests wait to share the connection.
+    shared: bool,
 }
 
 impl Connecting {
-    pub(super) fn new(pool: &Rc<HostPool>, now: Instant) -> Connecting {
-        let breaker = pool.cluster.breaker(pool.priority);
+    pub(super) fn new(pool: &Rc<HostPool>, now: Instant, protocol: PoolProtocol) -> Connecting {
+        let breaker = pool.cluster.breaker(pool.key.priority);
         breaker.acquire(Resource::Connections);
         breaker.acquire(Resource::PendingRequests);
         let stats = &pool.cluster.stats;
@@ -49,13 +101,18 @@ impl Connecting {
         stats.upstream_rq_pending_active().add(1);
         pool.host.connection_opened();
         pool.open.set(pool.open.get() + 1);
-        let future = connect::open(Arc::clone(&pool.cluster), Arc::clone(&pool.host));
+        let shared = protocol != PoolProtocol::Http1;
+        if shared {
+            pool.connecting.set(pool.connecting.get() + 1);
+        }
+        let future = establish(protocol, Arc::clone(&pool.cluster), Arc::clone(&pool.host));
         Connecting {
             pool: Rc::clone(pool),
             started: now,
             future: Some(Box::pin(future)),
             settled: false,
             failed_remotely: false,
+            shared,
         }
     }
 
@@ -67,17 +124,49 @@ impl Connecting {
     /// Waits for the connection. Must not be polled after it was ready.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Box<PooledConnection>, ConnectFailure>> {
         Poll::Ready(match ready!(self.poll_transport(cx, now)) {
-            Ok(connected) => {
-                let connection = PooledConnection::new(&self.pool, connected, self.started, now);
+            Ok(established) => {
+                let Some(connection) = self.pooled(established, now) else { return Poll::Ready(Err(ended())) };
                 if connection.begin_request() {
+                    connection.limit_line();
                     Ok(connection)
                 } else {
                     connection.release(now);
                     Err(ConnectFailure { timeout: false, local: false, overflow: true, reason: Arc::from("overflow") })
                 }
             }
-            Err(failure) => Err(failure),
+            Err(failure) => {
+                if self.shared {
+                    self.pool.fail_waiting(&failure);
+                }
+                Err(failure)
+            }
         })
+    }
+
+    /// The request's exchange on the connection; others may share it.
+    fn pooled(&mut self, established: Established, now: Instant) -> Option<Box<PooledConnection>> {
+        let pool = &self.pool;
+        match established {
+            Established::Single(connected) => {
+                pool.cluster.stats.upstream_cx_http1_total().inc();
+                if self.shared {
+                    pool.learned.set(PoolProtocol::Http1);
+                }
+                let connection = PooledConnection::new(pool, connected, self.started, now);
+                if self.shared {
+                    pool.retry_waiting();
+                }
+                Some(connection)
+            }
+            Established::Multiplexed(multiplexed) => {
+                pool.cluster.stats.upstream_cx_http2_total().inc();
+                pool.learned.set(PoolProtocol::Http2);
+                let line = multiplexed.start(pool, self.started, now);
+                let connection = PooledConnection::stream(&line);
+                pool.serve_waiting(&line);
+                connection
+            }
+        }
     }
 
     /// Waits for the bare transport and hands it over with its counts: for tunnels. The caller drops the guard when the
@@ -86,19 +175,21 @@ impl Connecting {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-    ) -> Poll<Result<(Connected, super::pooled::ConnectionGuard), ConnectFailure>> {
+    ) -> Poll<Result<(Connected, super::ConnectionGuard), ConnectFailure>> {
         let connected = match ready!(self.poll_transport(cx, now)) {
-            Ok(connected) => connected,
+            Ok(Established::Single(connected)) => connected,
+            Ok(Established::Multiplexed(_)) => return Poll::Ready(Err(ended())),
             Err(failure) => return Poll::Ready(Err(failure)),
         };
-        let guard = super::pooled::ConnectionGuard::new(&self.pool, now);
+        let guard = super::ConnectionGuard::new(&self.pool, now);
         Poll::Ready(Ok((connected, guard)))
     }
 
-    fn poll_transport(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Connected, ConnectFailure>> {
+    fn poll_transport(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Established, ConnectFailure>> {
         let Some(future) = &mut self.future else { return Poll::Pending };
         let outcome = ready!(future.as_mut().poll(cx));
         self.future = None;
+        self.end_sharing();
         let stats = &self.pool.cluster.stats;
         match &outcome {
             Ok(_) => {
@@ -124,8 +215,14 @@ impl Connecting {
         Poll::Ready(outcome)
     }
 
+    fn end_sharing(&self) {
+        if self.shared {
+            self.pool.connecting.set(self.pool.connecting.get().saturating_sub(1));
+        }
+    }
+
     fn settle_pending(&self) {
-        self.pool.cluster.breaker(self.pool.priority).release(Resource::PendingRequests);
+        self.pool.cluster.breaker(self.pool.key.priority).release(Resource::PendingRequests);
         self.pool.cluster.stats.upstream_rq_pending_active().sub(1);
     }
 }
@@ -135,8 +232,11 @@ impl Drop for Connecting {
         if self.settled {
             return;
         }
+        if self.future.is_some() {
+            self.end_sharing();
+        }
         self.settle_pending();
-        self.pool.cluster.breaker(self.pool.priority).release(Resource::Connections);
+        self.pool.cluster.breaker(self.pool.key.priority).release(Resource::Connections);
         let stats = &self.pool.cluster.stats;
         stats.upstream_cx_active().sub(1);
         stats.upstream_cx_destroy().inc();

@@ -1,6 +1,7 @@
-//! Connections that exist.
+//! Exchanges on connections: what a request gets of its pool.
 
 use super::HostPool;
+use super::line::{ConnectionGuard, Line};
 use crate::breaker::Resource;
 use crate::connect::Connected;
 use nuncio_http::connection::ClientConnection;
@@ -11,86 +12,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The counts of an open connection; they end with it.
-pub struct ConnectionGuard {
-    id: u64,
-    pool: Rc<HostPool>,
-    opened: Instant,
-    /// Who ended the connection.
-    local_close: Cell<bool>,
-    active: Cell<bool>,
-}
-
-impl ConnectionGuard {
-    pub(super) fn new(pool: &Rc<HostPool>, now: Instant) -> ConnectionGuard {
-        ConnectionGuard {
-            id: crate::connect::next_connection_id(),
-            pool: Rc::clone(pool),
-            opened: now,
-            local_close: Cell::new(true),
-            active: Cell::new(false),
-        }
-    }
-
-    /// Number of the connection, unique in the process.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// The peer ended the connection, not this side.
-    pub fn closed_by_peer(&self) {
-        self.local_close.set(false);
-    }
-
-    /// From now on something is under way on the connection.
-    pub fn in_use(&self) {
-        self.active.set(true);
-    }
-
-    /// The pool that it belongs to.
-    pub fn pool(&self) -> &Rc<HostPool> {
-        &self.pool
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        let cluster = &self.pool.cluster;
-        cluster.breaker(self.pool.priority).release(Resource::Connections);
-        let stats = &cluster.stats;
-        stats.upstream_cx_active().sub(1);
-        stats.upstream_cx_destroy().inc();
-        let local = self.local_close.get();
-        if local {
-            stats.upstream_cx_destroy_local().inc();
-        } else {
-            stats.upstream_cx_destroy_remote().inc();
-        }
-        if self.active.get() {
-            stats.upstream_cx_destroy_with_active_rq().inc();
-            if local {
-                stats.upstream_cx_destroy_local_with_active_rq().inc();
-            } else {
-                stats.upstream_cx_destroy_remote_with_active_rq().inc();
-            }
-        }
-        let now = tokio::time::Instant::now().into_std();
-        stats.upstream_cx_length_ms().record(now.saturating_duration_since(self.opened).as_millis() as u64);
-        self.pool.host.connection_closed();
-        self.pool.connection_gone();
-    }
-}
-
-/// A connection that serves a request. Dropping it closes it.
+/// An exchange on a connection: the whole of it for HTTP/1, a stream for HTTP/2. Dropping it closes the one, resets the
+/// other.
 pub struct PooledConnection {
     /// The codec.
     pub wire: Upstream,
-    guard: ConnectionGuard,
-    local: Option<Address>,
-    tls: Option<Arc<TlsInfo>>,
-    requests: Cell<u64>,
-    connect_began: Instant,
-    counted: (u64, u64),
+    line: Rc<Line>,
+    /// A request is under way.
+    active: Cell<bool>,
 }
 
 impl PooledConnection {
@@ -103,129 +32,163 @@ impl PooledConnection {
         let Connected { transport, tls, alpn: _ } = connected;
         let local = transport.tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
         let options = &pool.http1;
-        Box::new(PooledConnection {
-            wire: Upstream::Http1(ClientConnection::new(transport, options.trailers, options.spelling, options.target)),
-            guard: ConnectionGuard::new(pool, now),
-            local,
-            tls,
-            requests: Cell::new(0),
-            connect_began: began,
-            counted: (0, 0),
-        })
+        let wire = ClientConnection::new(transport, options.trailers, options.spelling, options.target);
+        let line = Line::new(ConnectionGuard::new(pool, now), (local, tls), began, None);
+        Box::new(PooledConnection { wire: Upstream::Http1(wire), line, active: Cell::new(false) })
+    }
+
+    /// A stream on a connection that has room for one.
+    pub(super) fn stream(line: &Rc<Line>) -> Option<Box<PooledConnection>> {
+        let wire = Upstream::Http2(Box::new(line.open_stream()?));
+        Some(Box::new(PooledConnection { wire, line: Rc::clone(line), active: Cell::new(false) }))
     }
 
     /// Number of the connection, unique in the process.
     pub fn id(&self) -> u64 {
-        self.guard.id()
+        self.line.guard.id()
     }
 
     /// The local address.
     pub fn local_address(&self) -> Option<&Address> {
-        self.local.as_ref()
+        self.line.local.as_ref()
     }
 
     /// Facts of the TLS session; none for cleartext.
     pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
-        self.tls.as_ref()
+        self.line.tls.as_ref()
     }
 
-    /// Requests that were sent on it, with the present one.
+    /// Requests that were sent on the connection, with the present one.
     pub fn requests(&self) -> u64 {
-        self.requests.get()
+        self.line.requests.get()
     }
 
-    /// Whether it served another request before.
+    /// Whether the connection served another request before.
     #[inline]
     pub fn is_reused(&self) -> bool {
-        self.requests.get() > 1
+        self.line.requests.get() > 1
     }
 
     /// When connecting began and ended.
     pub fn connect_times(&self) -> (Instant, Instant) {
-        (self.connect_began, self.guard.opened)
+        (self.line.connect_began, self.line.guard.opened)
     }
 
     /// The pool that it belongs to.
     pub fn pool(&self) -> &Rc<HostPool> {
-        &self.guard.pool
+        self.line.guard.pool()
     }
 
     /// The peer ended the connection, not this side.
     pub fn closed_by_peer(&self) {
-        self.guard.closed_by_peer();
+        self.line.guard.closed_by_peer();
     }
 
     /// Counts the start of a request; false, and only that counted, if a breaker is open.
     #[must_use = "a request that did not begin must not be sent"]
     pub(super) fn begin_request(&self) -> bool {
-        let cluster = &self.guard.pool.cluster;
-        let breaker = cluster.breaker(self.guard.pool.priority);
+        let pool = self.pool();
+        let cluster = &pool.cluster;
+        let breaker = cluster.breaker(pool.key.priority);
         if !breaker.try_acquire(Resource::Requests) {
             cluster.stats.upstream_rq_active_overflow().inc();
             return false;
         }
-        self.guard.active.set(true);
-        self.requests.set(self.requests.get() + 1);
+        self.active.set(true);
+        self.line.guard.active.set(self.line.guard.active.get() + 1);
+        self.line.requests.set(self.line.requests.get() + 1);
         cluster.stats.upstream_rq_total().inc();
         cluster.stats.upstream_rq_active().add(1);
-        self.guard.pool.host.request_started();
+        pool.host.request_started();
         true
     }
 
-    fn end_request(&mut self) {
-        let cluster = &self.guard.pool.cluster;
-        let (received, sent) = self.wire.wire_bytes();
-        cluster.stats.upstream_cx_rx_bytes_total().add(received - self.counted.0);
-        cluster.stats.upstream_cx_tx_bytes_total().add(sent - self.counted.1);
-        self.counted = (received, sent);
-        if !self.guard.active.replace(false) {
+    fn end_request(&self) {
+        if let Upstream::Http1(wire) = &self.wire {
+            self.line.count_bytes(wire.wire_bytes());
+        }
+        if !self.active.replace(false) {
             return;
         }
-        cluster.breaker(self.guard.pool.priority).release(Resource::Requests);
+        let pool = self.pool();
+        let cluster = &pool.cluster;
+        self.line.guard.active.set(self.line.guard.active.get().saturating_sub(1));
+        cluster.breaker(pool.key.priority).release(Resource::Requests);
         cluster.stats.upstream_rq_active().sub(1);
-        self.guard.pool.host.request_finished();
+        pool.host.request_finished();
+    }
+
+    /// Whether the connection may serve no more: of requests, or of time.
+    fn is_used_up(&self, now: Instant) -> bool {
+        let cluster = &self.pool().cluster;
+        let limit = u64::from(cluster.config.http.max_requests_per_connection.unwrap_or(0));
+        if limit > 0 && self.requests() >= limit {
+            cluster.stats.upstream_cx_max_requests().inc();
+            return true;
+        }
+        if let Some(longest) = cluster.config.http.max_connection_duration
+            && !self.wire.is_multiplexed()
+            && now.saturating_duration_since(self.line.guard.opened) >= longest
+        {
+            cluster.stats.upstream_cx_max_duration_reached().inc();
+            return true;
+        }
+        false
     }
 
     /// The exchange is over: back to the pool if both sides allow it, closed otherwise.
     pub fn release(mut self: Box<Self>, now: Instant) {
-        if self.guard.active.get() && !self.wire.request_done() {
+        if self.wire.is_multiplexed() {
+            self.end_request();
+            return;
+        }
+        if self.active.get() && !self.wire.request_done() {
             // The answer came before the request was sent: nothing else can be sent on the connection.
             return;
         }
         self.end_request();
-        let cluster = &self.guard.pool.cluster;
-        let limit = u64::from(cluster.config.http.max_requests_per_connection.unwrap_or(0));
-        if limit > 0 && self.requests.get() >= limit {
-            cluster.stats.upstream_cx_max_requests().inc();
-            return;
-        }
-        if let Some(longest) = cluster.config.http.max_connection_duration
-            && now.saturating_duration_since(self.guard.opened) >= longest
-        {
-            cluster.stats.upstream_cx_max_duration_reached().inc();
-            return;
-        }
-        if !self.wire.is_reusable() {
+        if self.is_used_up(now) || !self.wire.is_reusable() {
             return;
         }
         self.wire.finish_exchange();
-        let pool = Rc::clone(&self.guard.pool);
+        let pool = Rc::clone(self.pool());
         pool.put_back(self, now);
     }
 
     /// Passes an unused connection on to the next that waits.
     pub(super) fn give_on(self: Box<Self>, now: Instant) {
-        let pool = Rc::clone(&self.guard.pool);
+        if self.wire.is_multiplexed() {
+            return;
+        }
+        let pool = Rc::clone(self.pool());
         pool.put_back(self, now);
+    }
+
+    /// The last request that an HTTP/2 connection may take has begun.
+    pub(super) fn limit_line(&self) {
+        let limit = u64::from(self.pool().cluster.config.http.max_requests_per_connection.unwrap_or(0));
+        if self.wire.is_multiplexed() && limit > 0 && self.requests() >= limit {
+            self.pool().cluster.stats.upstream_cx_max_requests().inc();
+            self.line.drain();
+        }
     }
 }
 
 impl Drop for PooledConnection {
     fn drop(&mut self) {
-        let active = self.guard.active.get();
+        let active = self.active.get();
         self.end_request();
-        self.guard.active.set(active);
-        self.guard.pool.cluster.stats.upstream_rq_per_cx().record(self.requests.get());
+        match &self.wire {
+            // The connection ends with its exchange.
+            Upstream::Http1(_) => self.line.guard.active.set(u32::from(active)),
+            Upstream::Http2(_) => {
+                self.line.stream_over();
+                let pool = Rc::clone(self.pool());
+                if !pool.waiting.borrow().is_empty() {
+                    pool.serve_waiting(&self.line);
+                }
+            }
+        }
     }
 }
 
@@ -242,7 +205,7 @@ impl IdleConnection {
 
     /// Whether the peer kept it, and it is not too old.
     pub(super) fn is_usable(&self, now: Instant) -> bool {
-        let cluster = &self.connection.guard.pool.cluster;
+        let cluster = &self.connection.pool().cluster;
         if !self.connection.wire.is_usable() {
             self.connection.closed_by_peer();
             return false;
@@ -269,6 +232,6 @@ mod tests {
     #[test]
     fn a_pooled_connection_is_small() {
         let size = size_of::<PooledConnection>();
-        assert!(size <= 440, "{size} bytes");
+        assert!(size <= 392, "{size} bytes");
     }
 }

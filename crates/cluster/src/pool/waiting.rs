@@ -1,6 +1,6 @@
 //! Requests that wait for a connection to be given back.
 
-use super::{HostPool, PooledConnection};
+use super::{ConnectFailure, HostPool, PooledConnection};
 use crate::breaker::Resource;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,6 +16,7 @@ enum State {
     Waiting(Option<Waker>),
     Given(Box<PooledConnection>),
     Retry,
+    Failed(ConnectFailure),
     Gone,
 }
 
@@ -30,6 +31,10 @@ impl Slot {
 
     pub(super) fn retry(&self) {
         self.change(State::Retry);
+    }
+
+    pub(super) fn fail(&self, failure: ConnectFailure) {
+        self.change(State::Failed(failure));
     }
 
     fn change(&self, next: State) {
@@ -54,13 +59,15 @@ pub enum Waited {
     Again,
     /// Too many requests are served: a circuit breaker is open.
     Overflow,
+    /// The connection that was to be shared was not made.
+    Failed(ConnectFailure),
 }
 
 impl Waiting {
     pub(super) fn new(pool: &Rc<HostPool>) -> Waiting {
         let slot = Rc::new(Slot { state: RefCell::new(State::Waiting(None)) });
         pool.waiting.borrow_mut().push_back(Rc::clone(&slot));
-        pool.cluster.breaker(pool.priority).acquire(Resource::PendingRequests);
+        pool.cluster.breaker(pool.key.priority).acquire(Resource::PendingRequests);
         pool.cluster.stats.upstream_rq_pending_total().inc();
         pool.cluster.stats.upstream_rq_pending_active().add(1);
         Waiting { pool: Rc::clone(pool), slot }
@@ -77,11 +84,13 @@ impl Waiting {
             State::Given(connection) => {
                 drop(state);
                 if connection.begin_request() {
+                    connection.limit_line();
                     return Poll::Ready(Waited::Ready(connection));
                 }
                 connection.release(now);
                 Poll::Ready(Waited::Overflow)
             }
+            State::Failed(failure) => Poll::Ready(Waited::Failed(failure)),
             State::Retry | State::Gone => Poll::Ready(Waited::Again),
         }
     }
@@ -94,7 +103,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.pool.cluster.breaker(self.pool.priority).release(Resource::PendingRequests);
+        self.pool.cluster.breaker(self.pool.key.priority).release(Resource::PendingRequests);
         self.pool.cluster.stats.upstream_rq_pending_active().sub(1);
         let state = std::mem::replace(&mut *self.slot.state.borrow_mut(), State::Gone);
         match state {
@@ -114,7 +123,7 @@ impl Drop for Waiting {
                 let slot = &self.slot;
                 self.pool.waiting.borrow_mut().retain(|other| !Rc::ptr_eq(other, slot));
             }
-            State::Gone => {}
+            State::Gone | State::Failed(_) => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::chain::{self, Direction};
 use crate::stream::{Driver, Sent};
 use bytes::Bytes;
-use nuncio_cluster::pool::{Acquire, ConnectFailure, Connecting, PooledConnection, Waited, Waiting};
+use nuncio_cluster::pool::{Acquire, ConnectFailure, Connecting, PoolKey, PooledConnection, Waited, Waiting};
 use nuncio_headers::Known;
 use nuncio_http::connection::{BodyPart, RecvError};
 use nuncio_http::h1::{ResponseHead, ResponseOptions, request_framing};
@@ -80,7 +80,9 @@ impl Driver<'_> {
         self.s.info.upstream.attempts += 1;
         let Some(host) = self.choose_host() else { return };
         let Some(cluster) = self.s.router.cluster.clone() else { return };
-        let pool = cluster.pools.of(&cluster.info, &host, self.s.router.priority);
+        let wanted = cluster.info.config.http.protocol;
+        let key = PoolKey::new(wanted, self.s.router.priority, self.s.version);
+        let pool = cluster.pools.of(&cluster.info, &host, key);
         self.s.router.begun = Some(self.now);
         let acquired = pool.acquire(self.now, fresh);
         if !matches!(acquired, Acquire::PendingOverflow) {
@@ -108,7 +110,8 @@ impl Driver<'_> {
         info.upstream.local_address = connection.local_address().cloned();
         info.upstream.tls = connection.tls().cloned();
         info.upstream.remote_address = info.upstream.host().map(|host| host.address.clone());
-        info.upstream.protocol = Some(Protocol::Http11);
+        let multiplexed = connection.wire.is_multiplexed();
+        info.upstream.protocol = Some(if multiplexed { Protocol::Http2 } else { Protocol::Http11 });
         if !connection.is_reused() {
             let (began, ended) = connection.connect_times();
             info.mark(TimePoint::UpstreamConnectBegin, began);
@@ -185,6 +188,7 @@ impl Driver<'_> {
                 match outcome {
                     Waited::Ready(connection) => self.attach(connection),
                     Waited::Overflow => self.upstream_reset(ResetReason::Overflow, None),
+                    Waited::Failed(failure) => self.connect_failed(failure),
                     Waited::Again => {
                         let acquired = pool.acquire(now, false);
                         self.acquired(acquired);
@@ -413,6 +417,10 @@ impl Driver<'_> {
                 if answered && !self.s.tunnel { ResetReason::ProtocolError } else { ResetReason::ConnectionTermination }
             }
         };
+        if reason == ResetReason::RemoteRefusedStreamReset && self.replay_refused() {
+            return;
+        }
+        let Attempt::Active(active) = &mut self.s.router.attempt else { return };
         let lost_race = active.connection.is_reused() && !answered;
         if lost_race && reason == ResetReason::ConnectionTermination && self.replay() {
             return;
@@ -432,7 +440,17 @@ impl Driver<'_> {
             self.s.request.get(Known::METHOD),
             Some(b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
         );
-        if self.s.router.replayed || !idempotent || self.s.router.kept.lost || self.s.upgrade {
+        idempotent && self.send_again()
+    }
+
+    /// The upstream said that it did not look at the request (RFC 9113 §8.7), as one does that closes its connection in
+    /// order: any request can be sent again, once. A retry policy that names the case goes before.
+    fn replay_refused(&mut self) -> bool {
+        !self.s.router.retry.is_possible() && self.send_again()
+    }
+
+    fn send_again(&mut self) -> bool {
+        if self.s.router.replayed || self.s.router.kept.lost || self.s.upgrade || self.s.router.response_begun {
             return false;
         }
         self.s.router.replayed = true;

@@ -4,7 +4,7 @@ use crate::h1::Underscores;
 use std::time::{Duration, Instant};
 
 /// Options of one side of the proxy. Windows and sizes in bytes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Http2Options {
     /// `hpack_table_size`: most that the peer's encoder may use. Default 4096.
     pub hpack_table_size: u32,

@@ -4,6 +4,7 @@
 
 use super::or_none;
 use crate::compile::{Compile, Invalid, message_of};
+use crate::lower::http2::http2_options;
 use crate::lower::number::{Wrapped, duration_field};
 use nuncio_api::pb::envoy::config::cluster::v3 as pb;
 use nuncio_api::pb::envoy::config::core::v3 as core;
@@ -12,7 +13,7 @@ use nuncio_api::pb::envoy::extensions::filters::network::http_connection_manager
 use nuncio_api::pb::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
 use nuncio_api::pb::envoy::extensions::upstreams::http::v3 as http;
 use nuncio_api::pb::envoy::extensions::upstreams::tcp::v3::TcpProtocolOptions;
-use nuncio_cluster::config::{Http1Options, HttpProtocolOptions};
+use nuncio_cluster::config::{Http1Options, HttpProtocolOptions, UpstreamProtocol};
 use nuncio_http::h1::{Spelling, Underscores};
 use prost::Name;
 
@@ -66,10 +67,13 @@ fn deprecated_fields(cluster: &pb::Cluster, options: &mut HttpProtocolOptions, c
     if let Some(http1) = http_protocol_options {
         options.http1 = http1_fields(http1, &mut cx.field("http_protocol_options"));
     }
-    if http2_protocol_options.is_some() {
-        cx.field("http2_protocol_options").error("HTTP/2 to hosts is not built yet");
+    if let Some(http2) = http2_protocol_options {
+        options.protocol = UpstreamProtocol::Http2;
+        options.http2 = http2_options(http2, &mut cx.field("http2_protocol_options"));
     }
-    // With `protocol_selection: USE_DOWNSTREAM_PROTOCOL` requests go upstream over what they came with: HTTP/1.
+    if cluster.protocol_selection() == pb::cluster::ClusterProtocolSelection::UseDownstreamProtocol {
+        options.protocol = UpstreamProtocol::Downstream;
+    }
 }
 
 fn typed_fields(typed: &http::HttpProtocolOptions, options: &mut HttpProtocolOptions, cx: &mut Compile<'_>) {
@@ -113,8 +117,9 @@ fn typed_fields(typed: &http::HttpProtocolOptions, options: &mut HttpProtocolOpt
                 Some(ProtocolConfig::HttpProtocolOptions(http1)) => {
                     options.http1 = http1_fields(http1, &mut cx.field("http_protocol_options"));
                 }
-                Some(ProtocolConfig::Http2ProtocolOptions(_)) => {
-                    cx.field("http2_protocol_options").error("HTTP/2 to hosts is not built yet");
+                Some(ProtocolConfig::Http2ProtocolOptions(http2)) => {
+                    options.protocol = UpstreamProtocol::Http2;
+                    options.http2 = http2_options(http2, &mut cx.field("http2_protocol_options"));
                 }
                 Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
                     cx.field("http3_protocol_options").error("HTTP/3 to hosts is not built yet");
@@ -123,15 +128,26 @@ fn typed_fields(typed: &http::HttpProtocolOptions, options: &mut HttpProtocolOpt
         }
         Some(Kind::UseDownstreamProtocolConfig(downstream)) => {
             let mut cx = cx.field("use_downstream_protocol_config");
-            cx.unsupported_if(downstream.http2_protocol_options.is_some(), "http2_protocol_options");
+            options.protocol = UpstreamProtocol::Downstream;
+            if let Some(http2) = &downstream.http2_protocol_options {
+                options.http2 = http2_options(http2, &mut cx.field("http2_protocol_options"));
+            }
             cx.unsupported_if(downstream.http3_protocol_options.is_some(), "http3_protocol_options");
             if let Some(http1) = &downstream.http_protocol_options {
                 options.http1 = http1_fields(http1, &mut cx.field("http_protocol_options"));
             }
         }
-        Some(Kind::AutoConfig(_)) => {
-            let hint = "use explicit_http_config with http_protocol_options";
-            cx.field("auto_config").error_hint("choosing the protocol by ALPN needs TLS, which is not built yet", hint);
+        Some(Kind::AutoConfig(auto)) => {
+            let mut cx = cx.field("auto_config");
+            options.protocol = UpstreamProtocol::Auto;
+            cx.unsupported_if(auto.http3_protocol_options.is_some(), "http3_protocol_options");
+            cx.unsupported_if(auto.alternate_protocols_cache_options.is_some(), "alternate_protocols_cache_options");
+            if let Some(http1) = &auto.http_protocol_options {
+                options.http1 = http1_fields(http1, &mut cx.field("http_protocol_options"));
+            }
+            if let Some(http2) = &auto.http2_protocol_options {
+                options.http2 = http2_options(http2, &mut cx.field("http2_protocol_options"));
+            }
         }
     }
 }

@@ -58,7 +58,14 @@ fn errors() {
         "circuit_breakers: {per_host_thresholds: [{max_requests: 3}]}",
         ".circuit_breakers.per_host_thresholds[0].max_requests: can't be set",
     );
-    check("http2_protocol_options: {}", ".http2_protocol_options: HTTP/2 to hosts is not built yet");
+    check(
+        "http2_protocol_options: {custom_settings_parameters: [{identifier: 4, value: 1}]}",
+        ".http2_protocol_options.custom_settings_parameters[0].identifier: the setting 4 has a field of its own",
+    );
+    check(
+        "http2_protocol_options: {connection_keepalive: {interval: 1s}}",
+        ".http2_protocol_options.connection_keepalive",
+    );
     check(
         "health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, grpc_health_check: {}}]",
         ".health_checks[0].grpc_health_check: gRPC health checks are not built yet",

@@ -1,7 +1,7 @@
 //! Serving a connection: choosing the upstream, connecting, and moving bytes until both sides are done.
 
 use nuncio_cluster::connect::Connected;
-use nuncio_cluster::pool::{Acquire, ConnectFailure, ConnectionGuard};
+use nuncio_cluster::pool::{Acquire, ConnectFailure, ConnectionGuard, PoolKey, PoolProtocol};
 use nuncio_cluster::{HostCounter, LbContext, RoutingPriority, WorkerCluster, WorkerClusters};
 use nuncio_filter::{AccessLogs, Connection, TerminalFilterFactory, Worker};
 use nuncio_io::splice::{Side, Splice, SpliceError, SpliceSocket};
@@ -14,6 +14,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
+
+/// Connections of their own, on which nothing is spoken here.
+const RAW: PoolKey = PoolKey { priority: RoutingPriority::Default, protocol: PoolProtocol::Http1 };
 
 /// A cluster and its share of the connections.
 pub(super) struct ClusterWeight {
@@ -129,7 +132,7 @@ impl TcpProxy {
             info.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);
             return Err(Tried::Hopeless);
         };
-        let pool = cluster.pools.of(&cluster.info, &host, RoutingPriority::Default);
+        let pool = cluster.pools.of(&cluster.info, &host, RAW);
         let Acquire::Connect(mut connecting) = pool.connect(now) else {
             info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
             return Err(Tried::Hopeless);
