@@ -25,6 +25,8 @@ pub fn registry() -> Registry {
         .http::<http::lua::LuaExtension>()
         .listener::<listener::http_inspector::HttpInspectorExtension>()
         .listener::<listener::original_dst::OriginalDstExtension>()
+        .listener::<listener::proxy_protocol::ProxyProtocolExtension>()
+        .listener::<listener::tls_inspector::TlsInspectorExtension>()
         .network::<network::direct_response::DirectResponseExtension>()
         .network::<network::echo::EchoExtension>()
         .network::<network::http_connection_manager::HttpConnectionManager>()

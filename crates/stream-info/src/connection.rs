@@ -1,6 +1,6 @@
 //! Facts of a downstream connection that all of its streams share.
 
-use crate::{Address, Metadata};
+use crate::{Address, ConnectionState, Metadata};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -39,6 +39,23 @@ pub struct ConnectionInfo {
     pub ja3: Option<Arc<str>>,
     /// JA4 fingerprint of the client hello.
     pub ja4: Option<Arc<str>>,
+    /// What listener filters said of the connection.
+    pub dynamic_metadata: Option<Arc<Metadata>>,
+    /// What the PROXY protocol said in front of the connection.
+    pub proxied: Option<Arc<ProxiedAddresses>>,
+    /// The filter state that its streams share.
+    pub filter_state: ConnectionState,
+}
+
+/// What a PROXY protocol header says of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ProxiedAddresses {
+    /// Where the connection comes from.
+    pub source: Address,
+    /// Where it was going.
+    pub destination: Address,
+    /// Further values by type, of version 2 only: those that `pass_through_tlvs` keeps.
+    pub tlvs: Vec<(u8, Arc<[u8]>)>,
 }
 
 impl ConnectionInfo {
@@ -61,6 +78,9 @@ impl ConnectionInfo {
             tls: None,
             ja3: None,
             ja4: None,
+            dynamic_metadata: None,
+            proxied: None,
+            filter_state: ConnectionState::default(),
         }
     }
 }

@@ -27,7 +27,7 @@ pub mod details;
 pub mod fuzz;
 
 pub use address::Address;
-pub use connection::{CertificateNames, CloseType, ConnectionInfo, TlsInfo};
+pub use connection::{CertificateNames, CloseType, ConnectionInfo, ProxiedAddresses, TlsInfo};
 pub use context::{AccessLogType, LogContext};
 pub use filter_state::{
     ConnectionState, FieldValue, FilterState, FilterStateError, FilterStateObject, LifeSpan, Mutability, PlainString,

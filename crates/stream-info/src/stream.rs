@@ -166,6 +166,20 @@ impl StreamInfo {
         self.stream_id = Some(crate::format::uuid(random));
     }
 
+    /// The facts of a connection that is itself the stream: what was said of it counts.
+    pub fn of_connection(connection: Arc<ConnectionInfo>, wall: SystemTime) -> StreamInfo {
+        let mut info = StreamInfo::new(connection.start, wall);
+        info.dynamic_metadata = connection.dynamic_metadata.as_deref().cloned().map(Box::new);
+        info.set_connection(connection);
+        info
+    }
+
+    /// Makes it a stream of this connection, whose filter state it shares.
+    pub fn set_connection(&mut self, connection: Arc<ConnectionInfo>) {
+        self.filter_state = FilterState::on_connection(connection.filter_state.clone());
+        self.connection = Some(connection);
+    }
+
     /// The facts of a stream that starts now.
     pub fn new(start: Instant, start_wall: SystemTime) -> StreamInfo {
         StreamInfo {

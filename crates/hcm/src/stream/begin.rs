@@ -128,7 +128,7 @@ impl ActiveStream {
         let wall =
             env.worker.wall().checked_sub(now.saturating_duration_since(started)).unwrap_or_else(|| env.worker.wall());
         self.info.reset(started, wall);
-        self.info.connection = Some(Arc::clone(&env.info));
+        self.info.set_connection(Arc::clone(&env.info));
         self.info.mark(TimePoint::DownstreamRxHeadersEnd, now);
         self.state.random = env.worker.random();
         self.state.buffer_limit = env.buffer_limit;

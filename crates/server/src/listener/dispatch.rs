@@ -8,7 +8,10 @@ use nuncio_filter::{Connection, NetworkFilter, OpenStep, Peeked, Worker};
 use nuncio_io::accept::Accepted;
 use nuncio_io::transport::Transport;
 use nuncio_matcher::ChainQuery;
-use nuncio_stream_info::{AccessLogType, Address, ConnectionInfo, LogContext, ResponseFlags, StreamInfo, details};
+use nuncio_stream_info::{
+    AccessLogType, Address, ConnectionInfo, ConnectionState, FilterState, FilterStateObject, LifeSpan, LogContext,
+    Mutability, ResponseFlags, Sharing, StreamInfo, details,
+};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -155,6 +158,9 @@ async fn prepare(
     info.direct_local = direct_local;
     info.sni = peeked.server_name;
     info.alpn = peeked.application_protocols;
+    (info.ja3, info.ja4, info.proxied) = (peeked.ja3, peeked.ja4, peeked.proxied);
+    info.filter_state = shared_state(peeked.filter_state);
+    info.dynamic_metadata = (!peeked.metadata.is_empty()).then(|| Arc::new(peeked.metadata));
     info.listener_name = Arc::clone(&config.name);
     info.listener_metadata = config.metadata.clone();
     if let Some(chain) = &chain {
@@ -162,6 +168,16 @@ async fn prepare(
         info.filter_chain_metadata = chain.metadata.clone();
     }
     Some(Prepared { listener, chain, transport: socket.stream, info: Arc::new(info) })
+}
+
+/// The filter state of a connection, with what listener filters put there.
+fn shared_state(objects: Vec<(Arc<str>, Arc<dyn FilterStateObject>)>) -> ConnectionState {
+    let mut state = FilterState::default();
+    for (name, object) in objects {
+        // Of two objects with one name the first stays.
+        let _ = state.set(name, object, Mutability::ReadOnly, LifeSpan::Connection, Sharing::None);
+    }
+    state.connection().clone()
 }
 
 fn choose_chain(
@@ -207,8 +223,7 @@ fn log_end(
         return;
     }
     let now = worker.tick();
-    let mut stream = StreamInfo::new(info.start, worker.wall());
-    stream.connection = Some(info);
+    let mut stream = StreamInfo::of_connection(info, worker.wall());
     stream.flags.insert(flags);
     stream.details = detail.into();
     let context = LogContext { kind: AccessLogType::NotSet, ..LogContext::new(&stream, now, worker.wall()) };

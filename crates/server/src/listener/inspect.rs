@@ -72,7 +72,7 @@ async fn run_one(
     socket: &TcpStream,
     peeked: &mut Peeked,
 ) -> io::Result<bool> {
-    let mut buffer = vec![0; limit.min(1024)];
+    let mut buffer = vec![0; limit.min(filter.first_look())];
     let mut seen = 0;
     loop {
         let count = peek_more(socket, &mut buffer, seen, limit).await?;
@@ -80,6 +80,10 @@ async fn run_one(
         seen = count;
         match filter.peek(socket, &buffer[..count], end, peeked) {
             PeekStep::Next => return Ok(true),
+            PeekStep::Take(taken) => {
+                take(socket, &mut buffer[..taken.min(count)])?;
+                return Ok(true);
+            }
             PeekStep::Close => return Ok(false),
             PeekStep::More if end => return Ok(true),
             PeekStep::More => {}
@@ -87,11 +91,22 @@ async fn run_one(
     }
 }
 
+/// Takes bytes off the connection that were peeked at, so that they are there.
+fn take(socket: &TcpStream, mut bytes: &mut [u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match socket.try_read(bytes)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => bytes = &mut std::mem::take(&mut bytes)[count..],
+        }
+    }
+    Ok(())
+}
+
 /// Waits until more than `seen` bytes can be peeked, or the client ended its stream; then the count stays at `seen`.
 async fn peek_more(socket: &TcpStream, buffer: &mut Vec<u8>, seen: usize, limit: usize) -> io::Result<usize> {
     loop {
         if seen == buffer.len() && buffer.len() < limit {
-            let grown = (buffer.len() * 4).min(limit);
+            let grown = (buffer.len() * 2).min(limit);
             buffer.resize(grown, 0);
         }
         let count = socket.peek(buffer).await?;

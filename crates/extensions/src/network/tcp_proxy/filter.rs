@@ -71,8 +71,7 @@ impl TcpProxy {
         let worker = Rc::clone(&connection.worker);
         self.stats.downstream_cx_total().inc();
         let started = worker.tick();
-        let mut info = StreamInfo::new(connection.info.start, worker.wall());
-        info.connection = Some(Arc::clone(&connection.info));
+        let mut info = StreamInfo::of_connection(Arc::clone(&connection.info), worker.wall());
         if !self.access_logs.is_empty() || !connection.access_logs.is_empty() {
             info.set_stream_id(random(&worker));
         }
