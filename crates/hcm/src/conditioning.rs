@@ -3,7 +3,8 @@
 //! Pure: headers and facts in, headers and facts out. The order of the steps is Envoy's, because each depends on the
 //! ones before it (`x-forwarded-for` must be read before it is appended to, and so on).
 
-use crate::config::{ForwardClientCert, HcmConfig, TrustOptions};
+use crate::client_cert;
+use crate::config::{HcmConfig, TrustOptions};
 use crate::detection::{self, nth_from_right, without_port};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_stream_info::{Address, ConnectionInfo};
@@ -102,7 +103,7 @@ pub(crate) fn condition(
 ) -> Result<Origin, u16> {
     let trust = &config.trust;
     headers.remove_known(Known::X_ENVOY_INTERNAL);
-    strip_client_cert(config.forward_client_cert, connection, headers);
+    client_cert::forward(config.forward_client_cert, config.client_cert_details, connection, headers);
     let (client, single) = if trust.use_remote_address {
         from_peer(trust, connection, headers, local_address)
     } else {
@@ -254,20 +255,6 @@ fn set_scheme(trust: &TrustOptions, connection: &ConnectionInfo, headers: &mut H
         _ => connection_scheme(connection),
     };
     headers.append_known(Known::SCHEME, scheme);
-}
-
-/// `x-forwarded-client-cert` of a client that showed no certificate is not believed, unless it is to be kept always.
-fn strip_client_cert(forward: ForwardClientCert, connection: &ConnectionInfo, headers: &mut HeaderMap) {
-    let keep = match forward {
-        ForwardClientCert::AlwaysForwardOnly => true,
-        ForwardClientCert::Sanitize => false,
-        ForwardClientCert::ForwardOnly | ForwardClientCert::AppendForward | ForwardClientCert::SanitizeSet => {
-            connection.tls.is_some()
-        }
-    };
-    if !keep {
-        headers.remove_known(Known::X_FORWARDED_CLIENT_CERT);
-    }
 }
 
 fn strip_untrusted(headers: &mut HeaderMap, edge: bool) {

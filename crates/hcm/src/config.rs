@@ -79,6 +79,23 @@ pub enum ForwardClientCert {
     AlwaysForwardOnly,
 }
 
+/// What of a client certificate is forwarded (`set_current_client_cert_details`); its digest is always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClientCertDetails {
+    /// `cert`: the certificate, URL-encoded PEM.
+    pub cert: bool,
+    /// `chain`: the same of all certificates that the client showed.
+    pub chain: bool,
+    /// `subject`.
+    pub subject: bool,
+    /// `issuer`.
+    pub issuer: bool,
+    /// `uri`: URI names.
+    pub uri: bool,
+    /// `dns`: DNS names.
+    pub dns: bool,
+}
+
 /// Path normalisation (`normalize_path`, `merge_slashes`, `path_with_escaped_slashes_action`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathOptions {
@@ -261,6 +278,8 @@ pub struct HcmConfig {
     pub strip_trailing_host_dot: bool,
     /// Client certificates.
     pub forward_client_cert: ForwardClientCert,
+    /// What is forwarded of them.
+    pub client_cert_details: ClientCertDetails,
     /// `add_user_agent`: the service cluster's name, if user agents are added.
     pub add_user_agent: Option<Arc<str>>,
     /// Timers.

@@ -6,6 +6,7 @@
 
 mod chain;
 mod client;
+mod client_cert;
 mod conditioning;
 pub mod config;
 mod connection;

@@ -137,6 +137,8 @@ pub struct TlsInfo {
     pub peer_issuer_serial: Option<Arc<str>>,
     /// The peer's certificate, URL-encoded PEM.
     pub peer_certificate: Option<Arc<str>>,
+    /// All certificates that the peer showed, URL-encoded PEM.
+    pub peer_certificate_chain: Option<Arc<str>>,
     /// Start of the validity of the peer's certificate.
     pub peer_valid_from: Option<SystemTime>,
     /// End of the validity of the peer's certificate.

@@ -63,7 +63,9 @@ fn rule(rule: &pb::proxy_protocol::Rule, cx: &mut Compile<'_>) -> Result<Rule, I
         return Err(cx.field("tlv_type").error("a type is one byte: 0 to 255"));
     };
     let Some(pair) = on_tlv_present else {
-        return Err(cx.field("on_tlv_present").error_hint("is required", "name the key that the value is stored under"));
+        return Err(cx
+            .field("on_tlv_present")
+            .error_hint("is required", "name the key that the value is stored under"));
     };
     let encoding = match pair.value_string_encoding() {
         ValueStringEncoding::Unspecified | ValueStringEncoding::SanitizedUtf8 => Encoding::SanitizedUtf8,

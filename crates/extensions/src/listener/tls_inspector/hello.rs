@@ -72,7 +72,8 @@ fn message(data: &[u8], limit: usize) -> Result<(Cow<'_, [u8]>, usize), First> {
     let mut rest = data;
     loop {
         let Some((header, after)) = rest.split_at_checked(RECORD_HEADER) else {
-            let plausible = rest.first().is_none_or(|kind| *kind == HANDSHAKE) && rest.get(1).is_none_or(|major| *major == 3);
+            let plausible =
+                rest.first().is_none_or(|kind| *kind == HANDSHAKE) && rest.get(1).is_none_or(|major| *major == 3);
             return Err(if plausible { First::Incomplete } else { First::NotTls });
         };
         let length = usize::from(u16::from_be_bytes([header[3], header[4]]));

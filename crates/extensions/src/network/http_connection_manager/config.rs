@@ -39,6 +39,7 @@ fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<Hc
     let local_reply = options::local_reply(config.local_reply_config.clone(), cx);
     let trust = options::trust(&config, cx);
     let request_options = options::request(&config, cx);
+    let client_cert_details = options::client_cert_details(&config, cx);
     let early = plugins::early_mutations(&config.early_header_mutation_extensions, cx);
     let request_id = options::request_id(&config, cx);
     let http2 = http2(&config, &request_options, cx);
@@ -65,6 +66,7 @@ fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<Hc
         strip_port: options::strip_port(&config),
         strip_trailing_host_dot: config.strip_trailing_host_dot,
         forward_client_cert: options::forward_client_cert(&config),
+        client_cert_details,
         add_user_agent: options::add_user_agent(&config, cx),
         timeouts: options::timeouts(&config),
         max_requests_per_connection: options::max_requests(&config),

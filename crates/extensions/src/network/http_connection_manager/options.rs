@@ -8,7 +8,8 @@ use nuncio_api::wkt;
 use nuncio_config::compile::{Compile, Invalid, message_of};
 use nuncio_config::lower;
 use nuncio_hcm::config::{
-    EscapedSlashes, ForwardClientCert, PathOptions, RequestIdOptions, ServerHeader, StripPort, Timeouts, TrustOptions,
+    ClientCertDetails, EscapedSlashes, ForwardClientCert, PathOptions, RequestIdOptions, ServerHeader, StripPort,
+    Timeouts, TrustOptions,
 };
 use nuncio_hcm::local_reply::{LocalReplyConfig, ReplyFormat, ReplyMapper};
 use nuncio_http::h1::{IgnoreUpgrade, RequestOptions, Spelling, TrailerOptions, Underscores};
@@ -209,6 +210,14 @@ pub(super) fn forward_client_cert(config: &pb::HttpConnectionManager) -> Forward
         ForwardClientCertDetails::SanitizeSet => ForwardClientCert::SanitizeSet,
         ForwardClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
     }
+}
+
+pub(super) fn client_cert_details(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) -> ClientCertDetails {
+    let Some(details) = &config.set_current_client_cert_details else { return ClientCertDetails::default() };
+    let pb::http_connection_manager::SetCurrentClientCertDetails { subject, cert, chain, dns, uri, issuer, format } =
+        details;
+    cx.field("set_current_client_cert_details").unsupported_if(*format != 0, "format");
+    ClientCertDetails { cert: *cert, chain: *chain, subject: set(subject), issuer: *issuer, uri: *uri, dns: *dns }
 }
 
 pub(super) fn add_user_agent(config: &pb::HttpConnectionManager, cx: &Compile<'_>) -> Option<Arc<str>> {

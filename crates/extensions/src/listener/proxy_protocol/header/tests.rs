@@ -24,9 +24,17 @@ fn lines_of_version_1() {
     assert_eq!(addresses(b"PROXY UNKNOWN\r\n"), None);
     assert_eq!(addresses(b"PROXY UNKNOWN ff:: ff:: 1 2\r\n"), None);
     for line in [
-        "TCP4 ::1 ::2 1 2", "TCP4 1.2.3.4 5.6.7.8 1", "TCP4 1.2.3.4 5.6.7.8 1 2 3", "TCP4 1.2.3.4 5.6.7.8 65536 2",
-        "TCP4  1.2.3.4 5.6.7.8 1 2", "TCP4 224.0.0.1 5.6.7.8 1 2", "TCP4 0.0.0.0 5.6.7.8 1 2", "UDP4 1.2.3.4 5.6.7.8 1 2",
-        "TCP4 1.2.3.4 5.6.7.8 +1 2", "TCP6 1.2.3.4 5.6.7.8 1 2", "",
+        "TCP4 ::1 ::2 1 2",
+        "TCP4 1.2.3.4 5.6.7.8 1",
+        "TCP4 1.2.3.4 5.6.7.8 1 2 3",
+        "TCP4 1.2.3.4 5.6.7.8 65536 2",
+        "TCP4  1.2.3.4 5.6.7.8 1 2",
+        "TCP4 224.0.0.1 5.6.7.8 1 2",
+        "TCP4 0.0.0.0 5.6.7.8 1 2",
+        "UDP4 1.2.3.4 5.6.7.8 1 2",
+        "TCP4 1.2.3.4 5.6.7.8 +1 2",
+        "TCP6 1.2.3.4 5.6.7.8 1 2",
+        "",
     ] {
         assert_eq!(parse(format!("PROXY {line}\r\n").as_bytes()), Parsed::Wrong(Version::V1), "{line}");
     }
@@ -69,7 +77,9 @@ fn every_prefix_is_incomplete_and_nothing_else_is_a_header() {
 /// The class of CVE-2022-29228 and CVE-2024-23327: lengths inside the header that disagree with it.
 #[test]
 fn lengths_of_values_that_go_beyond_the_header() {
-    for tail in [&b"\x02"[..], b"\x02\x00", b"\x02\x00\x01", b"\x02\xff\xffabc", b"\x02\x00\x03abcd", b"\x02\x00\x05abc"] {
+    for tail in
+        [&b"\x02"[..], b"\x02\x00", b"\x02\x00\x01", b"\x02\xff\xffabc", b"\x02\x00\x03abcd", b"\x02\x00\x05abc"]
+    {
         let whole = v2(0x21, 0x11, &[&IPV4[..], tail].concat());
         assert_eq!(parse(&whole), Parsed::Wrong(Version::V2), "{tail:?}");
         assert_eq!(parse(&[&whole[..], b"what follows the header"].concat()), Parsed::Wrong(Version::V2), "{tail:?}");
