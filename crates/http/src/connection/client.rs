@@ -73,6 +73,7 @@ impl ClientConnection {
 
     /// Ends the request's body.
     pub fn send_end(&mut self, trailers: Option<&HeaderMap>) {
+        let trailers = trailers.filter(|_| self.trailers.deliver);
         self.request.finish(&mut self.wire.output, trailers);
     }
 

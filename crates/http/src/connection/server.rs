@@ -184,8 +184,9 @@ impl ServerConnection {
         self.response.forward(&mut self.wire.output, input, start, end);
     }
 
-    /// Ends the body, with trailers if there are any and the framing allows them.
+    /// Ends the body, with trailers if there are any, the framing allows them and they are enabled (`enable_trailers`).
     pub fn send_end(&mut self, trailers: Option<&HeaderMap>) {
+        let trailers = trailers.filter(|_| self.trailers.deliver);
         self.response.finish(&mut self.wire.output, trailers);
     }
 
