@@ -261,6 +261,19 @@ impl HostPool {
         Acquire::Connect(Box::new(Connecting::new(self, now, self.key.protocol)))
     }
 
+    /// Makes a connection for one request, whose tunnel ends here: what is in it goes to the host as it is.
+    pub fn acquire_raw(self: &Rc<Self>, now: Instant) -> Acquire {
+        let breaker = self.cluster.breaker(self.key.priority);
+        if !breaker.can_create(Resource::PendingRequests) {
+            self.cluster.stats.upstream_rq_pending_overflow().inc();
+            return Acquire::PendingOverflow;
+        }
+        match self.connect(now) {
+            Acquire::Connect(connecting) => Acquire::Connect(Box::new(connecting.raw())),
+            other => other,
+        }
+    }
+
     /// Makes a connection outside the pool, for a tunnel.
     pub fn connect(self: &Rc<Self>, now: Instant) -> Acquire {
         if !self.may_connect() {

@@ -26,7 +26,7 @@ use mirror::Mirrors;
 use nuncio_cluster::{AlternateStats, Host, RoutingPriority, WorkerCluster};
 use nuncio_filter::{LocalReply, RouteSlot};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
-use nuncio_route::{Action, RequestStats, Route};
+use nuncio_route::{Action, Forward, RequestStats, Route};
 use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, details};
 use redirect::Redirected;
 use std::rc::Rc;
@@ -83,6 +83,8 @@ pub(crate) struct Router {
     /// What earlier redirects of the request did.
     pub(crate) redirected: Redirected,
     mirrors: Option<Box<Mirrors>>,
+    /// The request's tunnel ends here (`connect_config`).
+    terminates: bool,
     /// When the present try began to look for a connection.
     begun: Option<Instant>,
 }
@@ -138,6 +140,11 @@ impl Router {
         }
     }
 
+    /// Whether the upstream's tunnel can go on when the client has sent all it will.
+    pub(crate) fn half_closes(&self) -> bool {
+        matches!(&self.attempt, Attempt::Active(active) if active.connection.wire.half_closes())
+    }
+
     /// Whether the request could be sent once more from the start.
     fn can_replay(&self) -> bool {
         !self.kept.lost
@@ -167,6 +174,7 @@ impl Driver<'_> {
         };
         match route.action() {
             Action::Forward(forward) => {
+                self.decide_tunnel(forward);
                 if let Err(reply) = self.forward(&route, forward) {
                     return Flow::Reply(reply);
                 }
@@ -179,6 +187,20 @@ impl Driver<'_> {
             Action::Redirect(_) | Action::DirectResponse(_) => Flow::Reply(self.answer_directly(&route)),
             // Envoy has a route to a cluster without a name in its place.
             Action::NonForwarding => Flow::Reply(self.no_cluster(503)),
+        }
+    }
+
+    /// Whether what is in the request's tunnel leaves as it is (`upgrade_configs` with `connect_config`).
+    fn decide_tunnel(&mut self, forward: &Forward) {
+        let upgrade = forward.upgrade(b"connect").filter(|upgrade| upgrade.enabled);
+        let Some(connect) = upgrade.and_then(|upgrade| upgrade.connect.as_ref()) else { return };
+        match self.s.request.get(Known::METHOD) {
+            Some(b"CONNECT") if self.s.upgrade => self.s.router.terminates = true,
+            Some(b"POST") if connect.allow_post && !self.s.upgrade => {
+                self.s.router.terminates = true;
+                self.s.upgrade = true;
+            }
+            _ => {}
         }
     }
 

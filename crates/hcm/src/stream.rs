@@ -342,7 +342,7 @@ impl Driver<'_> {
     }
 
     fn request_part(&mut self, part: BodyPart) {
-        if self.s.tunnel && matches!(part, BodyPart::End { .. }) {
+        if self.s.tunnel && matches!(part, BodyPart::End { .. }) && !self.s.router.half_closes() {
             // Half-closed tunnels don't exist (Envoy's `ConnectionManagerImpl` has no half-close either).
             self.s.reset = true;
             return self.client_gone();

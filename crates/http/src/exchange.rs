@@ -309,6 +309,14 @@ impl Upstream {
         }
     }
 
+    /// Whether one direction of a tunnel can end before the other.
+    pub fn half_closes(&self) -> bool {
+        match self {
+            Upstream::Http1(wire) => wire.is_raw(),
+            Upstream::Http2(_) => true,
+        }
+    }
+
     /// From here on the request's body is sent as it is (after an upgrade).
     pub fn tunnel(&mut self) {
         if let Upstream::Http1(wire) = self {

@@ -87,6 +87,8 @@ pub struct Connecting {
     failed_remotely: bool,
     /// Requests wait to share the connection.
     shared: bool,
+    /// No HTTP is spoken on it.
+    raw: bool,
 }
 
 impl Connecting {
@@ -113,7 +115,14 @@ impl Connecting {
             settled: false,
             failed_remotely: false,
             shared,
+            raw: false,
         }
+    }
+
+    /// The same, with no HTTP spoken on the connection.
+    pub(super) fn raw(mut self) -> Connecting {
+        self.raw = true;
+        self
     }
 
     /// When the attempt began.
@@ -147,6 +156,9 @@ impl Connecting {
     fn pooled(&mut self, established: Established, now: Instant) -> Option<Box<PooledConnection>> {
         let pool = &self.pool;
         match established {
+            Established::Single(connected) if self.raw => {
+                Some(PooledConnection::raw(pool, connected, self.started, now))
+            }
             Established::Single(connected) => {
                 pool.cluster.stats.upstream_cx_http1_total().inc();
                 if self.shared {

@@ -37,6 +37,20 @@ impl PooledConnection {
         Box::new(PooledConnection { wire: Upstream::Http1(wire), line, active: Cell::new(false) })
     }
 
+    /// A connection on which no HTTP is spoken.
+    pub(super) fn raw(
+        pool: &Rc<HostPool>,
+        connected: Connected,
+        began: Instant,
+        now: Instant,
+    ) -> Box<PooledConnection> {
+        let Connected { transport, tls, alpn: _ } = connected;
+        let local = transport.tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
+        let wire = Upstream::Http1(ClientConnection::raw(transport));
+        let line = Line::new(ConnectionGuard::new(pool, now), (local, tls), began, None);
+        Box::new(PooledConnection { wire, line, active: Cell::new(false) })
+    }
+
     /// A stream on a connection that has room for one.
     pub(super) fn stream(line: &Rc<Line>) -> Option<Box<PooledConnection>> {
         let wire = Upstream::Http2(Box::new(line.open_stream()?));

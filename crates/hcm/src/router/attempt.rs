@@ -84,7 +84,8 @@ impl Driver<'_> {
         let key = PoolKey::new(wanted, self.s.router.priority, self.s.version);
         let pool = cluster.pools.of(&cluster.info, &host, key);
         self.s.router.begun = Some(self.now);
-        let acquired = pool.acquire(self.now, fresh);
+        let acquired =
+            if self.s.router.terminates { pool.acquire_raw(self.now) } else { pool.acquire(self.now, fresh) };
         if !matches!(acquired, Acquire::PendingOverflow) {
             self.s.info.upstream.set_host(std::sync::Arc::clone(host.info()));
         }
@@ -123,6 +124,7 @@ impl Driver<'_> {
         let options = ResponseOptions {
             head_request: self.s.head_request,
             upgrade_request: self.s.upgrade,
+            connect_request: self.s.upgrade && self.s.request.get(Known::METHOD) == Some(b"CONNECT"),
             ..http1.response.clone()
         };
         let longest = connection.pool().cluster().config.http.max_stream_duration;
@@ -363,7 +365,9 @@ impl Driver<'_> {
                 (chain::data(self, Direction::Response, chunk, last), last)
             }
             // A tunnel has no end of its own: it ends when either side closes.
-            BodyPart::End { .. } if self.s.tunnel => return self.receive_failed(RecvError::Closed),
+            BodyPart::End { .. } if self.s.tunnel && !self.wire.is_multiplexed() => {
+                return self.receive_failed(RecvError::Closed);
+            }
             BodyPart::End { trailers } => {
                 self.response_complete();
                 let flow = if trailers {

@@ -1,10 +1,10 @@
 //! The upstream end of an HTTP/1 connection.
 
 use super::wire::{BodyPart, BodyWriter, RecvError, Wire, field_lines};
-use crate::Framing;
 use crate::h1::{self, BodyDecoder, ResponseHead, ResponseOptions, Spelling, TargetForm, TrailerOptions};
+use crate::{Framing, Version};
 use bytes::Bytes;
-use nuncio_headers::HeaderMap;
+use nuncio_headers::{HeaderMap, Known};
 use nuncio_io::transport::Transport;
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -19,6 +19,23 @@ pub struct ClientConnection {
     response: BodyDecoder,
     /// Whether the present exchange allows another after it.
     keep_alive: bool,
+    /// No HTTP is spoken: a tunnel from its first byte.
+    raw: Raw,
+}
+
+/// How far a connection is that is a tunnel from its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Raw {
+    /// It speaks HTTP.
+    No,
+    /// The tunnel was not announced yet.
+    New,
+    /// It was.
+    Open,
+    /// The sending half was asked to end, once all is sent.
+    Ending,
+    /// The sending half has ended.
+    Ended,
 }
 
 impl ClientConnection {
@@ -32,6 +49,39 @@ impl ClientConnection {
             request: BodyWriter::new(Framing::None),
             response: BodyDecoder::new(Framing::None),
             keep_alive: true,
+            raw: Raw::No,
+        }
+    }
+
+    /// A connection that is a tunnel from its first byte: it takes no head, and answers with a 200 of its own, so that what
+    /// ends a CONNECT request here looks like an upstream that accepted it.
+    pub fn raw(transport: Transport) -> Self {
+        let trailers = TrailerOptions::default();
+        let connection = ClientConnection::new(transport, trailers, Spelling::Lower, TargetForm::Origin);
+        ClientConnection { raw: Raw::New, keep_alive: false, ..connection }
+    }
+
+    /// Whether the connection is a tunnel from its first byte.
+    #[inline]
+    pub fn is_raw(&self) -> bool {
+        self.raw != Raw::No
+    }
+
+    fn answer(&mut self, headers: &mut HeaderMap) -> ResponseHead {
+        self.raw = Raw::Open;
+        headers.clear();
+        headers.append_known(Known::STATUS, b"200");
+        self.response = BodyDecoder::new(Framing::UntilClose);
+        ResponseHead {
+            status: 200,
+            version: Version::Http11,
+            framing: Framing::UntilClose,
+            keep_alive: false,
+            close_notify: false,
+            upgrade: true,
+            head_bytes: 0,
+            field_bytes: 0,
+            dropped_underscore_headers: 0,
         }
     }
 
@@ -53,6 +103,9 @@ impl ClientConnection {
 
     /// Writes a request head. Returns the bytes of its fields.
     pub fn send_head(&mut self, headers: &HeaderMap, framing: Framing) -> usize {
+        if self.is_raw() {
+            return 0;
+        }
         let out = self.wire.output.tail();
         let before = out.len();
         h1::write_request_head(out, headers, framing, self.spelling, self.target);
@@ -73,6 +126,9 @@ impl ClientConnection {
 
     /// Ends the request's body.
     pub fn send_end(&mut self, trailers: Option<&HeaderMap>) {
+        if self.raw == Raw::Open {
+            self.raw = Raw::Ending;
+        }
         let trailers = trailers.filter(|_| self.trailers.deliver);
         self.request.finish(&mut self.wire.output, trailers);
     }
@@ -97,7 +153,16 @@ impl ClientConnection {
 
     /// Writes out what is buffered.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.raw == Raw::Ending {
+            ready!(self.poll_shutdown_write(cx))?;
+            self.raw = Raw::Ended;
+        }
         self.wire.poll_flush(cx)
+    }
+
+    fn poll_shutdown_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.wire.poll_flush(cx))?;
+        self.wire.transport.poll_shutdown(cx)
     }
 
     /// Reads the next head of the response; informational ones come out one by one.
@@ -107,6 +172,9 @@ impl ClientConnection {
         options: &ResponseOptions,
         headers: &mut HeaderMap,
     ) -> Poll<Result<ResponseHead, RecvError>> {
+        if self.raw == Raw::New {
+            return Poll::Ready(Ok(self.answer(headers)));
+        }
         let head = ready!(self.wire.poll_head(cx, |buf, scan| h1::parse_response(buf, scan, options, headers)))?;
         if head.status >= 200 || head.upgrade {
             self.wire.bulk = matches!(head.framing, Framing::Length(length) if length > 4096);

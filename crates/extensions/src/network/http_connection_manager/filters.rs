@@ -144,9 +144,6 @@ pub(super) fn upgrades(
             let text = format!("multiple upgrade configs with the same name: '{}'", config.upgrade_type);
             return Err(cx.field("upgrade_type").error_hint(text, "remove one of them"));
         }
-        if name == "connect" {
-            cx.field("upgrade_type").error("CONNECT is not built yet for HTTP/1");
-        }
         let enabled = config.enabled.is_none_or(|value| value.value);
         upgrades.push(UpgradeConfig { name: name.into(), enabled, filters });
     }
