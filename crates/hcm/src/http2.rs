@@ -86,6 +86,8 @@ pub(crate) struct Http2Connection {
     local_close: bool,
     /// A GOAWAY is on its way out, whatever streams there are; the connection ends by then.
     ends_at: Option<Instant>,
+    /// This side has said all it will.
+    lingers: bool,
 }
 
 /// Pings that show whether the client is still there.
@@ -129,6 +131,7 @@ impl Http2Connection {
             resets,
             local_close: false,
             ends_at: None,
+            lingers: false,
         }
     }
 
@@ -138,15 +141,18 @@ impl Http2Connection {
             self.local_close = true;
             return Poll::Ready(());
         }
+        if self.lingers {
+            return self.linger(cx, now);
+        }
         self.look_at_drain(now);
         for turn in 0.. {
             match self.wire.poll_accept(cx) {
                 Poll::Ready(Some(Ok(incoming))) => self.begin(incoming, now),
                 Poll::Ready(Some(Err(error))) => {
                     self.failed(&error);
-                    return Poll::Ready(());
+                    return self.linger(cx, now);
                 }
-                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(None) => return self.linger(cx, now),
                 Poll::Pending => break,
             }
             if turn >= TURN {
@@ -161,6 +167,20 @@ impl Http2Connection {
             self.tell_end(now);
         }
         self.wait(cx, now)
+    }
+
+    /// Lets the client close first, so that it reads what it was told.
+    fn linger(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        self.lingers = true;
+        let Some(wait) = self.environment.config.timeouts.delayed_close else { return Poll::Ready(()) };
+        if self.wire.meter().is_ended() || self.wire.poll_linger(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.local_close = true;
+        if self.ends_at.is_none() {
+            self.ends_at = deadline(now, Some(wait));
+        }
+        if self.timer.arm(cx, now, self.ends_at) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Timers of the connection: without streams, of its age, of its drain, of pings.

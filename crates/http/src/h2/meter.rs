@@ -10,7 +10,7 @@
 use super::Http2Options;
 use bytes::{BufMut, Bytes, BytesMut};
 use nuncio_io::transport::Transport;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -228,9 +228,13 @@ fn spend(credit: &mut u32) -> bool {
     }
 }
 
+/// The transport, which outlives the crate's connection: what is left of it is read after a GOAWAY, so that closing does
+/// not reset the connection under it.
+pub(super) type Shared = Rc<RefCell<Transport>>;
+
 /// The transport of an HTTP/2 connection.
 pub(super) struct Metered {
-    transport: Transport,
+    transport: Shared,
     /// What was read before the protocol was known.
     before: Bytes,
     meter: Rc<Meter>,
@@ -252,7 +256,7 @@ impl Metered {
 
     fn new(transport: Transport, before: Bytes, options: &Http2Options, skip: (usize, usize)) -> Metered {
         Metered {
-            transport,
+            transport: Rc::new(RefCell::new(transport)),
             before,
             meter: Rc::default(),
             credit: Credit::new(options),
@@ -264,6 +268,10 @@ impl Metered {
 
     pub(super) fn meter(&self) -> Rc<Meter> {
         Rc::clone(&self.meter)
+    }
+
+    pub(super) fn transport(&self) -> Shared {
+        Rc::clone(&self.transport)
     }
 
     fn arrived(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -311,7 +319,7 @@ impl AsyncRead for Metered {
             return Poll::Ready(this.arrived(&now));
         }
         let start = into.filled().len();
-        let outcome = ready!(this.transport.poll_read_buf(cx, into));
+        let outcome = ready!(this.transport.borrow_mut().poll_read_buf(cx, into));
         let count = into.filled().len() - start;
         if outcome.is_err() || count == 0 {
             this.meter.ended.set(true);
@@ -325,14 +333,14 @@ impl AsyncWrite for Metered {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if let Some(settings) = &mut this.settings {
-            let taken = ready!(settings.poll_write(cx, &mut this.transport, from))?;
+            let taken = ready!(settings.poll_write(cx, &mut this.transport.borrow_mut(), from))?;
             if settings.is_done() {
                 this.settings = None;
             }
             this.left(from.get(..taken).unwrap_or_default());
             return Poll::Ready(Ok(taken));
         }
-        let count = ready!(this.transport.poll_write(cx, from))?;
+        let count = ready!(this.transport.borrow_mut().poll_write(cx, from))?;
         this.left(from.get(..count).unwrap_or_default());
         Poll::Ready(Ok(count))
     }
@@ -347,7 +355,7 @@ impl AsyncWrite for Metered {
             return self.poll_write(cx, first);
         }
         let this = self.get_mut();
-        let count = ready!(this.transport.poll_write_vectored(cx, from))?;
+        let count = ready!(this.transport.borrow_mut().poll_write_vectored(cx, from))?;
         let mut left = count;
         for slice in from {
             let now = left.min(slice.len());
@@ -362,11 +370,11 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().transport.poll_flush(cx)
+        self.get_mut().transport.borrow_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().transport.poll_shutdown(cx)
+        self.get_mut().transport.borrow_mut().poll_shutdown(cx)
     }
 }
 

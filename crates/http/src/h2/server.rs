@@ -1,7 +1,7 @@
 //! The downstream end of an HTTP/2 connection, and its streams.
 
 use super::headers::{self, Refused, Rules};
-use super::meter::{Flood, Meter, Metered};
+use super::meter::{Flood, Meter, Metered, Shared};
 use super::outgoing::Outgoing;
 use super::{Http2Options, Pings, reset_reason};
 use crate::connection::{BodyPart, RecvError};
@@ -15,9 +15,11 @@ use nuncio_headers::HeaderMap;
 use nuncio_io::transport::Transport;
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use tokio::io::ReadBuf;
 
 /// Bytes that a connection may hold for a stream that its peer does not read.
 const SEND_BUFFER: usize = 256 * 1024;
@@ -56,6 +58,7 @@ enum State {
 pub struct ServerConnection {
     state: State,
     meter: Rc<Meter>,
+    transport: Shared,
     rules: Rules,
     draining: bool,
 }
@@ -65,7 +68,7 @@ impl ServerConnection {
     /// included.
     pub fn new(transport: Transport, before: Bytes, options: &Http2Options) -> ServerConnection {
         let io = Metered::server(transport, before, options);
-        let meter = io.meter();
+        let (meter, transport) = (io.meter(), io.transport());
         let mut builder = Builder::new();
         builder
             .initial_window_size(options.stream_window)
@@ -84,6 +87,7 @@ impl ServerConnection {
         ServerConnection {
             state: State::Handshake(Box::new(builder.handshake(io))),
             meter,
+            transport,
             rules: Rules::new(options, options.underscores),
             draining: false,
         }
@@ -151,6 +155,21 @@ impl ServerConnection {
         if let State::Open(connection) = &mut self.state {
             let reason = if enhance_your_calm { Reason::ENHANCE_YOUR_CALM } else { Reason::NO_ERROR };
             connection.abrupt_shutdown(reason);
+        }
+    }
+
+    /// The connection is over for this side: waits for the client to close, and throws away what it still sends.
+    pub fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut transport = self.transport.borrow_mut();
+        if ready!(transport.poll_shutdown(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        loop {
+            let mut room = [MaybeUninit::uninit(); 2048];
+            let mut into = ReadBuf::uninit(&mut room);
+            if ready!(transport.poll_read_buf(cx, &mut into)).is_err() || into.filled().is_empty() {
+                return Poll::Ready(());
+            }
         }
     }
 
