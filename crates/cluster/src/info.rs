@@ -4,6 +4,7 @@ use crate::Host;
 use crate::breaker::{Breaker, BreakerStats, Resource, RoutingPriority};
 use crate::config::{ClusterConfig, Discovery};
 use crate::event::{Event, Events};
+use crate::grpc::{GrpcProtocol, GrpcStats};
 use crate::outlier::Watch;
 use crate::worker::SharedHosts;
 use hashbrown::HashMap;
@@ -118,6 +119,8 @@ struct Stats {
     update: ClusterUpdateStats,
     breakers: BreakerStats,
     http1: OnceLock<Http1CodecStats>,
+    grpc: OnceLock<Arc<GrpcStats>>,
+    grpc_web: OnceLock<Arc<GrpcStats>>,
     responses: OnceLock<Box<Responses>>,
     alternates: Mutex<HashMap<Box<str>, Arc<Responses>>>,
 }
@@ -153,6 +156,8 @@ impl ClusterStats {
             update: ClusterUpdateStats::register(&scope),
             breakers: BreakerStats::register(&scope),
             http1: OnceLock::new(),
+            grpc: OnceLock::new(),
+            grpc_web: OnceLock::new(),
             responses: OnceLock::new(),
             alternates: Mutex::default(),
             scope,
@@ -173,6 +178,15 @@ impl ClusterStats {
     /// `http1.*` of connections to hosts; appears on first use.
     pub fn http1(&self) -> &Http1CodecStats {
         self.inner.http1.get_or_init(|| Http1CodecStats::register(&self.inner.scope.child("http1")))
+    }
+
+    /// The stats of gRPC calls over a protocol.
+    pub fn grpc(&self, protocol: GrpcProtocol) -> &Arc<GrpcStats> {
+        let cell = match protocol {
+            GrpcProtocol::Grpc => &self.inner.grpc,
+            GrpcProtocol::GrpcWeb => &self.inner.grpc_web,
+        };
+        cell.get_or_init(|| Arc::new(GrpcStats::new(&self.inner.scope, protocol)))
     }
 
     /// Counts a response: `upstream_rq_<code>`, `upstream_rq_<class>xx`, `upstream_rq_completed`, and the same below

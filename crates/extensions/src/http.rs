@@ -2,6 +2,10 @@
 
 pub mod buffer;
 pub mod fault;
+mod grpc;
+pub mod grpc_http1_bridge;
+pub mod grpc_stats;
+pub mod grpc_web;
 pub mod header_mutation;
 pub mod local_ratelimit;
 pub mod lua;

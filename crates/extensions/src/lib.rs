@@ -4,6 +4,7 @@
 //! Its `config.rs` knows the protobuf messages, its `filter.rs` does not.
 
 pub mod access_loggers;
+mod base64;
 pub mod http;
 pub mod listener;
 pub mod network;
@@ -20,6 +21,9 @@ pub fn registry() -> Registry {
         .access_log::<access_loggers::stream::Stderr>()
         .http::<http::buffer::BufferExtension>()
         .http::<http::fault::FaultExtension>()
+        .http::<http::grpc_http1_bridge::GrpcHttp1BridgeExtension>()
+        .http::<http::grpc_stats::GrpcStatsExtension>()
+        .http::<http::grpc_web::GrpcWebExtension>()
         .http::<http::header_mutation::HeaderMutationExtension>()
         .http::<http::local_ratelimit::LocalRateLimitExtension>()
         .http::<http::lua::LuaExtension>()

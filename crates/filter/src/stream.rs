@@ -223,12 +223,14 @@ impl Stream<'_> {
         &mut self.state.response_body
     }
 
-    /// Gives a request without a body one, or puts bytes before its body. Only in `request_headers`.
+    /// Gives a request without a body one, or puts bytes before its body; in `request_trailers`, puts bytes behind the
+    /// body. Only in these two.
     pub fn add_request_body(&mut self, bytes: Bytes) {
         self.state.added_request_body = Some(bytes);
     }
 
-    /// Gives a response without a body one, or puts bytes before its body. Only in `response_headers`.
+    /// Gives a response without a body one, or puts bytes before its body; in `response_trailers`, puts bytes behind the
+    /// body. Only in these two.
     pub fn add_response_body(&mut self, bytes: Bytes) {
         self.state.added_response_body = Some(bytes);
     }

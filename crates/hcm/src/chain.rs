@@ -427,12 +427,17 @@ fn trailers_from(ends: &mut impl Ends, direction: Direction, from: usize) -> Flo
             Step::Next
         };
         match step {
-            Step::Next if holds => {
-                if let Flow::Reply(reply) = let_go(ends, direction, place) {
+            Step::Next => {
+                let added = ends.take_added(direction);
+                if holds && let Flow::Reply(reply) = let_go(ends, direction, place) {
+                    return Flow::Reply(reply);
+                }
+                if let Some(chunk) = added
+                    && let Flow::Reply(reply) = data_from(ends, direction, place + 1, chunk, false)
+                {
                     return Flow::Reply(reply);
                 }
             }
-            Step::Next => {}
             Step::Hold => {
                 ends.side(direction).trailers = Some(Trailers::Held(place));
                 return Flow::Done;

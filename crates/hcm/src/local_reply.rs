@@ -133,7 +133,7 @@ fn write_grpc_head(response: &mut HeaderMap, reply: &mut LocalReply) {
 }
 
 /// The gRPC status of an HTTP status (the gRPC specification's "HTTP to gRPC Status Code Mapping").
-pub(crate) fn grpc_status(http: u16) -> u32 {
+pub fn grpc_status(http: u16) -> u32 {
     match http {
         400 => 13,
         401 => 16,
@@ -145,7 +145,7 @@ pub(crate) fn grpc_status(http: u16) -> u32 {
 }
 
 /// `Status-Message` of the gRPC specification: everything but printable ASCII, and `%`, is percent-encoded.
-fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
+pub fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text {
         if (0x20..=0x7e).contains(byte) && *byte != b'%' {

@@ -127,12 +127,12 @@ impl RetryState {
 
     fn grpc_matches(&self, response: &HeaderMap) -> bool {
         let Some(status) = response.get(Known::GRPC_STATUS) else { return false };
-        let condition = match status {
-            b"1" => RetryOn::GRPC_CANCELLED,
-            b"4" => RetryOn::GRPC_DEADLINE_EXCEEDED,
-            b"8" => RetryOn::GRPC_RESOURCE_EXHAUSTED,
-            b"13" => RetryOn::GRPC_INTERNAL,
-            b"14" => RetryOn::GRPC_UNAVAILABLE,
+        let condition = match std::str::from_utf8(status).ok().and_then(|status| status.trim().parse().ok()) {
+            Some(1_u64) => RetryOn::GRPC_CANCELLED,
+            Some(4) => RetryOn::GRPC_DEADLINE_EXCEEDED,
+            Some(8) => RetryOn::GRPC_RESOURCE_EXHAUSTED,
+            Some(13) => RetryOn::GRPC_INTERNAL,
+            Some(14) => RetryOn::GRPC_UNAVAILABLE,
             _ => return false,
         };
         self.on.has(condition)

@@ -42,7 +42,7 @@ impl Driver<'_> {
             request,
             options.respect_expected_rq_timeout,
             !options.suppress_envoy_headers,
-            self.s.is_grpc,
+            nuncio_route::is_grpc(request),
         );
         if request.remove_known(Known::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE) > 0 {
             self.s.router.timeout_status = Some(204);

@@ -33,7 +33,7 @@ impl Driver<'_> {
             }
         }
         if self.s.router.retry.made > 0
-            && status < 500
+            && matches!(wanted, Wanted::No)
             && let Some(cluster) = &self.s.router.cluster
         {
             cluster.info.stats.upstream_rq_retry_success().inc();

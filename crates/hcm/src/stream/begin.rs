@@ -35,7 +35,7 @@ impl ActiveStream {
             self.request.remove_known(Known::EXPECT);
         }
         self.head_request = self.request.get(Known::METHOD) == Some(b"HEAD");
-        self.is_grpc = is_grpc(&self.request);
+        self.is_grpc = nuncio_route::is_grpc(&self.request);
         self.upgrade = head.upgrade || head.connect;
         self.received = head.framing.is_empty() && !self.upgrade;
         self.wire_before.0 = self.wire_before.0.saturating_sub(u64::from(head.head_bytes));
@@ -81,7 +81,7 @@ impl ActiveStream {
         self.response.clear();
         self.response_trailers.clear();
         self.request_trailers.clear();
-        self.is_grpc = is_grpc(&self.request);
+        self.is_grpc = nuncio_route::is_grpc(&self.request);
         self.request_stopped = false;
         self.idle_timeout = env.config.timeouts.stream_idle;
         self.idle_from_route = false;
@@ -366,12 +366,6 @@ fn protocol(version: Version) -> Protocol {
         Version::Http11 => Protocol::Http11,
         Version::Http2 => Protocol::Http2,
     }
-}
-
-/// `application/grpc`, or with a suffix after `+` or `;`.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(kind) = headers.get(Known::CONTENT_TYPE) else { return false };
-    kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// The host without its port or trailing dot; none if it stays as it is.

@@ -141,3 +141,36 @@ stat_group! {
         }
     }
 }
+
+stat_group! {
+    /// `cluster.<name>.<grpc|grpc-web>.[<service>.<method>.]*`: shown once used.
+    pub lazy group GrpcCallStats {
+        counters {
+            failure,
+            request_message_count,
+            response_message_count,
+            success,
+            total,
+            code_0 = "0",
+            code_1 = "1",
+            code_2 = "2",
+            code_3 = "3",
+            code_4 = "4",
+            code_5 = "5",
+            code_6 = "6",
+            code_7 = "7",
+            code_8 = "8",
+            code_9 = "9",
+            code_10 = "10",
+            code_11 = "11",
+            code_12 = "12",
+            code_13 = "13",
+            code_14 = "14",
+            code_15 = "15",
+            code_16 = "16",
+        }
+        histograms {
+            upstream_rq_time(ms),
+        }
+    }
+}

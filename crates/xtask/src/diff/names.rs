@@ -9,6 +9,9 @@ const HTTP: &[(&str, &str, &str)] = &[
     ("local_ratelimit", "local_ratelimit.v3.LocalRateLimit", "local_ratelimit.v3.LocalRateLimit"),
     ("header_mutation", "header_mutation.v3.HeaderMutation", "header_mutation.v3.HeaderMutationPerRoute"),
     ("buffer", "buffer.v3.Buffer", "buffer.v3.BufferPerRoute"),
+    ("grpc_stats", "grpc_stats.v3.FilterConfig", ""),
+    ("grpc_web", "grpc_web.v3.GrpcWeb", ""),
+    ("grpc_http1_bridge", "grpc_http1_bridge.v3.Config", ""),
     ("fault", "fault.v3.HTTPFault", "fault.v3.HTTPFault"),
 ];
 
