@@ -1,5 +1,5 @@
-//! What tests and differential runs need around a proxy: a scripted origin, a raw HTTP/1 client, reserved ports, a
-//! process runner, readers of statistics and access logs, and an in-memory byte stream. Development only.
+//! What tests and differential runs need around a proxy: a scripted origin that speaks HTTP/1 and HTTP/2, clients of both
+//! that send the bytes they are told to, reserved ports, a process runner, readers of statistics and access logs, and an in-memory byte stream. Development only.
 //!
 //! Plain blocking threads throughout: a test reads top to bottom, and a stuck peer ends in a timeout that is reported as
 //! an outcome. Nothing here decides what is right; it plays a script and records what it saw.
@@ -9,6 +9,8 @@ pub mod allocation;
 pub mod client;
 pub mod dns;
 pub mod gate;
+pub mod h2_client;
+pub mod h2_raw;
 pub mod memory;
 pub mod message;
 pub mod netns;

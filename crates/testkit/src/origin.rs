@@ -1,5 +1,6 @@
 //! A scripted origin: a server that plays a list of replies, or a list of TCP actions, and records the requests it saw.
 
+pub(crate) mod h2;
 mod script;
 mod session;
 
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-pub use script::{Action, After, Reply, Script};
+pub use script::{Action, After, Http2Settings, Reply, Script};
 
 use crate::gate::Gates;
 use crate::message::{Body, Head};

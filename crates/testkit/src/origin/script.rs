@@ -6,13 +6,46 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Script {
-    /// It speaks HTTP/1. For each request the first reply is played that matches and is not used up; without one, a 200.
+    /// It speaks HTTP/1, or HTTP/2 to who begins with its preface. For each request the first reply is played that matches
+    /// and is not used up; without one, a 200.
     Http(Vec<Reply>),
+    /// The same, with settings of its own for HTTP/2.
+    Http2 {
+        /// What it says in its SETTINGS.
+        http2: Http2Settings,
+        /// As above.
+        #[serde(default)]
+        replies: Vec<Reply>,
+    },
     /// It plays these actions on each connection.
     Tcp {
         /// In order; the connection is closed after the last one.
         tcp: Vec<Action>,
     },
+}
+
+impl Script {
+    /// The replies of an origin that speaks HTTP.
+    pub fn replies(&self) -> &[Reply] {
+        match self {
+            Script::Http(replies) | Script::Http2 { replies, .. } => replies,
+            Script::Tcp { .. } => &[],
+        }
+    }
+}
+
+/// The SETTINGS of an HTTP/2 origin; those that are absent are not sent.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http2Settings {
+    /// SETTINGS_MAX_CONCURRENT_STREAMS.
+    pub max_concurrent_streams: Option<u32>,
+    /// SETTINGS_INITIAL_WINDOW_SIZE, bytes.
+    pub initial_window: Option<u32>,
+    /// SETTINGS_MAX_FRAME_SIZE, bytes.
+    pub max_frame_size: Option<u32>,
+    /// SETTINGS_ENABLE_CONNECT_PROTOCOL.
+    pub extended_connect: bool,
 }
 
 impl Default for Script {
@@ -61,7 +94,13 @@ pub struct Reply {
     pub hold_body: Option<String>,
     /// Sends only this many bytes of what would have been sent, heads included.
     pub cut: Option<usize>,
-    /// What happens to the connection afterwards.
+    /// HTTP/2: resets the stream with this error code instead of an answer, or with `cut` after a part of the body. 7 refuses
+    /// it.
+    pub reset: Option<u32>,
+    /// HTTP/2: gives no window back, so that the request body stops at the initial one.
+    pub stall: bool,
+    /// What happens to the connection afterwards. On HTTP/2, `close` says GOAWAY and lets the streams end, `reset` cuts the
+    /// connection, `hang` leaves the stream open, `echo` sends back what the request body brings.
     pub then: After,
 }
 

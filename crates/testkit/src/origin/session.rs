@@ -2,7 +2,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -13,17 +15,32 @@ use crate::PATIENCE;
 use crate::message::{Body, End, Framing, Head, Wire};
 
 /// Plays the script until the connection ends, whoever ends it.
-pub(super) fn serve(stream: TcpStream, number: usize, shared: &Shared) {
+pub(super) fn serve(stream: TcpStream, number: usize, shared: &Arc<Shared>) {
     // An error means that the peer went away, which is what many scripts are about; the records tell what had come.
     let _ = stream.set_nodelay(true);
     let actions = match &shared.state().script {
         Script::Tcp { tcp } => Some(tcp.clone()),
-        Script::Http(_) => None,
+        Script::Http(_) | Script::Http2 { .. } => None,
     };
     let _ = match actions {
         Some(actions) => play(stream, number, &actions, shared),
+        None if begins_http2(&stream) => super::h2::serve(stream, number, shared),
         None => serve_http(stream, number, shared),
     };
+}
+
+/// Whether the peer begins with the preface of HTTP/2. Nothing is read.
+fn begins_http2(stream: &TcpStream) -> bool {
+    let mut start = [0; 4];
+    loop {
+        match stream.peek(&mut start) {
+            Ok(0) | Err(_) => return false,
+            Ok(count) if !b"PRI ".starts_with(&start[..count]) => return false,
+            Ok(4) => return true,
+            // The rest is on its way.
+            Ok(_) => thread::yield_now(),
+        }
+    }
 }
 
 fn serve_http(stream: TcpStream, number: usize, shared: &Shared) -> io::Result<()> {
@@ -55,14 +72,11 @@ fn serve_http(stream: TcpStream, number: usize, shared: &Shared) -> io::Result<(
 }
 
 /// Records the head and takes the reply for it.
-fn choose(shared: &Shared, connection: usize, head: Head) -> (usize, Reply) {
+pub(super) fn choose(shared: &Shared, connection: usize, head: Head) -> (usize, Reply) {
     let arrived = shared.started.elapsed();
     let state = &mut *shared.state();
     let path = head.word(1).split('?').next().unwrap_or_default().to_owned();
-    let replies: &[Reply] = match &state.script {
-        Script::Http(replies) => replies,
-        Script::Tcp { .. } => &[],
-    };
+    let replies = state.script.replies();
     let used = &state.used;
     let fits = |(index, reply): &(usize, &Reply)| {
         reply.path.as_ref().is_none_or(|wanted| *wanted == path)
@@ -78,7 +92,7 @@ fn choose(shared: &Shared, connection: usize, head: Head) -> (usize, Reply) {
 }
 
 impl State {
-    fn record(&mut self, index: usize, body: Body) {
+    pub(super) fn record(&mut self, index: usize, body: Body) {
         self.reading -= 1;
         if let Some(seen) = self.seen.get_mut(index) {
             seen.body = body;
