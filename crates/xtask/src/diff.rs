@@ -147,7 +147,8 @@ impl Programs {
     }
 }
 
-fn find_nuncio(given: Option<&Path>, target: &Path) -> Result<PathBuf, String> {
+/// The Nuncio to run: the one given, or the newest that was built.
+pub fn find_nuncio(given: Option<&Path>, target: &Path) -> Result<PathBuf, String> {
     if let Some(path) = given {
         return Ok(path.to_owned());
     }

@@ -3,6 +3,9 @@
 mod bench;
 mod diff;
 mod docs;
+mod go;
+mod h2spec;
+mod interop;
 mod layers;
 mod yaml;
 
@@ -26,6 +29,10 @@ enum Task {
     Diff(diff::Arguments),
     /// Writes the pages of docs/reference from the code, or with --check compares them.
     Docs(docs::Arguments),
+    /// Runs all cases of h2spec against a listener.
+    H2spec(h2spec::Arguments),
+    /// Runs the interoperability cases of grpc-go through the proxy.
+    Interop(interop::Arguments),
     /// Checks the rules about crates: who may use whom, where unsafe code may stand, and names that say nothing.
     Layers,
 }
@@ -35,6 +42,8 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Diff(arguments) => diff::run(&arguments),
         Task::Docs(arguments) => docs::run(&arguments),
+        Task::H2spec(arguments) => h2spec::run(&arguments),
+        Task::Interop(arguments) => interop::run(&arguments),
         Task::Layers => layers::run(),
     };
     match result {
@@ -44,5 +53,13 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Where build products are.
+fn target() -> std::path::PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => target.into(),
+        None => std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
     }
 }
