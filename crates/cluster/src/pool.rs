@@ -307,7 +307,7 @@ impl HostPool {
 
     fn take_idle(self: &Rc<Self>, now: Instant) -> Option<Box<PooledConnection>> {
         loop {
-            let idle = self.idle.borrow_mut().pop()?;
+            let mut idle = self.idle.borrow_mut().pop()?;
             if idle.is_usable(now) {
                 return Some(idle.wake());
             }
@@ -375,7 +375,8 @@ async fn sweep(pool: Weak<HostPool>) {
         let Some(pool) = pool.upgrade() else { return };
         let now = tokio::time::Instant::now().into_std();
         let idle = std::mem::take(&mut *pool.idle.borrow_mut());
-        let kept: Vec<IdleConnection> = idle.into_iter().filter(|idle| idle.is_usable(now)).collect();
+        let kept: Vec<IdleConnection> =
+            idle.into_iter().filter_map(|mut idle| idle.is_usable(now).then_some(idle)).collect();
         let mut idle = pool.idle.borrow_mut();
         let added = std::mem::replace(&mut *idle, kept);
         idle.extend(added);

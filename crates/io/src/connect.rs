@@ -206,7 +206,7 @@ impl Connecting {
         let refused = match stream {
             Transport::Tcp(stream) => ready!(stream.poll_write_ready(cx)).and_then(|()| stream.take_error()),
             Transport::Unix(stream) => ready!(stream.poll_write_ready(cx)).and_then(|()| stream.take_error()),
-            Transport::Other(_) => Ok(None),
+            Transport::Tls(_) | Transport::Other(_) => Ok(None),
         };
         let stream = self.stream.take();
         Poll::Ready(match (refused, stream) {

@@ -19,7 +19,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("lb", 0, &[]),
     ("identity", 0, &[]),
     ("io", 1, &["stats"]),
-    ("tls", 1, &["identity", "io"]),
+    ("tls", 1, &["identity", "io", "matcher", "stream-info"]),
     ("http", 1, &["io"]),
     ("route", 1, &["matcher", "stats", "stream-info"]),
     ("xds", 1, &["api", "stats"]),

@@ -65,7 +65,7 @@ impl Probe {
         info: &ClusterInfo,
         host: &Host,
     ) -> io::Result<(Connection, bool)> {
-        if let Some(connection) = self.connection.take()
+        if let Some(mut connection) = self.connection.take()
             && connection.transport.is_quiet()
         {
             return Ok((connection, false));

@@ -218,12 +218,12 @@ impl IdleConnection {
     }
 
     /// Whether the peer kept it, and it is not too old.
-    pub(super) fn is_usable(&self, now: Instant) -> bool {
-        let cluster = &self.connection.pool().cluster;
+    pub(super) fn is_usable(&mut self, now: Instant) -> bool {
         if !self.connection.wire.is_usable() {
             self.connection.closed_by_peer();
             return false;
         }
+        let cluster = &self.connection.pool().cluster;
         if let Some(limit) = cluster.config.http.idle_timeout
             && now.saturating_duration_since(self.since) >= limit
         {

@@ -97,7 +97,7 @@ impl ClientConnection {
 
     /// Whether the idle connection can take a request: nothing came from the upstream, not even its close.
     #[inline]
-    pub fn is_usable(&self) -> bool {
+    pub fn is_usable(&mut self) -> bool {
         self.wire.input.is_empty() && !self.wire.ended && self.wire.transport.is_quiet()
     }
 
