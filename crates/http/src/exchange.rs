@@ -343,7 +343,7 @@ impl Upstream {
 
     /// Whether the idle connection can take a request.
     #[inline]
-    pub fn is_usable(&self) -> bool {
+    pub fn is_usable(&mut self) -> bool {
         match self {
             Upstream::Http1(wire) => wire.is_usable(),
             Upstream::Http2(_) => false,

@@ -17,8 +17,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> TransportSocket for T {}
 
 /// An established TLS session over another transport, its carrier. It is a trait so that this crate knows nothing of TLS.
 pub trait SecureSocket {
-    /// As [`Transport::poll_read`].
-    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>>;
+    /// As [`Transport::poll_read_buf`].
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
 
     /// As [`Transport::poll_write_vectored`]: the slices become as few records as can be. What the carrier did not take is held
     /// back until the next call or [`SecureSocket::poll_flush`].
@@ -69,15 +69,7 @@ impl Transport {
     /// kernel before the socket is known to be readable. Cancel safe.
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
-        if let Transport::Tls(session) = self {
-            return session.poll_read(cx, into);
-        }
-        crate::buffer::poll_read_spare(into, |spare: &mut ReadBuf<'_>| match self {
-            Transport::Tls(_) => Poll::Ready(Ok(())),
-            Transport::Tcp(socket) => Pin::new(socket).poll_read(cx, spare),
-            Transport::Unix(socket) => Pin::new(socket).poll_read(cx, spare),
-            Transport::Other(socket) => Pin::new(socket.as_mut()).poll_read(cx, spare),
-        })
+        crate::buffer::poll_read_spare(into, |spare: &mut ReadBuf<'_>| self.poll_read_buf(cx, spare))
     }
 
     /// [`Transport::poll_read`] into a buffer that is not a growing one; nothing read is the end of the stream.
@@ -86,6 +78,7 @@ impl Transport {
         match self {
             Transport::Tcp(socket) => Pin::new(socket).poll_read(cx, into),
             Transport::Unix(socket) => Pin::new(socket).poll_read(cx, into),
+            Transport::Tls(session) => session.poll_read(cx, into),
             Transport::Other(socket) => Pin::new(socket.as_mut()).poll_read(cx, into),
         }
     }

@@ -143,6 +143,11 @@ pub struct TlsInfo {
     pub peer_valid_from: Option<SystemTime>,
     /// End of the validity of the peer's certificate.
     pub peer_valid_until: Option<SystemTime>,
+    /// Whether the peer showed a certificate.
+    pub peer_presented: bool,
+    /// Whether the peer's certificate was verified. It may be shown without being so, for example with `ACCEPT_UNTRUSTED`: its
+    /// names are then no more than claims.
+    pub peer_validated: bool,
     /// Server name that was sent (upstream sessions).
     pub server_name: Option<Arc<str>>,
 }

@@ -7,7 +7,40 @@
 //! *Invariant*: no other crate names rustls.
 //! *Invariant*: an idle session holds no buffer.
 
+mod certificate;
+mod client;
+mod client_sessions;
+mod clock;
+mod der;
 mod finding;
+mod handshake;
+mod hello;
+mod identity;
+mod info;
+mod key;
+mod key_log;
+mod name;
+mod notes;
+mod ocsp;
+mod parameters;
+mod pem;
+mod pkcs12;
+mod resolve;
+mod roots;
+mod san;
+mod server;
+mod session;
+mod shared;
 pub mod spec;
+mod spiffe;
+mod stream;
+mod ticket;
+mod validation;
+mod verify;
 
+pub use self::client::{ClientContext, ClientHandshake, ConnectOptions};
+pub use self::clock::Clock;
 pub use self::finding::{ContextError, Finding, Warning};
+pub use self::identity::CertificateDetails;
+pub use self::server::{ServerContext, ServerHandshake};
+pub use self::session::{FailureKind, HandshakeError, StapleOutcome, TlsSession};
