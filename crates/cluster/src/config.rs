@@ -11,8 +11,8 @@ pub use breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use discovery::{BackOff, Discovery, DnsLookupFamily, DnsOptions, OriginalDst, ResolverOptions};
 pub use endpoints::{Endpoint, EndpointAddress, EndpointHealthCheck, HealthStatus, LoadAssignment, LocalityEndpoints};
 pub use health_check::{
-    HealthCheck, HealthChecker, HttpHealthCheck, Payload, ReceiveMatcher, RequestHeader, ServiceNameMatcher,
-    TcpHealthCheck,
+    GrpcHealthCheck, HealthCheck, HealthChecker, HttpHealthCheck, Payload, ReceiveMatcher, RequestHeader,
+    ServiceNameMatcher, TcpHealthCheck,
 };
 pub use outlier::OutlierDetection;
 pub use protocol::{

@@ -1,5 +1,6 @@
 //! Active health checks: one session for each host of a cluster that has them, on the main thread.
 
+mod http2;
 mod log;
 mod probe;
 mod session;

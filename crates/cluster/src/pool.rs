@@ -258,6 +258,12 @@ impl HostPool {
                 return Acquire::Wait(Waiting::new(self));
             }
         }
+        match self.key.protocol {
+            PoolProtocol::Http1 => self.cluster.stats.upstream_cx_http1_total().inc(),
+            PoolProtocol::Http2 => self.cluster.stats.upstream_cx_http2_total().inc(),
+            // Counted when it is known.
+            PoolProtocol::Auto => {}
+        }
         Acquire::Connect(Box::new(Connecting::new(self, now, self.key.protocol)))
     }
 

@@ -81,15 +81,30 @@ pub enum HealthChecker {
     Http(Box<HttpHealthCheck>),
     /// `tcp_health_check`.
     Tcp(TcpHealthCheck),
+    /// `grpc_health_check`.
+    Grpc(Box<GrpcHealthCheck>),
 }
 
-/// `HealthCheck.HttpHealthCheck`, over HTTP/1.1.
+/// `HealthCheck.GrpcHealthCheck`: `grpc.health.v1.Health/Check`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GrpcHealthCheck {
+    /// `service_name`: whose health is asked for. Empty is the whole server's.
+    pub service_name: Arc<str>,
+    /// `authority`; default the endpoint's health-check hostname, then the name of the cluster.
+    pub authority: Option<Arc<str>>,
+    /// `initial_metadata`.
+    pub initial_metadata: Vec<RequestHeader>,
+}
+
+/// `HealthCheck.HttpHealthCheck`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpHealthCheck {
     /// `host`; default the endpoint's health-check hostname, then the name of the cluster.
     pub host: Option<Arc<str>>,
     /// `path`.
     pub path: Arc<str>,
+    /// `codec_client_type`: HTTP/2 is spoken. Default no.
+    pub http2: bool,
     /// `method`. Default GET.
     pub method: Arc<str>,
     /// `request_headers_to_add`.
@@ -114,6 +129,7 @@ impl HttpHealthCheck {
         HttpHealthCheck {
             host: None,
             path: path.into(),
+            http2: false,
             method: "GET".into(),
             request_headers_to_add: Vec::new(),
             request_headers_to_remove: Vec::new(),

@@ -119,6 +119,7 @@ impl HealthChecks {
         let kind = match self.config.checker {
             HealthChecker::Http(_) => "HTTP",
             HealthChecker::Tcp(_) => "TCP",
+            HealthChecker::Grpc(_) => "GRPC",
         };
         let mut line = JsonLine::new();
         line.text("health_checker_type", kind).address("host", &host.destination().info.address);

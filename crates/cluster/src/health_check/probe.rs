@@ -1,10 +1,13 @@
 //! One check: connect, ask, read the answer.
 
+use super::http2::{self, Http2Connection};
 use super::{FailureType, HealthChecks, Outcome};
-use crate::config::{HealthCheck, HealthChecker, HttpHealthCheck, ReceiveMatcher, TcpHealthCheck};
+use crate::config::{
+    GrpcHealthCheck, HealthCheck, HealthChecker, HttpHealthCheck, ReceiveMatcher, RequestHeader, TcpHealthCheck,
+};
 use crate::host::Host;
 use crate::info::ClusterInfo;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_http::Framing;
 use nuncio_http::h1::{
@@ -17,6 +20,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Most bytes of an answer over TCP that are looked through.
 const MAX_TCP_ANSWER: usize = 64 * 1024;
@@ -27,6 +31,7 @@ const READ: usize = 4096;
 #[derive(Default)]
 pub(super) struct Probe {
     connection: Option<Connection>,
+    http2: Option<Http2Connection>,
 }
 
 struct Connection {
@@ -35,7 +40,7 @@ struct Connection {
 }
 
 /// Why there is no answer.
-enum Broken {
+pub(super) enum Broken {
     /// Nothing of an answer was read: if the connection was used before, its end was on the way already.
     Early,
     Late,
@@ -49,11 +54,13 @@ impl Probe {
             match &config.checker {
                 HealthChecker::Http(http) => self.check_http(checks, http, info, host).await,
                 HealthChecker::Tcp(tcp) => self.check_tcp(config, tcp, info, host).await,
+                HealthChecker::Grpc(grpc) => self.check_grpc(config, grpc, info, host).await,
             }
         };
         let outcome = tokio::time::timeout(config.timeout, check).await;
         outcome.unwrap_or_else(|_| {
             self.connection = None;
+            self.http2 = None;
             failure(FailureType::NetworkTimeout)
         })
     }
@@ -81,7 +88,15 @@ impl Probe {
         info: &ClusterInfo,
         host: &Host,
     ) -> Outcome {
-        let request = request(http, info, host);
+        let head = request_head(http, info, host);
+        if http.http2 {
+            return match self.exchange(&checks.config, (info, host), (&head, Bytes::new()), body_kept(http)).await {
+                Ok(answer) => judge(checks, http, host, (answer.status, &answer.headers, &answer.body)),
+                Err(_) => failure(FailureType::Network),
+            };
+        }
+        let mut request = Vec::with_capacity(256);
+        write_request_head(&mut request, &head, Framing::None, Spelling::Lower, TargetForm::Origin);
         loop {
             let Ok((mut connection, is_new)) = self.connection(&checks.config, info, host).await else {
                 return failure(FailureType::Network);
@@ -91,10 +106,58 @@ impl Probe {
                     if checks.config.reuse_connection && answer.head.keep_alive {
                         self.connection = Some(connection);
                     }
-                    return judge(checks, http, host, &answer);
+                    return judge(checks, http, host, (answer.head.status, &answer.headers, &answer.body));
                 }
                 Err(Broken::Early) if !is_new => {}
                 Err(Broken::Early | Broken::Late) => return failure(FailureType::Network),
+            }
+        }
+    }
+
+    async fn check_grpc(
+        &mut self,
+        config: &HealthCheck,
+        grpc: &GrpcHealthCheck,
+        info: &ClusterInfo,
+        host: &Host,
+    ) -> Outcome {
+        let mut head = http2::grpc_head(authority(grpc.authority.as_ref(), info, host).as_bytes());
+        add_headers(&grpc.initial_metadata, &mut head);
+        let request = (&head, http2::grpc_request(&grpc.service_name));
+        match self.exchange(config, (info, host), request, http2::MOST_KEPT).await {
+            Ok(answer) if http2::is_serving(&answer) => Outcome::Success { degraded: false },
+            Ok(answer) => Outcome::Failure { kind: FailureType::Active, is_retriable: false, status: answer.status },
+            Err(_) => failure(FailureType::Network),
+        }
+    }
+
+    /// One exchange over HTTP/2, on the connection of the last check if it is still there.
+    async fn exchange(
+        &mut self,
+        config: &HealthCheck,
+        (info, host): (&ClusterInfo, &Host),
+        (head, body): (&HeaderMap, Bytes),
+        keep: usize,
+    ) -> Result<http2::Answer, Broken> {
+        loop {
+            let kept = self.http2.take().and_then(|mut connection| connection.is_usable().then_some(connection));
+            let is_new = kept.is_none();
+            let mut connection = match kept {
+                Some(connection) => connection,
+                None => {
+                    let transport = connect(info, &address(config, host)).await.map_err(|_| Broken::Late)?;
+                    Http2Connection::open(transport).await?
+                }
+            };
+            match connection.exchange(head, body.clone(), keep).await {
+                Ok(answer) => {
+                    if config.reuse_connection {
+                        self.http2 = Some(connection);
+                    }
+                    return Ok(answer);
+                }
+                Err(Broken::Early) if !is_new => {}
+                Err(broken) => return Err(broken),
             }
         }
     }
@@ -155,28 +218,44 @@ async fn connect(info: &ClusterInfo, address: &Address) -> io::Result<Transport>
     connecting.finish().await.map_err(io::Error::other)
 }
 
-/// The head of the request, as bytes.
-fn request(http: &HttpHealthCheck, info: &ClusterInfo, host: &Host) -> Vec<u8> {
+/// Which authority a check asks for: the endpoint's own, the check's, or the cluster's name.
+fn authority<'a>(wanted: Option<&'a Arc<str>>, info: &'a ClusterInfo, host: &'a Host) -> &'a Arc<str> {
     let own = host.health_check_config().and_then(|own| own.hostname.as_ref()).filter(|name| !name.is_empty());
-    let authority = own.or(http.host.as_ref()).unwrap_or(info.name());
-    let mut headers = HeaderMap::default();
-    headers.set_known(Known::METHOD, http.method.as_bytes());
-    headers.set_known(Known::PATH, http.path.as_bytes());
-    headers.set_known(Known::AUTHORITY, authority.as_bytes());
-    headers.set_known(Known::USER_AGENT, b"Envoy/HC");
-    for header in &http.request_headers_to_add {
+    own.or(wanted).unwrap_or(info.name())
+}
+
+fn add_headers(wanted: &[RequestHeader], headers: &mut HeaderMap) {
+    for header in wanted {
         if header.append {
             headers.append(&header.name, &header.value);
         } else {
             headers.set(&header.name, &header.value);
         }
     }
+}
+
+/// The head of the request.
+fn request_head(http: &HttpHealthCheck, info: &ClusterInfo, host: &Host) -> HeaderMap {
+    let authority = authority(http.host.as_ref(), info, host);
+    let mut headers = HeaderMap::default();
+    headers.set_known(Known::METHOD, http.method.as_bytes());
+    headers.set_known(Known::PATH, http.path.as_bytes());
+    headers.set_known(Known::AUTHORITY, authority.as_bytes());
+    headers.set_known(Known::USER_AGENT, b"Envoy/HC");
+    add_headers(&http.request_headers_to_add, &mut headers);
     for name in &http.request_headers_to_remove {
         headers.remove(name);
     }
-    let mut out = Vec::with_capacity(256);
-    write_request_head(&mut out, &headers, Framing::None, Spelling::Lower, TargetForm::Origin);
-    out
+    headers
+}
+
+/// How much of a body is looked at, in bytes.
+fn body_kept(http: &HttpHealthCheck) -> usize {
+    match (http.receive.is_empty(), http.response_buffer_size) {
+        (true, _) => 0,
+        (false, 0) => usize::MAX,
+        (false, size) => usize::try_from(size).unwrap_or(usize::MAX),
+    }
 }
 
 struct HttpAnswer {
@@ -236,11 +315,7 @@ impl Connection {
     }
 
     async fn read_body(&mut self, framing: Framing, http: &HttpHealthCheck) -> Result<Vec<u8>, Broken> {
-        let keep = match (http.receive.is_empty(), http.response_buffer_size) {
-            (true, _) => 0,
-            (false, 0) => usize::MAX,
-            (false, size) => usize::try_from(size).unwrap_or(usize::MAX),
-        };
+        let keep = body_kept(http);
         let mut body = Vec::new();
         let mut decoder = BodyDecoder::new(framing);
         let mut trailers = HeaderMap::default();
@@ -297,23 +372,27 @@ fn within(ranges: &[Range<u16>], status: u16) -> bool {
 }
 
 /// What a response says of the health of the host.
-fn judge(checks: &HealthChecks, http: &HttpHealthCheck, host: &Host, answer: &HttpAnswer) -> Outcome {
-    let status = answer.head.status;
+fn judge(
+    checks: &HealthChecks,
+    http: &HttpHealthCheck,
+    host: &Host,
+    (status, headers, body): (u16, &HeaderMap, &[u8]),
+) -> Outcome {
     let failed = |is_retriable| Outcome::Failure { kind: FailureType::Active, is_retriable, status };
     if !within(&http.expected_statuses, status) {
-        if answer.headers.has(Known::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL) {
+        if headers.has(Known::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL) {
             host.set_health(crate::health::HealthFlags::EXCLUDED_VIA_IMMEDIATE_HC_FAIL);
         }
         return failed(within(&http.retriable_statuses, status));
     }
-    if !ReceiveMatcher(&http.receive).matches(&answer.body) {
+    if !ReceiveMatcher(&http.receive).matches(body) {
         return failed(false);
     }
-    let degraded = answer.headers.has(Known::X_ENVOY_DEGRADED);
+    let degraded = headers.has(Known::X_ENVOY_DEGRADED);
     if let Some(matcher) = &http.service_name_matcher {
         checks.stats.verify_cluster().inc();
         let name = HeaderName::new("x-envoy-upstream-healthchecked-cluster").ok();
-        let value = name.and_then(|name| answer.headers.get_name(&name));
+        let value = name.and_then(|name| headers.get_name(&name));
         let value = value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
         if !(matcher.matches)(value) {
             return failed(false);

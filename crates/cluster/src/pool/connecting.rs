@@ -160,8 +160,8 @@ impl Connecting {
                 Some(PooledConnection::raw(pool, connected, self.started, now))
             }
             Established::Single(connected) => {
-                pool.cluster.stats.upstream_cx_http1_total().inc();
                 if self.shared {
+                    pool.cluster.stats.upstream_cx_http1_total().inc();
                     pool.learned.set(PoolProtocol::Http1);
                 }
                 let connection = PooledConnection::new(pool, connected, self.started, now);
@@ -171,7 +171,9 @@ impl Connecting {
                 Some(connection)
             }
             Established::Multiplexed(multiplexed) => {
-                pool.cluster.stats.upstream_cx_http2_total().inc();
+                if pool.key.protocol == PoolProtocol::Auto {
+                    pool.cluster.stats.upstream_cx_http2_total().inc();
+                }
                 pool.learned.set(PoolProtocol::Http2);
                 let line = multiplexed.start(pool, self.started, now);
                 let connection = PooledConnection::stream(&line);

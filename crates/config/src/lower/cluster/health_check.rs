@@ -8,7 +8,8 @@ use nuncio_api::pb::envoy::extensions::health_check::event_sinks::file::v3::Heal
 use nuncio_api::pb::envoy::r#type::matcher::v3::StringMatcher;
 use nuncio_api::pb::envoy::r#type::v3::CodecClientType;
 use nuncio_cluster::config::{
-    HealthCheck, HealthChecker, HttpHealthCheck, Payload, RequestHeader, ServiceNameMatcher, TcpHealthCheck,
+    GrpcHealthCheck, HealthCheck, HealthChecker, HttpHealthCheck, Payload, RequestHeader, ServiceNameMatcher,
+    TcpHealthCheck,
 };
 use nuncio_headers::HeaderName;
 use prost::Name;
@@ -119,9 +120,14 @@ fn checker(checker: Option<&pb::health_check::HealthChecker>, cx: &mut Compile<'
             Ok(HealthChecker::Http(Box::new(http(check, &mut cx.field("http_health_check"))?)))
         }
         Some(Kind::TcpHealthCheck(check)) => Ok(HealthChecker::Tcp(tcp(check, &mut cx.field("tcp_health_check"))?)),
-        Some(Kind::GrpcHealthCheck(_)) => {
-            let hint = "use http_health_check or tcp_health_check";
-            Err(cx.field("grpc_health_check").error_hint("gRPC health checks are not built yet", hint))
+        Some(Kind::GrpcHealthCheck(check)) => {
+            let pb::health_check::GrpcHealthCheck { service_name, authority, initial_metadata } = check;
+            let mut cx = cx.field("grpc_health_check");
+            Ok(HealthChecker::Grpc(Box::new(GrpcHealthCheck {
+                service_name: service_name.as_str().into(),
+                authority: (!authority.is_empty()).then(|| authority.as_str().into()),
+                initial_metadata: matcher::list(initial_metadata, "initial_metadata", &mut cx, request_header)?,
+            })))
         }
         Some(Kind::CustomHealthCheck(custom)) => {
             let text = format!("the health checker {} is not built", custom.name);
@@ -147,12 +153,14 @@ fn http(check: &pb::health_check::HttpHealthCheck, cx: &mut Compile<'_>) -> Resu
     } = check;
     let before = cx.errors();
     cx.unsupported_if(send.is_some(), "send");
-    match check.codec_client_type() {
-        CodecClientType::Http1 => {}
-        other => {
-            cx.field("codec_client_type").error(format!("{} is not built yet: use HTTP1", other.as_str_name()));
+    let http2 = match check.codec_client_type() {
+        CodecClientType::Http1 => false,
+        CodecClientType::Http2 => true,
+        CodecClientType::Http3 => {
+            cx.field("codec_client_type").error("HTTP/3 is not built yet: use HTTP1 or HTTP2");
+            false
         }
-    }
+    };
     let defaults = HttpHealthCheck::new(path.as_str());
     let add = matcher::list(request_headers_to_add, "request_headers_to_add", cx, request_header);
     let remove = matcher::list(request_headers_to_remove, "request_headers_to_remove", cx, |name: &String, cx| {
@@ -176,6 +184,7 @@ fn http(check: &pb::health_check::HttpHealthCheck, cx: &mut Compile<'_>) -> Resu
         expected_statuses: Some(expected?).filter(|ranges| !ranges.is_empty()).unwrap_or(defaults.expected_statuses),
         retriable_statuses: retriable?,
         service_name_matcher: service?,
+        http2,
         receive: receive?,
         response_buffer_size: response_buffer_size.value_or(defaults.response_buffer_size),
         path: defaults.path,

@@ -67,10 +67,6 @@ fn errors() {
         ".http2_protocol_options.connection_keepalive",
     );
     check(
-        "health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, grpc_health_check: {}}]",
-        ".health_checks[0].grpc_health_check: gRPC health checks are not built yet",
-    );
-    check(
         "health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: \
          {send: {text: zz}}}]",
         ".health_checks[0].tcp_health_check.send.text: invalid hex string 'zz'",
