@@ -1,6 +1,6 @@
 use crate::config::{
-    ClusterConfig, Discovery, Endpoint, EndpointHealthCheck, HealthCheck, HealthChecker, HttpHealthCheck,
-    LoadAssignment, LocalityEndpoints, RequestHeader, ServiceNameMatcher, TcpHealthCheck,
+    ClusterConfig, Discovery, Endpoint, EndpointHealthCheck, GrpcHealthCheck, HealthCheck, HealthChecker,
+    HttpHealthCheck, LoadAssignment, LocalityEndpoints, RequestHeader, ServiceNameMatcher, TcpHealthCheck,
 };
 use crate::scripted::{Act, Server, Setup, local, until};
 use nuncio_headers::HeaderName;
@@ -370,6 +370,53 @@ async fn events_are_logged_as_envoy_logs_them() {
                 r#"add_healthy_event {"first_check":false}"#,
             ]
         );
+    })
+    .await;
+}
+
+/// An HTTP/2 server that answers each request so.
+fn http2_origin(reply: nuncio_testkit::origin::Reply) -> nuncio_testkit::origin::Origin {
+    use nuncio_testkit::origin::{Origin, Script};
+    Origin::start(Script::Http(vec![reply]), nuncio_testkit::gate::Gates::default()).unwrap()
+}
+
+fn grpc_reply(status: u8) -> nuncio_testkit::origin::Reply {
+    nuncio_testkit::origin::Reply {
+        headers: vec!["content-type: application/grpc".to_owned()],
+        chunks: Some(vec![String::from_utf8(vec![0, 0, 0, 0, 2, 8, status]).unwrap()]),
+        trailers: vec!["grpc-status: 0".to_owned()],
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn grpc_asks_for_the_service() {
+    local(async {
+        for (status, expected) in [(1, "healthy"), (2, "/failed_active_hc")] {
+            let origin = http2_origin(grpc_reply(status));
+            let grpc = GrpcHealthCheck { service_name: "echo".into(), ..GrpcHealthCheck::default() };
+            let checker = HealthChecker::Grpc(Box::new(grpc));
+            let check = HealthCheck::new(SECOND * 30, SECOND * 30, (1, 1), checker);
+            let setup = start(cluster(check, &[origin.address()])).await;
+            assert_eq!(flags(&setup), expected);
+            let seen = origin.seen();
+            assert_eq!(seen[0].head.start, "POST /grpc.health.v1.Health/Check HTTP/2");
+            assert_eq!(&seen[0].body.data[..], b"\0\0\0\0\x06\x0a\x04echo");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn http_checks_go_over_http2_where_that_is_asked_for() {
+    local(async {
+        let origin = http2_origin(nuncio_testkit::origin::Reply::default());
+        let check = HttpHealthCheck { http2: true, ..HttpHealthCheck::new("/healthz") };
+        let checker = HealthChecker::Http(Box::new(check));
+        let check = HealthCheck::new(SECOND * 30, SECOND * 30, (1, 1), checker);
+        let setup = start(cluster(check, &[origin.address()])).await;
+        assert_eq!(flags(&setup), "healthy");
+        assert_eq!(origin.seen().len(), 1);
     })
     .await;
 }
