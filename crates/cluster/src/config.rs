@@ -6,6 +6,7 @@ mod endpoints;
 mod health_check;
 mod outlier;
 mod protocol;
+mod transport;
 
 pub use breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use discovery::{BackOff, Discovery, DnsLookupFamily, DnsOptions, OriginalDst, ResolverOptions};
@@ -19,6 +20,7 @@ pub use protocol::{
     BindConfig, Http1Options, HttpProtocolOptions, SocketOption, SocketOptionState, SourceAddress, TcpKeepalive,
     UpstreamProtocol,
 };
+pub use transport::{ProxyHeader, ProxyVersion, Transport, TransportMatch, Transports, UpstreamTls};
 
 use nuncio_lb::{CommonOptions, Policy};
 use nuncio_stream_info::Metadata;
@@ -59,6 +61,8 @@ pub struct ClusterConfig {
     pub upstream_bind: Option<Box<BindConfig>>,
     /// `upstream_connection_options.tcp_keepalive`.
     pub tcp_keepalive: Option<TcpKeepalive>,
+    /// `transport_socket` and `transport_socket_matches`; `None`: bare sockets.
+    pub transports: Option<Arc<Transports>>,
     /// `metadata`.
     pub metadata: Option<Arc<Metadata>>,
     /// `cleanup_interval`: how long an `ORIGINAL_DST` host may be unused. Default 5 s.
@@ -90,6 +94,7 @@ impl ClusterConfig {
             http: Arc::default(),
             upstream_bind: None,
             tcp_keepalive: None,
+            transports: None,
             metadata: None,
             cleanup_interval: Duration::from_secs(5),
             wait_for_warm_on_init: true,

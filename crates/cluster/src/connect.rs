@@ -1,15 +1,17 @@
-//! Making a connection to a host, with the cluster's source address and socket options.
+//! Making a connection to a host, with the cluster's source address and socket options, and its transport socket.
 
-use crate::config::{BindConfig, ClusterConfig, SocketOption, SocketOptionState};
+mod secure;
+
+use crate::config::{self, BindConfig, ClusterConfig, SocketOption, SocketOptionState};
 use crate::host::Host;
 use crate::info::ClusterInfo;
-use crate::pool::ConnectFailure;
+use crate::pool::{ConnectFailure, PoolProtocol};
 use nuncio_io::connect::{ConnectError, ConnectSpec, connect};
 use nuncio_io::socket_option::{self, Keepalive, SocketOptionValue, SocketState};
 use nuncio_io::transport::Transport;
-use nuncio_stream_info::{Address, TlsInfo};
-use std::sync::Arc;
+use nuncio_stream_info::{Address, ProxiedAddresses, TlsInfo};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -30,10 +32,63 @@ pub struct Connected {
     pub alpn: Option<Arc<str>>,
 }
 
-/// Connects to a host, within the cluster's `connect_timeout`.
-pub(crate) async fn open(cluster: Arc<ClusterInfo>, host: Arc<Host>) -> Result<Connected, ConnectFailure> {
-    let destination = host.destination();
-    let address = match &destination.info.address {
+/// What a connection is to be told and asked beyond the cluster's configuration. Connections of different targets can't
+/// stand in for each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct ConnectTarget {
+    /// `auto_sni`: the server name of the request, in place of the configured one.
+    pub server_name: Option<Arc<str>>,
+    /// `auto_san_validation`: the certificate must have one of these DNS names, in place of the configured matchers.
+    pub names: Option<Arc<[Arc<str>]>>,
+    /// Protocols that are offered (ALPN) where the TLS context lists none.
+    pub protocols: Arc<[Vec<u8>]>,
+    /// Where the downstream connection comes from, for a PROXY protocol header.
+    pub proxied: Option<Arc<ProxiedAddresses>>,
+}
+
+impl ConnectTarget {
+    /// A target that offers what a pool can speak.
+    pub(crate) fn offering(protocol: PoolProtocol) -> ConnectTarget {
+        static OFFERS: [LazyLock<Arc<[Vec<u8>]>>; 3] = [
+            LazyLock::new(|| Arc::from([b"http/1.1".to_vec()])),
+            LazyLock::new(|| Arc::from([b"h2".to_vec()])),
+            LazyLock::new(|| Arc::from([b"h2".to_vec(), b"http/1.1".to_vec()])),
+        ];
+        let offer = match protocol {
+            PoolProtocol::Http1 => &OFFERS[0],
+            PoolProtocol::Http2 => &OFFERS[1],
+            PoolProtocol::Auto => &OFFERS[2],
+        };
+        ConnectTarget { protocols: Arc::clone(offer), ..ConnectTarget::default() }
+    }
+}
+
+/// Connects to a host, within the cluster's `connect_timeout`, which covers everything up to the end of the TLS handshake.
+pub(crate) async fn open(
+    cluster: Arc<ClusterInfo>,
+    host: Arc<Host>,
+    target: ConnectTarget,
+) -> Result<Connected, ConnectFailure> {
+    let address = host.destination().info.address.clone();
+    let transport = transport_of(&cluster, &host).cloned();
+    open_by(&cluster, &host, &address, transport.as_ref(), &target).await
+}
+
+/// How connections to a host are carried; none: the bare socket.
+fn transport_of<'a>(cluster: &'a ClusterInfo, host: &Host) -> Option<&'a config::Transport> {
+    let transports = cluster.config.transports.as_deref()?;
+    Some(transports.of_host(host.destination().info.metadata.as_deref()))
+}
+
+/// Connects to an address that is the host's or stands for it.
+pub(crate) async fn open_by(
+    cluster: &ClusterInfo,
+    host: &Host,
+    address: &Address,
+    transport: Option<&config::Transport>,
+    target: &ConnectTarget,
+) -> Result<Connected, ConnectFailure> {
+    let address = match address {
         Address::Ip(address) => nuncio_io::Address::Ip(*address),
         Address::Pipe(path) => nuncio_io::Address::Pipe(Arc::clone(path)),
         Address::Internal { listener, .. } => {
@@ -42,10 +97,16 @@ pub(crate) async fn open(cluster: Arc<ClusterInfo>, host: Arc<Host>) -> Result<C
         }
     };
     let spec = spec(&cluster.config, &address);
-    let connecting = connect(&address, &spec).map_err(|error| failure(&cluster, &error))?;
-    match tokio::time::timeout(cluster.config.connect_timeout, connecting.finish()).await {
-        Ok(Ok(transport)) => Ok(Connected { transport, tls: None, alpn: None }),
-        Ok(Err(error)) => Err(failure(&cluster, &error)),
+    let connecting = connect(&address, &spec).map_err(|error| failure(cluster, &error))?;
+    let establish = async {
+        let socket = connecting.finish().await.map_err(|error| failure(cluster, &error))?;
+        match transport {
+            Some(transport) => secure::establish(cluster, host, transport, target, socket).await,
+            None => Ok(Connected { transport: socket, tls: None, alpn: None }),
+        }
+    };
+    match tokio::time::timeout(cluster.config.connect_timeout, establish).await {
+        Ok(outcome) => outcome,
         Err(_) => {
             Err(ConnectFailure { timeout: true, local: false, overflow: false, reason: Arc::from("connect timeout") })
         }

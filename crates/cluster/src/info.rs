@@ -1,6 +1,7 @@
 //! What all threads share of a cluster: configuration, stats and circuit breakers. Membership is elsewhere.
 
 use crate::Host;
+use crate::TlsCounters;
 use crate::breaker::{Breaker, BreakerStats, Resource, RoutingPriority};
 use crate::config::{ClusterConfig, Discovery};
 use crate::event::{Event, Events};
@@ -39,6 +40,9 @@ impl ClusterInfo {
             .as_deref()
             .map(|outlier| Arc::new(Watch { config: outlier.clone(), events: events.clone(), workers }));
         let original_dst = matches!(config.discovery, Discovery::OriginalDst(_)).then(Box::default);
+        if config.transports.as_ref().is_some_and(|transports| transports.use_tls()) {
+            stats.tls();
+        }
         let limits = &config.circuit_breakers;
         let breakers = [
             Breaker::new(&limits.default, RoutingPriority::Default, stats.inner.breakers.clone(), stats.scope()),
@@ -121,6 +125,7 @@ struct Stats {
     http1: OnceLock<Http1CodecStats>,
     grpc: OnceLock<Arc<GrpcStats>>,
     grpc_web: OnceLock<Arc<GrpcStats>>,
+    tls: OnceLock<Box<TlsCounters>>,
     responses: OnceLock<Box<Responses>>,
     alternates: Mutex<HashMap<Box<str>, Arc<Responses>>>,
 }
@@ -158,6 +163,7 @@ impl ClusterStats {
             http1: OnceLock::new(),
             grpc: OnceLock::new(),
             grpc_web: OnceLock::new(),
+            tls: OnceLock::new(),
             responses: OnceLock::new(),
             alternates: Mutex::default(),
             scope,
@@ -187,6 +193,11 @@ impl ClusterStats {
             GrpcProtocol::GrpcWeb => &self.inner.grpc_web,
         };
         cell.get_or_init(|| Arc::new(GrpcStats::new(&self.inner.scope, protocol)))
+    }
+
+    /// `ssl.*` of connections to hosts; appears with the first context.
+    pub fn tls(&self) -> &TlsCounters {
+        self.inner.tls.get_or_init(|| Box::new(TlsCounters::register(&self.inner.scope)))
     }
 
     /// Counts a response: `upstream_rq_<code>`, `upstream_rq_<class>xx`, `upstream_rq_completed`, and the same below

@@ -29,6 +29,7 @@ mod original_dst;
 mod outlier;
 #[cfg(test)]
 mod scripted;
+mod tls_counters;
 mod worker;
 
 pub mod config;
@@ -43,4 +44,5 @@ pub use host::{Destination, Host, HostCounter};
 pub use info::{AlternateStats, ClusterInfo, ClusterStats};
 pub use manager::{ClusterManager, ClusterManagerOptions};
 pub use outlier::{LocalOrigin, Monitor};
+pub use tls_counters::TlsCounters;
 pub use worker::{HostObserver, Hosts, LbContext, WorkerCluster, WorkerClusters, WorkerSeed};

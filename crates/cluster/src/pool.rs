@@ -19,6 +19,7 @@ pub use waiting::{Waited, Waiting};
 
 use crate::breaker::{Resource, RoutingPriority};
 use crate::config::{HttpProtocolOptions, UpstreamProtocol};
+use crate::connect::ConnectTarget;
 use crate::host::Host;
 use crate::info::ClusterInfo;
 use crate::worker::HostObserver;
@@ -264,7 +265,8 @@ impl HostPool {
             // Counted when it is known.
             PoolProtocol::Auto => {}
         }
-        Acquire::Connect(Box::new(Connecting::new(self, now, self.key.protocol)))
+        let target = ConnectTarget::offering(self.key.protocol);
+        Acquire::Connect(Box::new(Connecting::new(self, now, self.key.protocol, target)))
     }
 
     /// Makes a connection for one request, whose tunnel ends here: what is in it goes to the host as it is.
@@ -281,12 +283,12 @@ impl HostPool {
     }
 
     /// Makes a connection outside the pool, for a tunnel.
-    pub fn connect(self: &Rc<Self>, now: Instant) -> Acquire {
+    pub fn connect(self: &Rc<Self>, now: Instant, target: ConnectTarget) -> Acquire {
         if !self.may_connect() {
             self.cluster.stats.upstream_cx_overflow().inc();
             return Acquire::Overflow;
         }
-        Acquire::Connect(Box::new(Connecting::new(self, now, PoolProtocol::Http1)))
+        Acquire::Connect(Box::new(Connecting::new(self, now, PoolProtocol::Http1, target)))
     }
 
     /// Whether the cluster's and the host's limits of connections leave room for another one.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub struct Invalid;
 
 /// What the references of a configuration point to, collected while compiling and checked at its end.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct References {
     /// Clusters that must be defined, each with the field that names it.
     pub clusters: Vec<(String, FieldPath)>,
@@ -31,6 +31,8 @@ pub struct References {
     pub clusters_unchecked: Vec<(String, FieldPath)>,
     /// Static route configurations that were compiled, for `/config_dump`.
     pub routes: Vec<Arc<RouteTable>>,
+    /// TLS contexts, which follow their secrets.
+    pub tls: Vec<Arc<crate::tls::TlsUse>>,
     /// How many errors were reported, those included that were reported before.
     pub errors: usize,
 }
@@ -102,6 +104,8 @@ pub struct Facts {
     pub listener_stat_prefix: String,
     /// `per_connection_buffer_limit_bytes` of the listener.
     pub listener_buffer_limit: u32,
+    /// `static_resources.secrets`.
+    pub secrets: Arc<crate::tls::Secrets>,
 }
 
 impl<'a> Compile<'a> {
@@ -199,10 +203,14 @@ impl<'a> Compile<'a> {
 
     /// A field that is set and not acted on: a warning, and a line in `/config_dump` and the support matrix.
     pub fn unsupported(&mut self, field: &'static str) {
-        let mut at = self.field(field);
-        let path = at.path.to_string();
-        at.unsupported.insert(path);
-        at.warn("is not supported yet: it is accepted and has no effect");
+        self.field(field).unsupported_here();
+    }
+
+    /// The same for the field that is the present path.
+    pub(crate) fn unsupported_here(&mut self) {
+        let path = self.path.to_string();
+        self.unsupported.insert(path);
+        self.warn("is not supported yet: it is accepted and has no effect");
     }
 
     /// The same, if it is set.

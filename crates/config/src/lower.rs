@@ -32,6 +32,7 @@ mod tests;
 
 pub use access_log::{access_logs, log_filter};
 pub use address::socket_options;
+pub(crate) use data_source::read as read_file;
 pub use data_source::{data_source, data_source_text};
 pub use format::{
     default_log_format, format_string, header_mutations, plain_format, request_edits, response_edits,
@@ -55,6 +56,7 @@ use crate::compile::{Compile, Environment, Facts, References, Registry};
 use crate::diagnostics::{Diagnostic, Diagnostics, FieldPath, Severity, did_you_mean, quoted};
 use crate::snapshot::{ConfigDump, Node, Snapshot};
 use crate::source::Loaded;
+use crate::tls::Secrets;
 use nuncio_api::pb::envoy::config::bootstrap::v3 as pb;
 use nuncio_filter::Runtime;
 use nuncio_io::log_file::LogFiles;
@@ -113,7 +115,7 @@ pub fn lower(loaded: &Loaded, options: &LowerOptions<'_>, diagnostics: &mut Diag
 
 /// The same for a bootstrap that [`decode`] gave.
 pub fn lower_bootstrap(
-    bootstrap: pb::Bootstrap,
+    mut bootstrap: pb::Bootstrap,
     loaded: &Loaded,
     options: &LowerOptions<'_>,
     diagnostics: &mut Diagnostics,
@@ -125,7 +127,8 @@ pub fn lower_bootstrap(
         &mut session.compile(&Arc::default(), &Facts::default()).field("layered_runtime"),
     );
     let runtime_values = Arc::new(runtime.values);
-    let facts = facts(&node, options);
+    let secrets = std::mem::take(&mut bootstrap.static_resources.get_or_insert_default().secrets);
+    let facts = Facts { secrets: Arc::new(Secrets::new(secrets)), ..facts(&node, options) };
     let lowered = bootstrap::resources(bootstrap, loaded, &mut session.compile(&runtime_values, &facts));
     check_clusters(&lowered.cluster_names, &mut session, &runtime_values, &facts);
     let Session { findings, references, unsupported, .. } = session;
@@ -139,6 +142,7 @@ pub fn lower_bootstrap(
         listeners,
         clusters,
         routes: references.routes,
+        tls: references.tls,
         runtime: runtime_values,
         admin_runtime_layer: runtime.admin_layer,
         stats_flush_interval,

@@ -2,6 +2,7 @@
 //!
 //! *Invariant*: nothing here names a protobuf message or does I/O. Applying a snapshot is handing it out.
 
+use crate::tls::{DownstreamTls, TlsUse};
 use nuncio_cluster::ClusterConfig;
 use nuncio_filter::{AccessLogs, ListenerFilterFactory, NetworkFilterFactory, Runtime, TerminalFilterFactory};
 use nuncio_io::listen::ListenSpec;
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub clusters: Vec<Arc<ClusterConfig>>,
     /// Static route configurations by name, for `/config_dump`; connection managers hold their own handle.
     pub routes: Vec<Arc<RouteTable>>,
+    /// The TLS contexts, to be made again when their files change.
+    pub tls: Vec<Arc<TlsUse>>,
     /// `layered_runtime`.
     pub runtime: Arc<Runtime>,
     /// The name of the layer of `runtime` that `/runtime_modify` changes; none if the configuration has no `admin_layer`.
@@ -156,6 +159,8 @@ pub struct FilterChain {
     pub filters: Vec<Arc<dyn NetworkFilterFactory>>,
     /// The last filter; none closes the connection, as Envoy does with an empty chain.
     pub terminal: Option<Arc<dyn TerminalFilterFactory>>,
+    /// `transport_socket`: its TLS context; none for bare sockets.
+    pub tls: Option<Arc<DownstreamTls>>,
     /// `transport_socket_connect_timeout`. Default none.
     pub transport_connect_timeout: Option<Duration>,
 }

@@ -4,6 +4,7 @@
 
 mod dispatch;
 mod filtered;
+mod handshake;
 mod inspect;
 
 use dispatch::serve_connection;

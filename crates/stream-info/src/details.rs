@@ -91,3 +91,5 @@ details! {
     HTTP2_OUTBOUND_FRAMES_FLOOD = "http2.outbound_frames_flood";
     HTTP1_INVALID_SCHEME = "http1.invalid_scheme";
 }
+/// The handshake of a connection took longer than `transport_socket_connect_timeout` (termination details).
+pub const TRANSPORT_SOCKET_TIMEOUT: &str = "transport socket timeout was reached";

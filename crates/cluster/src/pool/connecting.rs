@@ -4,7 +4,7 @@ use super::multiplexed::Multiplexed;
 use super::{HostPool, PoolProtocol, PooledConnection};
 use crate::LocalOrigin;
 use crate::breaker::Resource;
-use crate::connect::{self, Connected};
+use crate::connect::{self, ConnectTarget, Connected};
 use crate::host::Host;
 use crate::info::ClusterInfo;
 use nuncio_http::h2::Http2Options;
@@ -42,10 +42,11 @@ enum Established {
 /// Connects, and opens HTTP/2 if that is what is spoken.
 async fn establish(
     protocol: PoolProtocol,
+    target: ConnectTarget,
     cluster: Arc<ClusterInfo>,
     host: Arc<Host>,
 ) -> Result<Established, ConnectFailure> {
-    let connected = connect::open(Arc::clone(&cluster), host).await?;
+    let connected = connect::open(Arc::clone(&cluster), host, target).await?;
     let multiplexed = match protocol {
         PoolProtocol::Http1 => false,
         PoolProtocol::Http2 => true,
@@ -92,7 +93,7 @@ pub struct Connecting {
 }
 
 impl Connecting {
-    pub(super) fn new(pool: &Rc<HostPool>, now: Instant, protocol: PoolProtocol) -> Connecting {
+    pub(super) fn new(pool: &Rc<HostPool>, now: Instant, protocol: PoolProtocol, target: ConnectTarget) -> Connecting {
         let breaker = pool.cluster.breaker(pool.key.priority);
         breaker.acquire(Resource::Connections);
         breaker.acquire(Resource::PendingRequests);
@@ -107,7 +108,7 @@ impl Connecting {
         if shared {
             pool.connecting.set(pool.connecting.get() + 1);
         }
-        let future = establish(protocol, Arc::clone(&pool.cluster), Arc::clone(&pool.host));
+        let future = establish(protocol, target, Arc::clone(&pool.cluster), Arc::clone(&pool.host));
         Connecting {
             pool: Rc::clone(pool),
             started: now,

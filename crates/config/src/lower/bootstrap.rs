@@ -72,9 +72,9 @@ pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Comp
         static_resources, cluster_manager, stats_flush_interval, admin, application_log_config, ..
     } = bootstrap;
     let manager = manager(cluster_manager.as_ref(), &mut cx.field("cluster_manager"));
-    let pb::bootstrap::StaticResources { listeners, clusters, secrets } = static_resources.unwrap_or_default();
+    // The secrets are among the facts by now.
+    let pb::bootstrap::StaticResources { listeners, clusters, secrets: _ } = static_resources.unwrap_or_default();
     let mut at = cx.field("static_resources");
-    at.unsupported_if(!secrets.is_empty(), "secrets");
     let cluster_names = clusters.iter().map(|cluster| cluster.name.clone()).collect();
     let clusters = cluster::clusters(&clusters, &manager, &mut at);
     let wires = resource_wires(&loaded.wire);

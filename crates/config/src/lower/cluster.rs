@@ -14,7 +14,7 @@ use super::{address, transport_socket, value};
 use crate::compile::{Compile, Invalid};
 use nuncio_api::pb::envoy::config::cluster::v3 as pb;
 use nuncio_cluster::ClusterConfig;
-use nuncio_cluster::config::{Discovery, HttpProtocolOptions, TcpKeepalive};
+use nuncio_cluster::config::{Discovery, HttpProtocolOptions, TcpKeepalive, Transport, TransportMatch, Transports};
 use nuncio_lb::Policy;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ fn cluster(
 ) -> Result<ClusterConfig, Invalid> {
     let before = cx.errors();
     report_unsupported(cluster, cx);
-    check_transport(cluster, cx);
+    let transports = transports(cluster, cx);
     let discovery = discovery::discovery(cluster, cx);
     let kind = discovery.as_ref().ok();
     let load_assignment = endpoints::load_assignment(cluster, kind, cx);
@@ -75,6 +75,7 @@ fn cluster(
     config.outlier_detection = outlier?;
     config.health_check = health_check?;
     config.upstream_bind = upstream_bind?;
+    config.transports = transports?;
     config.connect_timeout = connect_timeout?.unwrap_or(config.connect_timeout);
     config.cleanup_interval = cleanup_interval?.unwrap_or(config.cleanup_interval);
     plain_fields(cluster, &mut config, cx);
@@ -119,20 +120,36 @@ fn upstream_bind(
     Ok(Some(Box::new(lowered)))
 }
 
-fn check_transport(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
-    if let Some(socket) = &cluster.transport_socket {
-        // Its error is reported; nothing comes of a transport socket that is fine.
-        let _ = transport_socket::check(socket, &mut cx.field("transport_socket"));
-    }
-    for (index, socket_match) in cluster.transport_socket_matches.iter().enumerate() {
+/// `transport_socket` and `transport_socket_matches`; none if all connections are bare.
+fn transports(cluster: &pb::Cluster, cx: &mut Compile<'_>) -> Result<Option<Arc<Transports>>, Invalid> {
+    let before = cx.errors();
+    let name = if cluster.alt_stat_name.is_empty() { &cluster.name } else { &cluster.alt_stat_name };
+    let scope = cx.store.scope(&format!("cluster.{}", nuncio_stats::sanitize(name)), &[]);
+    let default = match &cluster.transport_socket {
+        Some(socket) => transport_socket::upstream(socket, &scope, &mut cx.field("transport_socket")),
+        None => Ok(Transport::default()),
+    };
+    let mut matches = Vec::with_capacity(cluster.transport_socket_matches.len());
+    for (index, entry) in cluster.transport_socket_matches.iter().enumerate() {
         let mut cx = cx.element("transport_socket_matches", index);
-        if let Some(socket) = &socket_match.transport_socket {
-            let _ = transport_socket::check(socket, &mut cx.field("transport_socket"));
-        }
+        let pb::cluster::TransportSocketMatch { name, r#match, transport_socket } = entry;
+        let transport = match transport_socket {
+            Some(socket) => transport_socket::upstream(socket, &scope, &mut cx.field("transport_socket")),
+            None => Ok(Transport::default()),
+        };
+        let criteria = r#match.as_ref().map(value::structure).unwrap_or_default();
+        matches.extend(transport.ok().map(|transport| TransportMatch {
+            name: name.as_str().into(),
+            criteria,
+            transport,
+        }));
     }
     if cluster.transport_socket_matcher.is_some() {
         cx.refuse("transport_socket_matcher", "connections would get other transport sockets than it says");
     }
+    cx.unless_errors_since(before)?;
+    let transports = Transports { default: default?, matches };
+    Ok((transports != Transports::default()).then(|| Arc::new(transports)))
 }
 
 /// Reports the fields that are not acted on, with all fields named, so that none is forgotten.

@@ -37,7 +37,7 @@ pub fn data_source_text(source: &core::DataSource, cx: &mut Compile<'_>) -> Resu
 }
 
 /// Reads a file, or says why it can't be read.
-pub(super) fn read(path: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn read(path: &str) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| {
         let why = match error.kind() {
             std::io::ErrorKind::NotFound => "no such file".to_owned(),

@@ -135,14 +135,16 @@ fn listener(
         metadata: value::metadata(&listener.metadata, "metadata", &mut cx),
         max_accepts_per_event: listener.max_connections_to_accept_per_socket_event.get(),
         ignore_global_connection_limit: listener.ignore_global_conn_limit,
-        hash: hash(wire),
+        hash: hash(wire, cx.facts),
         wire: wire.into(),
     })
 }
 
-fn hash(wire: &[u8]) -> u64 {
+/// A listener with other secrets is another listener.
+fn hash(wire: &[u8], facts: &Facts) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(wire);
+    hasher.write_u64(facts.secrets.digest());
     hasher.finish()
 }
 

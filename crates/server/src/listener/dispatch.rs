@@ -1,6 +1,7 @@
 //! From an accepted socket to the filter chain that serves it.
 
 use super::filtered;
+use super::handshake::{self, Failed, Ready};
 use super::inspect::{Inspected, inspect};
 use super::{ActiveListener, Directory};
 use nuncio_config::snapshot::FilterChain;
@@ -83,16 +84,24 @@ async fn open(
     directory: Rc<Directory>,
 ) -> Option<Opened> {
     let prepared = prepare(accepted, &worker, listener, &directory).await?;
-    let Prepared { listener, chain, transport, info } = prepared;
+    let Prepared { listener, chain, transport, mut info } = prepared;
     let Some(chain) = chain else {
-        no_chain(&listener, &worker, info);
+        no_chain(&listener, &worker, Arc::new(info));
         return None;
     };
     let count = ConnectionCount::new(&listener, &worker);
+    let Ready { transport, protocol } = match handshake::establish(&chain, transport, &mut info, &worker).await {
+        Ok(ready) => ready,
+        Err(failed) => {
+            no_session(&listener, &worker, Arc::new(info), failed);
+            return None;
+        }
+    };
+    let info = Arc::new(info);
     let connection = Connection {
         transport,
         info,
-        negotiated_protocol: None,
+        negotiated_protocol: protocol,
         worker,
         drain: Rc::clone(&listener.drain),
         registration: listener.registry.register(),
@@ -114,7 +123,7 @@ struct Prepared {
     listener: Rc<ActiveListener>,
     chain: Option<Arc<FilterChain>>,
     transport: Transport,
-    info: Arc<ConnectionInfo>,
+    info: ConnectionInfo,
 }
 
 /// Runs listener filters, hands the connection over if it was meant for another listener, and chooses the chain.
@@ -167,7 +176,7 @@ async fn prepare(
         info.filter_chain_name = (!chain.name.is_empty()).then(|| Arc::clone(&chain.name));
         info.filter_chain_metadata = chain.metadata.clone();
     }
-    Some(Prepared { listener, chain, transport: socket.stream, info: Arc::new(info) })
+    Some(Prepared { listener, chain, transport: socket.stream, info })
 }
 
 /// The filter state of a connection, with what listener filters put there.
@@ -209,23 +218,33 @@ fn address(address: &nuncio_io::Address) -> Address {
 /// No filter chain wants the connection: counted, logged, closed.
 fn no_chain(listener: &ActiveListener, worker: &Worker, info: Arc<ConnectionInfo>) {
     listener.handle.stats.no_filter_chain_match().inc();
-    log_end(listener, worker, info, ResponseFlags::NO_ROUTE_FOUND, details::FILTER_CHAIN_NOT_FOUND);
+    log_end(listener, worker, info, |stream| {
+        stream.flags.insert(ResponseFlags::NO_ROUTE_FOUND);
+        stream.details = details::FILTER_CHAIN_NOT_FOUND.into();
+    });
 }
 
-fn log_end(
-    listener: &ActiveListener,
-    worker: &Worker,
-    info: Arc<ConnectionInfo>,
-    flags: ResponseFlags,
-    detail: &'static str,
-) {
+/// The handshake failed: logged, closed.
+fn no_session(listener: &ActiveListener, worker: &Worker, info: Arc<ConnectionInfo>, failed: Failed) {
+    if failed.timeout {
+        listener.handle.stats.downstream_cx_transport_socket_connect_timeout().inc();
+    }
+    log_end(listener, worker, info, |stream| {
+        stream.downstream_transport_failure_reason = Some(failed.reason).filter(|reason| !reason.is_empty());
+        if failed.timeout {
+            stream.termination_details = details::TRANSPORT_SOCKET_TIMEOUT.into();
+        }
+    });
+}
+
+/// Writes the listener's own log of a connection that no filter came to serve.
+fn log_end(listener: &ActiveListener, worker: &Worker, info: Arc<ConnectionInfo>, note: impl FnOnce(&mut StreamInfo)) {
     if listener.config.access_logs.is_empty() {
         return;
     }
     let now = worker.tick();
     let mut stream = StreamInfo::of_connection(info, worker.wall());
-    stream.flags.insert(flags);
-    stream.details = detail.into();
+    note(&mut stream);
     let context = LogContext { kind: AccessLogType::NotSet, ..LogContext::new(&stream, now, worker.wall()) };
     for log in listener.config.access_logs.iter() {
         log.log(&context, worker.random());

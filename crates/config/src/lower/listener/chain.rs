@@ -67,20 +67,21 @@ fn filter_chain(chain: &pb::FilterChain, cx: &mut Compile<'_>) -> Result<FilterC
         name,
     } = chain;
     let socket = match transport_socket {
-        Some(socket) => transport_socket::check(socket, &mut cx.field("transport_socket")),
-        None => Ok(()),
+        Some(socket) => transport_socket::downstream(socket, &mut cx.field("transport_socket")),
+        None => Ok(None),
     };
     let field = "transport_socket_connect_timeout";
     let timeout = duration_field(transport_socket_connect_timeout, field, cx);
     let metadata = value::metadata(metadata, "metadata", cx);
     let network = network_filters(filters, cx);
-    socket?;
+    let tls = socket?;
     let (filters, terminal) = network?;
     Ok(FilterChain {
         name: name.as_str().into(),
         metadata,
         filters,
         terminal,
+        tls,
         transport_connect_timeout: timeout?.filter(|timeout| !timeout.is_zero()),
     })
 }

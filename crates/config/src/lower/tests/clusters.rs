@@ -82,8 +82,8 @@ fn errors() {
     );
     check(
         "transport_socket: {name: tls, typed_config: {'@type': type.googleapis.com/\
-         envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: x}}",
-        ".transport_socket.typed_config: TLS is not built yet",
+         envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, allow_renegotiation: true}}",
+        ".transport_socket.typed_config.allow_renegotiation: renegotiation is not built, for it is not safe",
     );
     check(
         "upstream_bind_config: {source_address: {address: 10.0.0.1, port_value: 0}, extra_source_addresses: \

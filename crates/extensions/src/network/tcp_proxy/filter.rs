@@ -1,13 +1,13 @@
 //! Serving a connection: choosing the upstream, connecting, and moving bytes until both sides are done.
 
-use nuncio_cluster::connect::Connected;
+use nuncio_cluster::connect::{ConnectTarget, Connected};
 use nuncio_cluster::pool::{Acquire, ConnectFailure, ConnectionGuard, PoolKey, PoolProtocol};
 use nuncio_cluster::{HostCounter, LbContext, RoutingPriority, WorkerCluster, WorkerClusters};
 use nuncio_filter::{AccessLogs, Connection, TerminalFilterFactory, Worker};
 use nuncio_io::splice::{Side, Splice, SpliceError, SpliceSocket};
 use nuncio_io::transport::Transport;
 use nuncio_stats::names::TcpProxyStats;
-use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, StreamInfo, TimePoint};
+use nuncio_stream_info::{AccessLogType, LogContext, ProxiedAddresses, ResponseFlags, StreamInfo, TimePoint};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -132,7 +132,7 @@ impl TcpProxy {
             return Err(Tried::Hopeless);
         };
         let pool = cluster.pools.of(&cluster.info, &host, RAW);
-        let Acquire::Connect(mut connecting) = pool.connect(now) else {
+        let Acquire::Connect(mut connecting) = pool.connect(now, target(cluster, connection)) else {
             info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
             return Err(Tried::Hopeless);
         };
@@ -275,6 +275,19 @@ impl TcpProxy {
             log.log(&context, random);
         }
     }
+}
+
+/// What the upstream connection is told of the downstream one.
+fn target(cluster: &WorkerCluster, connection: &Connection) -> ConnectTarget {
+    if cluster.info.config.transports.is_none() {
+        return ConnectTarget::default();
+    }
+    let info = &connection.info;
+    let proxied = info.proxied.clone().unwrap_or_else(|| {
+        let (source, destination) = (info.remote.clone(), info.local.clone());
+        Arc::new(ProxiedAddresses { source, destination, tlvs: Vec::new() })
+    });
+    ConnectTarget { proxied: Some(proxied), ..ConnectTarget::default() }
 }
 
 fn random(worker: &Worker) -> u128 {

@@ -1,0 +1,271 @@
+//! The contexts in use, and how they follow their secrets.
+
+use super::context::{client_spec, server_spec};
+use super::reading::{Found, Reading};
+use super::secrets::Secrets;
+use crate::compile::{Compile, Environment, Invalid};
+use nuncio_api::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+use nuncio_api::wkt::Any;
+use nuncio_cluster::TlsCounters;
+use nuncio_cluster::config::UpstreamTls;
+use nuncio_stats::Scope;
+use nuncio_stats::names::{CertificateStats, TlsSocketFactoryStats};
+use nuncio_tls::spec::{ClientSpec, ServerSpec};
+use nuncio_tls::{CertificateDetails, ClientContext, ContextError, Finding, ServerContext, Warning};
+use prost::Message;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
+
+/// The TLS context of a filter chain.
+pub struct DownstreamTls {
+    /// The context. It follows its secrets.
+    pub context: ServerContext,
+    /// `listener.<address>.ssl.*`.
+    pub counters: TlsCounters,
+}
+
+impl fmt::Debug for DownstreamTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DownstreamTls")
+    }
+}
+
+/// What became of a context whose files changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refreshed {
+    /// New connections take the new one.
+    Updated,
+    /// It can't be built: the old one stays. Says why.
+    Kept(String),
+    /// Nobody uses it any more.
+    Gone,
+}
+
+/// Whose context it is.
+enum Owner {
+    Downstream(Weak<DownstreamTls>),
+    Upstream(Weak<UpstreamTls>),
+}
+
+/// A context in use: what it is made of, so that it can be made again.
+pub struct TlsUse {
+    /// Where it stands in the configuration.
+    pub place: String,
+    owner: Owner,
+    /// The context's message.
+    message: Box<[u8]>,
+    environment: Environment,
+    secrets: Arc<Secrets>,
+    paths: Mutex<BTreeSet<PathBuf>>,
+    stats: TlsSocketFactoryStats,
+    /// `<owner>.ssl`.
+    scope: Scope,
+    /// `certificate.<name>.expiration_unix_time_seconds`, kept as long as the context.
+    expiries: Mutex<Vec<CertificateStats>>,
+}
+
+/// The certificates of a context.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Certificates {
+    /// Those that are shown.
+    pub chain: Vec<CertificateDetails>,
+    /// The authorities that the peer's are verified against.
+    pub authorities: Vec<CertificateDetails>,
+}
+
+impl TlsUse {
+    /// The certificates in use; none if nobody uses the context any more.
+    pub fn certificates(&self) -> Option<Certificates> {
+        Some(match &self.owner {
+            Owner::Downstream(owner) => {
+                let context = &owner.upgrade()?.context;
+                Certificates { chain: context.certificates(), authorities: context.authorities() }
+            }
+            Owner::Upstream(owner) => {
+                let context = &owner.upgrade()?.context;
+                Certificates { chain: context.certificates(), authorities: context.authorities() }
+            }
+        })
+    }
+
+    /// Sets the gauges of when certificates expire: of each kind the one that is first to.
+    fn note_expiry(&self) {
+        let Some(Certificates { chain, authorities }) = self.certificates() else { return };
+        let mut stats = Vec::new();
+        for (kind, certificates) in [("cert", chain), ("ca_cert", authorities)] {
+            let first = certificates.iter().map(|certificate| certificate.expiration_time).min();
+            let since = first.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let Some(since) = since else { continue };
+            // Envoy's name for secrets without one: the start of the digest of an empty name.
+            let scope = self.scope.child(&format!("certificate.unnamed_{kind}_e3b0c442"));
+            let gauge = CertificateStats::register(&scope);
+            gauge.expiration_unix_time_seconds().set(since.as_secs());
+            stats.push(gauge);
+        }
+        *self.expiries.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+
+    /// Files and directories whose change may change it.
+    pub fn paths(&self) -> BTreeSet<PathBuf> {
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Builds the context anew and puts it in the place of the present one. Reads files; not for workers.
+    pub fn refresh(&self) -> Refreshed {
+        let mut found = Found::default();
+        let mut cx = Reading::new(&mut found, &self.environment, &self.secrets);
+        let done = match &self.owner {
+            Owner::Downstream(owner) => {
+                let Some(owner) = owner.upgrade() else { return Refreshed::Gone };
+                read_server(&self.message, &mut cx).and_then(|spec| checked(owner.context.replace(&spec), &mut cx))
+            }
+            Owner::Upstream(owner) => {
+                let Some(owner) = owner.upgrade() else { return Refreshed::Gone };
+                read_client(&self.message, &mut cx).and_then(|spec| checked(owner.context.replace(&spec), &mut cx))
+            }
+        };
+        self.note_expiry();
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner).extend(found.paths.iter().cloned());
+        match done {
+            Ok(_) => {
+                self.stats.ssl_context_update_by_sds().inc();
+                Refreshed::Updated
+            }
+            Err(Invalid) => Refreshed::Kept(found.text()),
+        }
+    }
+}
+
+fn read_server(message: &[u8], cx: &mut Reading<'_>) -> Result<ServerSpec, Invalid> {
+    let context = tls::DownstreamTlsContext::decode(message).map_err(|error| cx.error(error.to_string(), ""))?;
+    server_spec(&context, cx)
+}
+
+fn read_client(message: &[u8], cx: &mut Reading<'_>) -> Result<ClientSpec, Invalid> {
+    let context = tls::UpstreamTlsContext::decode(message).map_err(|error| cx.error(error.to_string(), ""))?;
+    client_spec(&context, cx)
+}
+
+/// What the TLS crate says of a specification becomes findings.
+fn checked<T: Outcome>(outcome: Result<T, ContextError>, cx: &mut Reading<'_>) -> Result<T::Context, Invalid> {
+    match outcome {
+        Ok(made) => {
+            let (context, warnings) = made.parts();
+            cx.found.warnings.extend(warnings.into_iter().map(placed));
+            Ok(context)
+        }
+        Err(error) => {
+            cx.found.errors.push(placed(error));
+            Err(Invalid)
+        }
+    }
+}
+
+/// Fields that both sides have stand in `common_tls_context`.
+fn placed(finding: Finding) -> Finding {
+    const OWN: [&str; 6] =
+        ["sni", "session_ticket_keys", "session_timeout", "max_session_keys", "ocsp_staple_policy", "require_"];
+    if finding.field.is_empty() || OWN.iter().any(|own| finding.field.starts_with(own)) {
+        return finding;
+    }
+    Finding { field: format!("common_tls_context.{}", finding.field), ..finding }
+}
+
+/// A context with what there is to be said of it.
+trait Outcome {
+    type Context;
+    fn parts(self) -> (Self::Context, Vec<Warning>);
+}
+
+impl<C> Outcome for (C, Vec<Warning>) {
+    type Context = C;
+    fn parts(self) -> (C, Vec<Warning>) {
+        self
+    }
+}
+
+impl Outcome for Vec<Warning> {
+    type Context = ();
+    fn parts(self) -> ((), Vec<Warning>) {
+        ((), self)
+    }
+}
+
+/// The context of a `DownstreamTlsContext`, its findings reported. `scope` is the listener's.
+pub(crate) fn server(any: &Any, scope: &Scope, cx: &mut Compile<'_>) -> Result<Arc<DownstreamTls>, Invalid> {
+    let place = cx.path.to_string();
+    // What a session may not be resumed across: the filter chain, by its place and its whole context.
+    let binding = [place.as_bytes(), b"\0", scope.prefix().as_bytes(), b"\0", &any.value].concat();
+    let (built, parts) = build(any, cx, |message, cx| {
+        let spec = read_server(message, cx)?;
+        checked(ServerContext::new(&spec, &binding), cx)
+    });
+    let owner = Arc::new(DownstreamTls { context: built?, counters: TlsCounters::register(scope) });
+    let stats = TlsSocketFactoryStats::register(&scope.child("server_ssl_socket_factory"));
+    remember(Owner::Downstream(Arc::downgrade(&owner)), any, parts, (stats, scope), cx);
+    Ok(owner)
+}
+
+/// The context of an `UpstreamTlsContext`. `scope` is the cluster's.
+pub(crate) fn client(any: &Any, scope: &Scope, cx: &mut Compile<'_>) -> Result<Arc<UpstreamTls>, Invalid> {
+    let mut has_protocols = false;
+    let (built, parts) = build(any, cx, |message, cx| {
+        let spec = read_client(message, cx)?;
+        has_protocols = !spec.alpn_protocols.is_empty();
+        checked(ClientContext::new(&spec), cx)
+    });
+    let mut identity = any.value.clone();
+    identity.extend(cx.facts.secrets.digest().to_ne_bytes());
+    let owner = Arc::new(UpstreamTls { context: built?, has_protocols, identity: identity.into() });
+    let stats = TlsSocketFactoryStats::register(&scope.child("client_ssl_socket_factory"));
+    remember(Owner::Upstream(Arc::downgrade(&owner)), any, parts, (stats, scope), cx);
+    Ok(owner)
+}
+
+/// What a context was built from.
+struct Parts {
+    place: String,
+    environment: Environment,
+    secrets: Arc<Secrets>,
+    paths: BTreeSet<PathBuf>,
+}
+
+fn build<C>(
+    any: &Any,
+    cx: &mut Compile<'_>,
+    build: impl FnOnce(&[u8], &mut Reading<'_>) -> Result<C, Invalid>,
+) -> (Result<C, Invalid>, Parts) {
+    let (environment, secrets) = (cx.facts.environment.clone(), Arc::clone(&cx.facts.secrets));
+    let mut found = Found::default();
+    let built = build(&any.value, &mut Reading::new(&mut found, &environment, &secrets));
+    found.report(cx);
+    let place = cx.path.to_string();
+    (built, Parts { place, environment, secrets, paths: found.paths })
+}
+
+fn remember(
+    owner: Owner,
+    any: &Any,
+    parts: Parts,
+    (stats, scope): (TlsSocketFactoryStats, &Scope),
+    cx: &mut Compile<'_>,
+) {
+    let Parts { place, environment, secrets, paths } = parts;
+    let message = any.value.clone().into();
+    let used = TlsUse {
+        place,
+        owner,
+        message,
+        environment,
+        secrets,
+        paths: Mutex::new(paths),
+        stats,
+        scope: scope.child("ssl"),
+        expiries: Mutex::default(),
+    };
+    used.note_expiry();
+    cx.references.tls.push(Arc::new(used));
+}
