@@ -276,7 +276,7 @@ impl HostPool {
             self.cluster.stats.upstream_rq_pending_overflow().inc();
             return Acquire::PendingOverflow;
         }
-        match self.connect(now) {
+        match self.connect(now, ConnectTarget::default()) {
             Acquire::Connect(connecting) => Acquire::Connect(Box::new(connecting.raw())),
             other => other,
         }
