@@ -7,6 +7,7 @@
 //! What may be large is written in pieces, each after the client took the one before.
 //! *Invariant*: only POST changes anything.
 
+mod certs;
 mod clusters;
 mod config_dump;
 mod connection;

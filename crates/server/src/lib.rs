@@ -11,6 +11,7 @@ mod listener_manager;
 mod logging;
 mod options;
 mod run;
+mod secrets;
 mod state;
 mod worker;
 

@@ -22,6 +22,7 @@ pub(crate) async fn serve(server: Rc<Server>, mut requests: UnboundedReceiver<Re
     let snapshot = Rc::clone(&server.snapshot.borrow());
     server.clusters.set_clusters(snapshot.clusters.clone());
     start_signals(&server)?;
+    crate::secrets::start(&server);
     start_stats_flush(&server, snapshot.stats_flush_interval);
     if server.options.watch {
         start_watch(&server)?;
@@ -162,6 +163,7 @@ async fn apply(server: &Rc<Server>, snapshot: Snapshot) {
         return;
     }
     server.clusters.set_clusters(snapshot.clusters.clone());
+    server.contexts.add(&snapshot.tls);
     *server.snapshot.borrow_mut() = Rc::new(snapshot);
     server.last_updated.set(SystemTime::now());
     close_drained_later(server);

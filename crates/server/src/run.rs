@@ -207,6 +207,7 @@ async fn serve(
         listeners,
         workers,
         snapshot: RefCell::new(Rc::new(snapshot)),
+        contexts: Rc::default(),
         runtime,
         runtime_stats,
         state: Cell::new(ServerState::PreInitializing),

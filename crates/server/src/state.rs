@@ -62,6 +62,8 @@ pub(crate) struct Server {
     pub listeners: RefCell<ListenerManager>,
     pub workers: Vec<WorkerThread>,
     pub snapshot: RefCell<Rc<Snapshot>>,
+    /// The TLS contexts, which follow their files.
+    pub contexts: Rc<crate::secrets::Contexts>,
     pub runtime: RefCell<Arc<Runtime>>,
     pub runtime_stats: RuntimeStats,
     pub state: Cell<ServerState>,

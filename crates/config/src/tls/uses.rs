@@ -9,7 +9,7 @@ use nuncio_api::wkt::Any;
 use nuncio_cluster::TlsCounters;
 use nuncio_cluster::config::UpstreamTls;
 use nuncio_stats::Scope;
-use nuncio_stats::names::{CertificateStats, TlsSocketFactoryStats};
+use nuncio_stats::names::{CertificateStats, TlsSocketFactoryStats, TlsUpdateFailureStats};
 use nuncio_tls::spec::{ClientSpec, ServerSpec};
 use nuncio_tls::{CertificateDetails, ClientContext, ContextError, Finding, ServerContext, Warning};
 use prost::Message;
@@ -61,6 +61,7 @@ pub struct TlsUse {
     secrets: Arc<Secrets>,
     paths: Mutex<BTreeSet<PathBuf>>,
     stats: TlsSocketFactoryStats,
+    failures: TlsUpdateFailureStats,
     /// `<owner>.ssl`.
     scope: Scope,
     /// `certificate.<name>.expiration_unix_time_seconds`, kept as long as the context.
@@ -108,6 +109,14 @@ impl TlsUse {
         *self.expiries.lock().unwrap_or_else(PoisonError::into_inner) = stats;
     }
 
+    /// Whether somebody uses the context.
+    pub fn is_used(&self) -> bool {
+        match &self.owner {
+            Owner::Downstream(owner) => owner.strong_count() > 0,
+            Owner::Upstream(owner) => owner.strong_count() > 0,
+        }
+    }
+
     /// Files and directories whose change may change it.
     pub fn paths(&self) -> BTreeSet<PathBuf> {
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -134,7 +143,10 @@ impl TlsUse {
                 self.stats.ssl_context_update_by_sds().inc();
                 Refreshed::Updated
             }
-            Err(Invalid) => Refreshed::Kept(found.text()),
+            Err(Invalid) => {
+                self.failures.ssl_context_update_failed().inc();
+                Refreshed::Kept(found.text())
+            }
         }
     }
 }
@@ -204,8 +216,7 @@ pub(crate) fn server(any: &Any, scope: &Scope, cx: &mut Compile<'_>) -> Result<A
         checked(ServerContext::new(&spec, &binding), cx)
     });
     let owner = Arc::new(DownstreamTls { context: built?, counters: TlsCounters::register(scope) });
-    let stats = TlsSocketFactoryStats::register(&scope.child("server_ssl_socket_factory"));
-    remember(Owner::Downstream(Arc::downgrade(&owner)), any, parts, (stats, scope), cx);
+    remember(Owner::Downstream(Arc::downgrade(&owner)), any, parts, scope, cx);
     Ok(owner)
 }
 
@@ -220,8 +231,7 @@ pub(crate) fn client(any: &Any, scope: &Scope, cx: &mut Compile<'_>) -> Result<A
     let mut identity = any.value.clone();
     identity.extend(cx.facts.secrets.digest().to_ne_bytes());
     let owner = Arc::new(UpstreamTls { context: built?, has_protocols, identity: identity.into() });
-    let stats = TlsSocketFactoryStats::register(&scope.child("client_ssl_socket_factory"));
-    remember(Owner::Upstream(Arc::downgrade(&owner)), any, parts, (stats, scope), cx);
+    remember(Owner::Upstream(Arc::downgrade(&owner)), any, parts, scope, cx);
     Ok(owner)
 }
 
@@ -246,15 +256,13 @@ fn build<C>(
     (built, Parts { place, environment, secrets, paths: found.paths })
 }
 
-fn remember(
-    owner: Owner,
-    any: &Any,
-    parts: Parts,
-    (stats, scope): (TlsSocketFactoryStats, &Scope),
-    cx: &mut Compile<'_>,
-) {
+fn remember(owner: Owner, any: &Any, parts: Parts, scope: &Scope, cx: &mut Compile<'_>) {
     let Parts { place, environment, secrets, paths } = parts;
     let message = any.value.clone().into();
+    let factory = scope.child(match &owner {
+        Owner::Downstream(_) => "server_ssl_socket_factory",
+        Owner::Upstream(_) => "client_ssl_socket_factory",
+    });
     let used = TlsUse {
         place,
         owner,
@@ -262,7 +270,8 @@ fn remember(
         environment,
         secrets,
         paths: Mutex::new(paths),
-        stats,
+        stats: TlsSocketFactoryStats::register(&factory),
+        failures: TlsUpdateFailureStats::register(&factory),
         scope: scope.child("ssl"),
         expiries: Mutex::default(),
     };

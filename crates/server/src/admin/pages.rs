@@ -1,7 +1,6 @@
 //! Small endpoints that only tell something: home, help, readiness.
 
 use super::endpoint::{Call, Effect, Endpoint, Kind, Parameter};
-use super::json::Json;
 use super::response::{HTML, Response, TEXT};
 use super::routes;
 use crate::state::ServerState;
@@ -23,11 +22,6 @@ pub(super) fn help(_: &Call<'_>) -> Response {
 /// `/hot_restart_version`
 pub(super) fn hot_restart_version(_: &Call<'_>) -> Response {
     Response::text("disabled")
-}
-
-/// `/certs`: there is no TLS yet, so there are none.
-pub(super) fn certs(_: &Call<'_>) -> Response {
-    Response::json(Json::object([("certificates", Json::List(Vec::new()))]).document())
 }
 
 /// `/`: a form for each endpoint.

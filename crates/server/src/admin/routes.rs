@@ -3,8 +3,8 @@
 use super::endpoint::{Call, Effect, Endpoint, choice, flag, text, write_list};
 use super::response::{Response, TEXT};
 use super::{
-    clusters, config_dump, listeners, logging, memory, mutations, pages, profiling, runtime, scrape, server_info,
-    unready,
+    certs, clusters, config_dump, listeners, logging, memory, mutations, pages, profiling, runtime, scrape,
+    server_info, unready,
 };
 
 const SWITCH: &[&str] = &["y", "n"];
@@ -31,7 +31,7 @@ endpoints! {
     Changes "/allocprofiler" profiling::allocations, "switch the allocation profiler (not available)", [
         choice("enable", SWITCH, "on or off"),
     ];
-    Reads "/certs" pages::certs, "the TLS certificates in use", [];
+    Reads "/certs" certs::certs, "the TLS certificates in use", [];
     Reads "/clusters" clusters::clusters, "clusters and the state of their hosts", [
         text("filter", "regular expression that finds something in the cluster's name"),
         choice("format", &["text", "json"], "output format"),

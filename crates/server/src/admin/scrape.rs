@@ -4,6 +4,7 @@ use super::Admin;
 use super::endpoint::Call;
 use super::response::{HTML, JSON, Response, TEXT};
 use nuncio_stats::render::{Endpoint, Format, Query, Scrape};
+use std::time::SystemTime;
 
 /// `/stats`
 pub(super) fn stats(call: &Call<'_>) -> Response {
@@ -43,8 +44,10 @@ fn refresh(admin: &Admin) {
         .sum();
     stats.total_connections().set(open);
     stats.version().set(version_number());
-    // There is no TLS yet, so nothing expires.
-    stats.days_until_first_cert_expiring().set(u64::from(u32::MAX));
+    let now = SystemTime::now();
+    stats.days_until_first_cert_expiring().set(server.contexts.days_left(now).unwrap_or(u64::from(u32::MAX)));
+    let staple = server.contexts.ocsp_seconds_left(now).unwrap_or_default();
+    stats.seconds_until_first_ocsp_response_expiring().set(staple);
     if let Some(memory) = super::memory::Memory::read() {
         stats.memory_allocated().set(memory.allocated);
         stats.memory_heap_size().set(memory.heap_size());

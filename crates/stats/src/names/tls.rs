@@ -43,6 +43,15 @@ stat_group! {
 }
 
 stat_group! {
+    /// As [`TlsSocketFactoryStats`]: Nuncio's own count of changed secrets that could not be used.
+    pub lazy group TlsUpdateFailureStats {
+        counters {
+            ssl_context_update_failed,
+        }
+    }
+}
+
+stat_group! {
     /// `tls_inspector.*`
     pub group TlsInspectorStats {
         counters {
