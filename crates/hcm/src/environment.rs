@@ -6,6 +6,7 @@ use nuncio_filter::{LocalAddress, Worker};
 use nuncio_http::h1::{CodecError, CodecStat};
 use nuncio_stats::names::{Http1CodecStats, Http2CodecStats};
 use nuncio_stream_info::ConnectionInfo;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,8 +17,14 @@ pub(crate) struct Environment {
     pub worker: Rc<Worker>,
     pub clusters: Rc<WorkerClusters>,
     pub info: Arc<ConnectionInfo>,
-    pub buffer_limit: usize,
+    buffer_limit: usize,
+    /// Streams that are open on the connection, where it has many.
+    streams: Cell<u32>,
 }
+
+/// Bytes that may wait for a client in all streams of a connection together, and in each stream at least.
+const CONNECTION_BUFFERS: usize = 16 * 1024 * 1024;
+const LEAST_BUFFER: usize = 64 * 1024;
 
 impl Environment {
     pub(crate) fn new(
@@ -27,7 +34,27 @@ impl Environment {
         buffer_limit: u32,
     ) -> Self {
         let clusters = worker.services().get_or_insert_with(WorkerClusters::empty);
-        Environment { config, worker, clusters, info, buffer_limit: buffer_limit as usize }
+        Environment { config, worker, clusters, info, buffer_limit: buffer_limit as usize, streams: Cell::new(0) }
+    }
+
+    /// Bytes that may wait in a stream for a peer that does not read (`per_connection_buffer_limit_bytes`). The streams of
+    /// one connection share a bound, so that a client that takes nothing can't have as much held for each of them.
+    #[inline]
+    pub(crate) fn buffer_limit(&self) -> usize {
+        match self.streams.get() {
+            0 | 1 => self.buffer_limit,
+            streams => self.buffer_limit.min((CONNECTION_BUFFERS / streams as usize).max(LEAST_BUFFER)),
+        }
+    }
+
+    /// Bytes that filters may hold of a message, and the router for another try.
+    pub(crate) fn configured_buffer_limit(&self) -> usize {
+        self.buffer_limit
+    }
+
+    /// How many streams are open on the connection.
+    pub(crate) fn set_streams(&self, streams: u32) {
+        self.streams.set(streams);
     }
 
     /// The address that stands for this host where a client is on it too.

@@ -49,8 +49,9 @@ impl Shared {
         }
     }
 
-    fn stream_over(&self, premature: bool) {
+    fn stream_over(&self, environment: &Environment, premature: bool) {
         self.open.set(self.open.get().saturating_sub(1));
+        environment.set_streams(self.open.get());
         self.closed.set(self.closed.get().saturating_add(1));
         if premature {
             self.premature.set(self.premature.get().saturating_add(1));
@@ -291,6 +292,7 @@ impl Http2Connection {
             Ok(head) => {
                 stream.begin(&self.environment, (&mut wire).into(), head, now, false);
                 self.shared.open.set(self.shared.open.get() + 1);
+                self.environment.set_streams(self.shared.open.get());
                 let environment = Rc::clone(&self.environment);
                 let shared = Rc::clone(&self.shared);
                 let task =
@@ -438,7 +440,7 @@ impl Stream {
         if end == StreamEnd::Close {
             self.shared.close.set(true);
         }
-        self.shared.stream_over(premature);
+        self.shared.stream_over(&self.environment, premature);
     }
 }
 
@@ -472,7 +474,7 @@ impl Drop for Stream {
         if let Some(mut stream) = self.stream.take() {
             stream.abandon(&self.environment, (&mut self.wire).into());
             ActiveStream::give_back(stream);
-            self.shared.stream_over(false);
+            self.shared.stream_over(&self.environment, false);
         }
     }
 }

@@ -338,7 +338,7 @@ impl Driver<'_> {
         if self.s.upgrade && !self.s.tunnel {
             return false;
         }
-        self.s.router.wants_body(self.env.buffer_limit)
+        self.s.router.wants_body(self.env.buffer_limit())
     }
 
     fn request_part(&mut self, part: BodyPart) {
@@ -438,7 +438,7 @@ impl Driver<'_> {
             Direction::Request => !self.wants_request_body(),
             Direction::Response => {
                 let waiting = self.wire.buffered();
-                waiting > 0 && waiting >= self.env.buffer_limit
+                waiting > 0 && waiting >= self.env.buffer_limit()
             }
         }
     }

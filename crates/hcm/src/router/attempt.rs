@@ -247,7 +247,7 @@ impl Driver<'_> {
     /// Whether the client has to take some of the response before more is read. Above the limit reading pauses, below
     /// half of it goes on.
     pub(crate) fn is_paused(&mut self) -> bool {
-        let (waiting, limit) = (self.wire.buffered(), self.env.buffer_limit);
+        let (waiting, limit) = (self.wire.buffered(), self.env.buffer_limit());
         let (Attempt::Active(active), Some(cluster)) = (&mut self.s.router.attempt, &self.s.router.cluster) else {
             return false;
         };
@@ -266,12 +266,12 @@ impl Driver<'_> {
     pub(crate) fn may_resume(&self) -> bool {
         matches!(&self.s.router.attempt, Attempt::Active(active) if active.paused)
             && self.s.response_side.is_open()
-            && self.wire.buffered() <= self.env.buffer_limit / 2
+            && self.wire.buffered() <= self.env.buffer_limit() / 2
     }
 
     /// Counts when the upstream falls behind with taking the request, and when it has caught up.
     fn count_backed_up(&mut self) {
-        let limit = self.env.buffer_limit;
+        let limit = self.env.buffer_limit();
         let (Attempt::Active(active), Some(cluster)) = (&mut self.s.router.attempt, &self.s.router.cluster) else {
             return;
         };

@@ -63,7 +63,7 @@ impl Driver<'_> {
             nuncio_route::spec::Priority::High => RoutingPriority::High,
         };
         let limit = route.request_body_buffer_limit().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        self.s.router.kept.limit = limit.unwrap_or(self.env.buffer_limit);
+        self.s.router.kept.limit = limit.unwrap_or(self.env.configured_buffer_limit());
         self.s.router.redirects = forward.internal_redirect_policy.is_some();
         self.s.router.cluster = Some(cluster);
         self.s.router.route = Some(Arc::clone(route));

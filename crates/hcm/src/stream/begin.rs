@@ -71,7 +71,7 @@ impl ActiveStream {
         let random = self.state.random;
         self.state.reset();
         self.state.random = random;
-        self.state.buffer_limit = env.buffer_limit;
+        self.state.buffer_limit = env.configured_buffer_limit();
         self.state.routes = Some(Arc::clone(&env.config.routes));
         self.entries.clear();
         self.request_side.reset();
@@ -131,7 +131,7 @@ impl ActiveStream {
         self.info.set_connection(Arc::clone(&env.info));
         self.info.mark(TimePoint::DownstreamRxHeadersEnd, now);
         self.state.random = env.worker.random();
-        self.state.buffer_limit = env.buffer_limit;
+        self.state.buffer_limit = env.configured_buffer_limit();
         self.state.routes = Some(Arc::clone(&env.config.routes));
         self.progress = now;
         self.logged_at = now;
