@@ -23,7 +23,7 @@ fn at_most<T>(limit: usize) {
 #[test]
 fn an_idle_connection_is_small() {
     at_most::<HttpConnection>(480);
-    at_most::<ConnectionInfo>(320);
+    at_most::<ConnectionInfo>(328);
 }
 
 #[test]
