@@ -485,7 +485,8 @@ impl SecureSocket for TlsStream {
     fn is_quiet(&mut self) -> bool {
         // A carrier that reported nothing costs no more than the question.
         let nothing_waits = self.input.is_empty() && self.plain.is_empty();
-        if nothing_waits && self.reading == Reading::Open && self.carrier.is_quiet() {
+        let can_tell = !matches!(self.carrier, Transport::Other(_));
+        if nothing_waits && can_tell && self.reading == Reading::Open && self.carrier.is_quiet() {
             return true;
         }
         self.poll_notable(&mut Context::from_waker(Waker::noop())).is_pending()
