@@ -209,11 +209,13 @@ impl<S: Side> Handshake<S> {
     fn fail(&mut self, error: &Error) -> HandshakeError {
         // What rustls wants to tell the peer.
         if let (Some(side), Some(wire)) = (&mut self.side, &mut self.wire) {
-            // It is given what it was given before: its place in these bytes must stay what it was.
-            while let Ok(ConnectionState::EncodeTlsData(mut data)) = {
+            // With something to send it looks at nothing that was received.
+            while side.common().wants_write() {
                 let received = wire.input.filled_mut();
-                side.process(&mut received[..self.shown]).state
-            } {
+                let Ok(ConnectionState::EncodeTlsData(mut data)) = side.process(&mut received[..self.shown]).state
+                else {
+                    break;
+                };
                 if encode(&mut wire.output, |room| data.encode(room)).is_err() {
                     break;
                 }

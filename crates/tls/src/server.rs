@@ -192,7 +192,7 @@ impl State {
     /// not have opened.
     fn is_still_valid(&self, chain: &[rustls_pki_types::CertificateDer<'_>]) -> Result<bool, HandshakeError> {
         let Some((leaf, intermediates)) = chain.split_first() else { return Ok(false) };
-        self.verifier.outcome(leaf, intermediates, self.clock.seconds()).map_err(|refusal| HandshakeError {
+        self.verifier.outcome_of_resumed(leaf, intermediates, self.clock.seconds()).map_err(|refusal| HandshakeError {
             kind: refusal.kind,
             reason: format!("verify cert failed: {}", refusal.text),
             staple: StapleOutcome::default(),

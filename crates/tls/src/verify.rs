@@ -98,6 +98,22 @@ impl Verifier {
         }
     }
 
+    /// As [`Verifier::outcome`] for a session that is resumed in the context in which it was verified. What depends on the time is
+    /// looked at again.
+    pub(crate) fn outcome_of_resumed(
+        &self,
+        der: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: i64,
+    ) -> Result<bool, Refusal> {
+        if self.accept_untrusted || !self.crls.is_empty() || !self.always_validates() {
+            return self.outcome(der, intermediates, now);
+        }
+        let has_authority = self.roots.is_some() || self.spiffe.is_some();
+        let leaf = Certificate::parse(der).filter(|_| has_authority && !self.allow_expired);
+        leaf.map_or(Ok(()), |leaf| check_validity(&leaf, now, 0)).map(|()| true)
+    }
+
     /// Whether the certificate is accepted, and if so, whether because something about it was verified.
     pub(crate) fn outcome(
         &self,
