@@ -1,5 +1,7 @@
 //! Handshakes over a matrix of versions, keys, client certificates and server names.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use nuncio_tls::spec::{ParametersSpec, TlsVersion};

@@ -1,5 +1,7 @@
 //! Input that no honest peer sends.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use nuncio_io::transport::Transport;

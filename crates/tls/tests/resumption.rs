@@ -1,5 +1,7 @@
 //! Resumption: that it works, and what it must never cross.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::sync::Arc;

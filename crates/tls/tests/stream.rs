@@ -1,5 +1,7 @@
 //! Established sessions: bulk, back-pressure, ends, and what an idle one costs.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::io::IoSlice;

@@ -1,5 +1,7 @@
 //! Every rule by which peers' certificates are accepted or refused.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::sync::Arc;
