@@ -42,6 +42,8 @@ pub struct ConnectTarget {
     pub names: Option<Arc<[Arc<str>]>>,
     /// Protocols that are offered (ALPN) where the TLS context lists none.
     pub protocols: Arc<[Vec<u8>]>,
+    /// They are offered though the context lists others.
+    pub insists_on_protocols: bool,
     /// Where the downstream connection comes from, for a PROXY protocol header.
     pub proxied: Option<Arc<ProxiedAddresses>>,
 }

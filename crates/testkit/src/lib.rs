@@ -6,6 +6,7 @@
 
 pub mod access_log;
 pub mod allocation;
+pub mod authority;
 pub mod client;
 pub mod dns;
 pub mod gate;

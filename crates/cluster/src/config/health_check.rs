@@ -1,6 +1,7 @@
 //! `envoy.config.core.v3.HealthCheck`.
 
 use nuncio_headers::HeaderName;
+use nuncio_stream_info::Struct;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,10 @@ pub struct HealthCheck {
     pub always_log_health_check_failures: bool,
     /// `always_log_health_check_success`. Default false.
     pub always_log_health_check_success: bool,
+    /// `transport_socket_match_criteria`: chooses among `transport_socket_matches`, in place of the endpoint's metadata.
+    pub transport_criteria: Option<Struct>,
+    /// `tls_options.alpn_protocols`: offered in place of those of the TLS context.
+    pub alpn_protocols: Arc<[Vec<u8>]>,
     /// What is sent and expected.
     pub checker: HealthChecker,
 }
@@ -69,6 +74,8 @@ impl HealthCheck {
             event_logs: Vec::new(),
             always_log_health_check_failures: false,
             always_log_health_check_success: false,
+            transport_criteria: None,
+            alpn_protocols: Arc::default(),
             checker,
         }
     }

@@ -41,7 +41,7 @@ async fn handshake(
     socket: Transport,
 ) -> Result<Connected, ConnectFailure> {
     let hostname = &host.destination().info.hostname;
-    let offers = !tls.has_protocols && !target.protocols.is_empty();
+    let offers = (target.insists_on_protocols || !tls.has_protocols) && !target.protocols.is_empty();
     let options = ConnectOptions {
         server_name: target.server_name.clone(),
         host_name: (!hostname.is_empty()).then(|| Arc::clone(hostname)),

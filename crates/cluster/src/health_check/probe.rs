@@ -5,8 +5,10 @@ use super::{FailureType, HealthChecks, Outcome};
 use crate::config::{
     GrpcHealthCheck, HealthCheck, HealthChecker, HttpHealthCheck, ReceiveMatcher, RequestHeader, TcpHealthCheck,
 };
+use crate::connect::ConnectTarget;
 use crate::host::Host;
 use crate::info::ClusterInfo;
+use crate::pool::PoolProtocol;
 use bytes::{Bytes, BytesMut};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_http::Framing;
@@ -77,7 +79,7 @@ impl Probe {
         {
             return Ok((connection, false));
         }
-        let transport = connect(info, &address(config, host)).await?;
+        let transport = connect(config, info, host, false).await?;
         Ok((Connection { transport, read: BytesMut::new() }, true))
     }
 
@@ -145,7 +147,7 @@ impl Probe {
             let mut connection = match kept {
                 Some(connection) => connection,
                 None => {
-                    let transport = connect(info, &address(config, host)).await.map_err(|_| Broken::Late)?;
+                    let transport = connect(config, info, host, true).await.map_err(|_| Broken::Late)?;
                     Http2Connection::open(transport).await?
                 }
             };
@@ -206,16 +208,23 @@ fn address(config: &HealthCheck, host: &Host) -> Address {
     address
 }
 
-/// Connects as requests do: from the cluster's source address, with its socket options.
-async fn connect(info: &ClusterInfo, address: &Address) -> io::Result<Transport> {
-    let address = match address {
-        Address::Ip(address) => nuncio_io::Address::Ip(*address),
-        Address::Pipe(path) => nuncio_io::Address::Pipe(path.clone()),
-        Address::Internal { .. } => return Err(io::ErrorKind::Unsupported.into()),
+/// Connects as requests do: from the cluster's source address, with its socket options and transport socket.
+async fn connect(config: &HealthCheck, info: &ClusterInfo, host: &Host, http2: bool) -> io::Result<Transport> {
+    let transport = info.config.transports.as_deref().map(|transports| match &config.transport_criteria {
+        Some(criteria) => transports.find(Some(criteria)),
+        None => transports.of_host(host.destination().info.metadata.as_deref()),
+    });
+    let target = match config.checker {
+        _ if !config.alpn_protocols.is_empty() => {
+            let protocols = Arc::clone(&config.alpn_protocols);
+            ConnectTarget { protocols, insists_on_protocols: true, ..ConnectTarget::default() }
+        }
+        HealthChecker::Tcp(_) => ConnectTarget::default(),
+        _ if http2 => ConnectTarget::offering(PoolProtocol::Http2),
+        _ => ConnectTarget::offering(PoolProtocol::Http1),
     };
-    let spec = crate::connect::spec(&info.config, &address);
-    let connecting = nuncio_io::connect::connect(&address, &spec).map_err(io::Error::other)?;
-    connecting.finish().await.map_err(io::Error::other)
+    let connected = crate::connect::open_by(info, host, &address(config, host), transport, &target).await;
+    connected.map(|connected| connected.transport).map_err(|failed| io::Error::other(failed.reason.to_string()))
 }
 
 /// Which authority a check asks for: the endpoint's own, the check's, or the cluster's name.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nuncio_testkit::authority::Authority;
 use nuncio_testkit::client::Client;
 use nuncio_testkit::gate::Gates;
 use nuncio_testkit::message::End;
@@ -110,6 +111,26 @@ fn file_10_limits_one_route() {
         return;
     }
     panic!("this machine needs more than a second for six requests");
+}
+
+#[test]
+fn file_15_terminates_tls() {
+    if !crate::shared::at_hand() {
+        return;
+    }
+    let origin = origin(vec![body("over TLS")]);
+    let pieces = [
+        ("port_value: 9901", "port_value: 0"),
+        ("address: 0.0.0.0, port_value: 10443", "address: 127.0.0.1, port_value: $front"),
+        ("port_value: 8080", &format!("port_value: {}", origin.address().port())),
+        ("/etc/envoy/tls/", "$dir/"),
+    ];
+    let setup = Setup::new(&remapped("15", &pieces));
+    Authority::new("acceptance").write(setup.dir.path(), "server", &["DNS:server.test"]);
+    let running = setup.start();
+    let (well, answer) = crate::tls::curl(&running, &[]);
+    assert!(well && answer.contains(" 200") && answer.ends_with("over TLS"), "{answer}");
+    assert_eq!(origin.seen()[0].head.get("x-forwarded-proto"), Some("https"));
 }
 
 #[test]

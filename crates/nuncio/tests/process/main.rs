@@ -21,4 +21,5 @@ mod reload;
 mod shared;
 mod smuggling;
 mod support;
+mod tls;
 mod upstreams;

@@ -2,7 +2,7 @@
 
 use crate::compile::{Compile, Invalid, message_of};
 use crate::lower::number::{Wrapped, duration_field, port, status_ranges};
-use crate::lower::{format, matcher};
+use crate::lower::{format, matcher, value};
 use nuncio_api::pb::envoy::config::core::v3 as pb;
 use nuncio_api::pb::envoy::extensions::health_check::event_sinks::file::v3::HealthCheckEventFileSink;
 use nuncio_api::pb::envoy::r#type::matcher::v3::StringMatcher;
@@ -55,8 +55,6 @@ fn lower(check: &pb::HealthCheck, cx: &mut Compile<'_>) -> Result<HealthCheck, I
         health_checker,
     } = check;
     cx.unsupported_if(event_service.is_some(), "event_service");
-    cx.unsupported_if(tls_options.is_some(), "tls_options");
-    cx.unsupported_if(transport_socket_match_criteria.is_some(), "transport_socket_match_criteria");
     let before = cx.errors();
     let checker = checker(health_checker.as_ref(), cx);
     let event_logs = event_logs(event_log_path, event_logger, cx);
@@ -88,6 +86,12 @@ fn lower(check: &pb::HealthCheck, cx: &mut Compile<'_>) -> Result<HealthCheck, I
         event_logs: event_logs?,
         always_log_health_check_failures: *always_log_health_check_failures,
         always_log_health_check_success: *always_log_health_check_success,
+        transport_criteria: transport_socket_match_criteria.as_ref().map(value::structure),
+        alpn_protocols: tls_options
+            .iter()
+            .flat_map(|options| &options.alpn_protocols)
+            .map(|protocol| protocol.clone().into_bytes())
+            .collect(),
         ..defaults
     })
 }
