@@ -17,8 +17,8 @@ pub use health_check::{
 };
 pub use outlier::OutlierDetection;
 pub use protocol::{
-    BindConfig, Http1Options, HttpProtocolOptions, SocketOption, SocketOptionState, SourceAddress, TcpKeepalive,
-    UpstreamProtocol,
+    AutoSni, BindConfig, Http1Options, HttpProtocolOptions, SocketOption, SocketOptionState, SourceAddress,
+    TcpKeepalive, UpstreamProtocol,
 };
 pub use transport::{ProxyHeader, ProxyVersion, Transport, TransportMatch, Transports, UpstreamTls};
 

@@ -30,12 +30,16 @@ use nuncio_stats::names::Http2CodecStats;
 use pooled::IdleConnection;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// Pools of a cluster from which on unused ones are forgotten, where the names in requests make pools.
+const MANY_POOLS: usize = 64;
 
 /// What a request for a connection leads to.
 pub enum Acquire {
@@ -49,6 +53,21 @@ pub enum Acquire {
     PendingOverflow,
     /// Too many requests are served (`max_requests`): a circuit breaker is open.
     Overflow,
+}
+
+/// Why a request got no connection.
+#[derive(Debug, Clone)]
+pub enum NotObtained {
+    /// A circuit breaker is open.
+    Overflow,
+    /// The connection was not made.
+    Failed(ConnectFailure),
+}
+
+impl From<ConnectFailure> for NotObtained {
+    fn from(failure: ConnectFailure) -> Self {
+        if failure.overflow { NotObtained::Overflow } else { NotObtained::Failed(failure) }
+    }
 }
 
 /// How HTTP/1 is spoken to a cluster.
@@ -102,12 +121,14 @@ pub enum PoolProtocol {
 }
 
 /// Which connections a request can go over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolKey {
     /// Requests of another priority have their own connections, as their breakers count them apart.
     pub priority: RoutingPriority,
     /// What they speak.
     pub protocol: PoolProtocol,
+    /// The host that the request is for, where TLS goes by it (`auto_sni`, `auto_san_validation`).
+    pub server_name: Option<Arc<str>>,
 }
 
 impl PoolKey {
@@ -119,7 +140,12 @@ impl PoolKey {
             (UpstreamProtocol::Auto, _) => PoolProtocol::Auto,
             (UpstreamProtocol::Http1 | UpstreamProtocol::Downstream, _) => PoolProtocol::Http1,
         };
-        PoolKey { priority, protocol }
+        PoolKey { priority, protocol, server_name: None }
+    }
+
+    /// The same, for requests for this host only.
+    pub fn for_server(self, server_name: Option<Arc<str>>) -> PoolKey {
+        PoolKey { server_name, ..self }
     }
 }
 
@@ -167,11 +193,14 @@ impl ClusterPools {
             }
             return Rc::clone(&hosts[at]);
         }
+        if hosts.len() >= MANY_POOLS && key.server_name.is_some() {
+            hosts.retain(|pool| pool.open.get() > 0 || Rc::strong_count(pool) > 1);
+        }
         let pool = Rc::new(HostPool {
             host: Arc::clone(host),
             cluster: Arc::clone(cluster),
-            key,
             learned: Cell::new(key.protocol),
+            key,
             http1: Rc::clone(&self.http1),
             lines: RefCell::default(),
             connecting: Cell::new(0),
@@ -265,8 +294,28 @@ impl HostPool {
             // Counted when it is known.
             PoolProtocol::Auto => {}
         }
-        let target = ConnectTarget::offering(self.key.protocol);
+        let target = self.target();
         Acquire::Connect(Box::new(Connecting::new(self, now, self.key.protocol, target)))
+    }
+
+    /// Gets a connection, however long that takes. `clock` tells the time. Cancel safe.
+    pub async fn obtain(self: &Rc<Self>, clock: impl Fn() -> Instant) -> Result<Box<PooledConnection>, NotObtained> {
+        loop {
+            match self.acquire(clock(), false) {
+                Acquire::Ready(connection) => return Ok(connection),
+                Acquire::Overflow | Acquire::PendingOverflow => return Err(NotObtained::Overflow),
+                Acquire::Connect(mut connecting) => {
+                    let connected = poll_fn(|cx| connecting.poll(cx, clock())).await;
+                    return connected.map_err(NotObtained::from);
+                }
+                Acquire::Wait(mut waiting) => match poll_fn(|cx| waiting.poll(cx, clock())).await {
+                    Waited::Ready(connection) => return Ok(connection),
+                    Waited::Again => {}
+                    Waited::Overflow => return Err(NotObtained::Overflow),
+                    Waited::Failed(failure) => return Err(NotObtained::from(failure)),
+                },
+            }
+        }
     }
 
     /// Makes a connection for one request, whose tunnel ends here: what is in it goes to the host as it is.
@@ -289,6 +338,16 @@ impl HostPool {
             return Acquire::Overflow;
         }
         Acquire::Connect(Box::new(Connecting::new(self, now, PoolProtocol::Http1, target)))
+    }
+
+    /// What a new connection asks of its host.
+    fn target(&self) -> ConnectTarget {
+        let mut target = ConnectTarget::offering(self.key.protocol);
+        if let (Some(name), Some(auto)) = (&self.key.server_name, &self.cluster.config.http.auto_sni) {
+            target.server_name = auto.server_name.then(|| Arc::clone(name));
+            target.names = auto.validate.then(|| Arc::from([Arc::clone(name)]));
+        }
+        target
     }
 
     /// Whether the cluster's and the host's limits of connections leave room for another one.

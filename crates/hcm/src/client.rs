@@ -1,6 +1,6 @@
 //! The client for requests of the proxy's own: scripts, and later authorization and the like.
 
-use nuncio_cluster::pool::{Acquire, ConnectFailure, HostPool, PoolKey, PooledConnection, Waited};
+use nuncio_cluster::pool::{ConnectFailure, HostPool, NotObtained, PoolKey, PooledConnection};
 use nuncio_cluster::{LbContext, RoutingPriority, WorkerClusters};
 use nuncio_filter::{ClientError, ClientRequest, ClientResponse, HttpClient, StatsStore, Worker};
 use nuncio_headers::{HeaderMap, Known};
@@ -145,28 +145,13 @@ async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: C
 }
 
 async fn connect(worker: &Rc<Worker>, pool: &Rc<HostPool>) -> Result<Box<PooledConnection>, ClientError> {
-    loop {
-        match pool.acquire(worker.tick(), false) {
-            Acquire::Ready(connection) => return Ok(connection),
-            Acquire::Overflow | Acquire::PendingOverflow => return Err(ClientError::Overflow),
-            Acquire::Connect(mut connecting) => {
-                let connected = poll_fn(|cx| connecting.poll(cx, worker.tick())).await;
-                return connected.map_err(|failure| connect_error(pool, failure));
-            }
-            Acquire::Wait(mut waiting) => match poll_fn(|cx| waiting.poll(cx, worker.tick())).await {
-                Waited::Ready(connection) => return Ok(connection),
-                Waited::Again => {}
-                Waited::Overflow => return Err(ClientError::Overflow),
-                Waited::Failed(failure) => return Err(connect_error(pool, failure)),
-            },
-        }
-    }
+    pool.obtain(|| worker.tick()).await.map_err(|refused| match refused {
+        NotObtained::Overflow => ClientError::Overflow,
+        NotObtained::Failed(failure) => connect_error(pool, failure),
+    })
 }
 
 fn connect_error(pool: &HostPool, failure: ConnectFailure) -> ClientError {
-    if failure.overflow {
-        return ClientError::Overflow;
-    }
     pool.cluster().stats.upstream_rq_pending_failure_eject().inc();
     let reason = match (failure.timeout, failure.local) {
         (true, _) => ResetReason::ConnectionTimeout,

@@ -1,5 +1,6 @@
 //! Connections to hosts: HTTP protocol options, source addresses, keepalive.
 
+use nuncio_headers::HeaderName;
 use nuncio_http::h1::{Spelling, Underscores};
 use nuncio_http::h2::Http2Options;
 use std::net::SocketAddr;
@@ -28,6 +29,19 @@ pub struct HttpProtocolOptions {
     pub protocol: UpstreamProtocol,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
+    /// `upstream_http_protocol_options`, if a request decides what its connection asks for and checks.
+    pub auto_sni: Option<AutoSni>,
+}
+
+/// `UpstreamHttpProtocolOptions`: TLS by the name that a request is for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AutoSni {
+    /// `auto_sni`: the request's host is the server name that is asked for.
+    pub server_name: bool,
+    /// `auto_san_validation`: the certificate must have the request's host among its names.
+    pub validate: bool,
+    /// `override_auto_sni_header`: a header that names the host in place of `:authority`, if the request has it.
+    pub header: Option<HeaderName>,
 }
 
 /// `upstream_protocol_options`: which version of HTTP is spoken to hosts.
@@ -57,6 +71,7 @@ impl Default for HttpProtocolOptions {
             http1: Http1Options::default(),
             protocol: UpstreamProtocol::Http1,
             http2: Http2Options::default(),
+            auto_sni: None,
         }
     }
 }

@@ -201,7 +201,7 @@ fn report_unsupported(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
         eds_cluster_config: _,
         stats_matcher,
         per_connection_buffer_high_watermark_timeout,
-        upstream_http_protocol_options,
+        upstream_http_protocol_options: _,
         lb_subset_config,
         filters,
         lrs_server,
@@ -213,7 +213,6 @@ fn report_unsupported(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
     for (set, field) in [
         (stats_matcher.is_some(), "stats_matcher"),
         (per_connection_buffer_high_watermark_timeout.is_some(), "per_connection_buffer_high_watermark_timeout"),
-        (upstream_http_protocol_options.is_some(), "upstream_http_protocol_options"),
         (lrs_server.is_some(), "lrs_server"),
         (!lrs_report_endpoint_metrics.is_empty(), "lrs_report_endpoint_metrics"),
         (preconnect_policy.is_some(), "preconnect_policy"),

@@ -2,5 +2,7 @@
 
 mod config;
 mod filter;
+mod relay;
+mod tunnel;
 
 pub use config::TcpProxyExtension;

@@ -3,12 +3,14 @@
 use crate::chain::{self, Direction};
 use crate::stream::{Driver, Sent};
 use bytes::Bytes;
+use nuncio_cluster::config::AutoSni;
 use nuncio_cluster::pool::{Acquire, ConnectFailure, Connecting, PoolKey, PooledConnection, Waited, Waiting};
-use nuncio_headers::Known;
+use nuncio_headers::{HeaderMap, Known};
 use nuncio_http::connection::{BodyPart, RecvError};
 use nuncio_http::h1::{ResponseHead, ResponseOptions, request_framing};
 use nuncio_http::{Framing, ResetReason, Version};
 use nuncio_stream_info::{Protocol, TimePoint};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -74,6 +76,18 @@ impl Active {
     }
 }
 
+/// The host that the request is for, without port; none if it is an address, for which TLS has no name (RFC 6066 §3).
+fn server_name(auto: &AutoSni, request: &HeaderMap) -> Option<Arc<str>> {
+    let named = auto.header.as_ref().and_then(|name| request.get_name(name)).filter(|value| !value.is_empty());
+    let host = std::str::from_utf8(named.or_else(|| request.get(Known::AUTHORITY))?).ok()?;
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let is_address = name.starts_with('[') || name.parse::<std::net::IpAddr>().is_ok();
+    (!name.is_empty() && !is_address).then(|| name.to_ascii_lowercase().into())
+}
+
 impl Driver<'_> {
     /// Begins a try. `fresh` wants a new connection.
     pub(crate) fn start_attempt(&mut self, fresh: bool) {
@@ -82,6 +96,10 @@ impl Driver<'_> {
         let Some(cluster) = self.s.router.cluster.clone() else { return };
         let wanted = cluster.info.config.http.protocol;
         let key = PoolKey::new(wanted, self.s.router.priority, self.s.version);
+        let key = match &cluster.info.config.http.auto_sni {
+            Some(auto) => key.for_server(server_name(auto, &self.s.request)),
+            None => key,
+        };
         let pool = cluster.pools.of(&cluster.info, &host, key);
         self.s.router.begun = Some(self.now);
         let acquired =
@@ -330,8 +348,12 @@ impl Driver<'_> {
 
     /// The upstream accepted the upgrade: from here on both bodies are raw bytes.
     fn upgraded(&mut self, head: ResponseHead) {
-        self.s.tunnel = true;
-        self.wire.tunnel();
+        // A POST that ends here has a body like any other request, and its response too.
+        self.s.tunnel = self.s.request.get(Known::METHOD) != Some(b"POST");
+        self.s.upgrade = self.s.tunnel;
+        if self.s.tunnel {
+            self.wire.tunnel();
+        }
         if let Attempt::Active(active) = &mut self.s.router.attempt {
             active.head_received = true;
             active.connection.wire.tunnel();

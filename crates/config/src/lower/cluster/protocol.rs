@@ -13,7 +13,8 @@ use nuncio_api::pb::envoy::extensions::filters::network::http_connection_manager
 use nuncio_api::pb::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
 use nuncio_api::pb::envoy::extensions::upstreams::http::v3 as http;
 use nuncio_api::pb::envoy::extensions::upstreams::tcp::v3::TcpProtocolOptions;
-use nuncio_cluster::config::{Http1Options, HttpProtocolOptions, UpstreamProtocol};
+use nuncio_cluster::config::{AutoSni, Http1Options, HttpProtocolOptions, UpstreamProtocol};
+use nuncio_headers::HeaderName;
 use nuncio_http::h1::{Spelling, Underscores};
 use prost::Name;
 
@@ -64,6 +65,9 @@ fn deprecated_fields(cluster: &pb::Cluster, options: &mut HttpProtocolOptions, c
     if let Some(common) = common_http_protocol_options {
         common_fields(common, options, &mut cx.field("common_http_protocol_options"));
     }
+    if let Some(upstream) = &cluster.upstream_http_protocol_options {
+        options.auto_sni = auto_sni(upstream, &mut cx.field("upstream_http_protocol_options"));
+    }
     if let Some(http1) = http_protocol_options {
         options.http1 = http1_fields(http1, &mut cx.field("http_protocol_options"));
     }
@@ -90,7 +94,9 @@ fn typed_fields(typed: &http::HttpProtocolOptions, options: &mut HttpProtocolOpt
         retry_policy,
         upstream_protocol_options,
     } = typed;
-    cx.unsupported_if(upstream_http_protocol_options.is_some(), "upstream_http_protocol_options");
+    if let Some(upstream) = upstream_http_protocol_options {
+        options.auto_sni = auto_sni(upstream, &mut cx.field("upstream_http_protocol_options"));
+    }
     cx.unsupported_if(outlier_detection.is_some(), "outlier_detection");
     cx.unsupported_if(!request_mirror_policies.is_empty(), "request_mirror_policies");
     cx.unsupported_if(!hash_policy.is_empty(), "hash_policy");
@@ -150,6 +156,25 @@ fn typed_fields(typed: &http::HttpProtocolOptions, options: &mut HttpProtocolOpt
             }
         }
     }
+}
+
+fn auto_sni(upstream: &core::UpstreamHttpProtocolOptions, cx: &mut Compile<'_>) -> Option<AutoSni> {
+    let core::UpstreamHttpProtocolOptions { auto_sni, auto_san_validation, override_auto_sni_header } = upstream;
+    let header = match override_auto_sni_header.as_str() {
+        "" => None,
+        name => match HeaderName::new(name) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                cx.field("override_auto_sni_header").error(error.to_string());
+                None
+            }
+        },
+    };
+    (*auto_sni || *auto_san_validation).then_some(AutoSni {
+        server_name: *auto_sni,
+        validate: *auto_san_validation,
+        header,
+    })
 }
 
 /// The filter that only stands for the codec.

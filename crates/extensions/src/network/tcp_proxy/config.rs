@@ -1,6 +1,7 @@
 //! `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
 
 use super::filter::{ClusterWeight, TcpProxy};
+use super::tunnel::Tunneling;
 use nuncio_api::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
 use nuncio_config::compile::{Compile, Invalid, NetworkExtension, NetworkFactory};
 use nuncio_config::lower;
@@ -23,6 +24,8 @@ impl NetworkExtension for TcpProxyExtension {
         report_unsupported(&config, cx);
         let clusters = clusters(config.cluster_specifier.clone(), cx);
         let access_logs = lower::access_logs(&config.access_log, "access_log", cx);
+        let tunneling = config.tunneling_config.as_ref();
+        let tunneling = tunneling.map(|tunnel| self::tunneling(tunnel, &mut cx.field("tunneling_config"))).transpose();
         let prefix = nuncio_stats::sanitize(&config.stat_prefix);
         let scope = cx.store.scope(&format!("tcp.{prefix}"), &[]);
         let duration = |value: Option<&nuncio_api::wkt::Duration>| value.and_then(lower::duration);
@@ -41,6 +44,7 @@ impl NetworkExtension for TcpProxyExtension {
             max_connect_attempts: config.max_connect_attempts.as_ref().map_or(1, |value| value.value.max(1)),
             access_logs: access_logs?,
             log_on_connected: on_connected,
+            tunneling: tunneling?,
         })))
     }
 }
@@ -87,7 +91,33 @@ fn report_unsupported(config: &pb::TcpProxy, cx: &mut Compile<'_>) {
         cx.unsupported_if(options.access_log_flush_interval.is_some(), "access_log_flush_interval");
         cx.unsupported_if(options.flush_access_log_on_start, "flush_access_log_on_start");
     }
-    if config.tunneling_config.is_some() {
-        cx.field("tunneling_config").error("tunneling over HTTP is not built yet");
+}
+
+/// `tunneling_config`.
+fn tunneling(config: &pb::tcp_proxy::TunnelingConfig, cx: &mut Compile<'_>) -> Result<Arc<Tunneling>, Invalid> {
+    let pb::tcp_proxy::TunnelingConfig {
+        hostname,
+        use_post,
+        headers_to_add,
+        propagate_response_headers,
+        post_path,
+        propagate_response_trailers,
+        request_id_extension,
+        request_id_header,
+        request_id_metadata_key,
+        formatters,
+    } = config;
+    cx.unsupported_if(*propagate_response_headers, "propagate_response_headers");
+    cx.unsupported_if(*propagate_response_trailers, "propagate_response_trailers");
+    cx.unsupported_if(request_id_extension.is_some(), "request_id_extension");
+    cx.unsupported_if(!request_id_header.is_empty(), "request_id_header");
+    cx.unsupported_if(!request_id_metadata_key.is_empty(), "request_id_metadata_key");
+    cx.unsupported_if(!formatters.is_empty(), "formatters");
+    if !post_path.is_empty() && !use_post {
+        cx.field("post_path").error_hint("can't be set: use_post is false", "set use_post, or remove it");
     }
+    let hostname = lower::plain_format(hostname, &mut cx.field("hostname"))?;
+    let headers = lower::request_edits(headers_to_add, &[], "headers_to_add", cx)?;
+    let path = if post_path.is_empty() { "/" } else { post_path.as_str() };
+    Ok(Arc::new(Tunneling { hostname, post: use_post.then(|| path.into()), headers }))
 }

@@ -1,9 +1,13 @@
 //! Serving a connection: choosing the upstream, connecting, and moving bytes until both sides are done.
 
+use super::relay::{Over, Relay};
+use super::tunnel::{Refused, Tunneling};
 use nuncio_cluster::connect::{ConnectTarget, Connected};
-use nuncio_cluster::pool::{Acquire, ConnectFailure, ConnectionGuard, PoolKey, PoolProtocol};
-use nuncio_cluster::{HostCounter, LbContext, RoutingPriority, WorkerCluster, WorkerClusters};
+use nuncio_cluster::pool::{Acquire, ConnectFailure, ConnectionGuard, PoolKey, PoolProtocol, PooledConnection};
+use nuncio_cluster::{Host, HostCounter, LbContext, RoutingPriority, WorkerCluster, WorkerClusters};
 use nuncio_filter::{AccessLogs, Connection, TerminalFilterFactory, Worker};
+use nuncio_http::connection::ClientConnection;
+use nuncio_http::exchange::Upstream as Exchange;
 use nuncio_io::splice::{Side, Splice, SpliceError, SpliceSocket};
 use nuncio_io::transport::Transport;
 use nuncio_stats::names::TcpProxyStats;
@@ -12,11 +16,11 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Connections of their own, on which nothing is spoken here.
-const RAW: PoolKey = PoolKey { priority: RoutingPriority::Default, protocol: PoolProtocol::Http1 };
+const RAW: PoolKey = PoolKey { priority: RoutingPriority::Default, protocol: PoolProtocol::Http1, server_name: None };
 
 /// A cluster and its share of the connections.
 pub(super) struct ClusterWeight {
@@ -33,6 +37,7 @@ pub(super) struct TcpProxy {
     pub max_connect_attempts: u32,
     pub access_logs: AccessLogs,
     pub log_on_connected: bool,
+    pub tunneling: Option<Arc<Tunneling>>,
 }
 
 impl TerminalFilterFactory for TcpProxy {
@@ -41,6 +46,7 @@ impl TerminalFilterFactory for TcpProxy {
             stats: self.stats.clone(),
             clusters: Vec::new(),
             access_logs: Arc::clone(&self.access_logs),
+            tunneling: self.tunneling.clone(),
             ..*self
         };
         let cluster = self.choose(connection.worker.random());
@@ -49,9 +55,11 @@ impl TerminalFilterFactory for TcpProxy {
 }
 
 /// An upstream connection with its counts.
-struct Upstream {
-    transport: Transport,
-    guard: ConnectionGuard,
+enum Upstream {
+    /// One of its own.
+    Raw { transport: Transport, guard: ConnectionGuard },
+    /// A tunnel over HTTP.
+    Tunnel(Box<PooledConnection>),
 }
 
 impl TcpProxy {
@@ -67,7 +75,7 @@ impl TcpProxy {
         None
     }
 
-    async fn run(self, cluster: Option<Arc<str>>, connection: Connection) {
+    async fn run(self, cluster: Option<Arc<str>>, mut connection: Connection) {
         let worker = Rc::clone(&connection.worker);
         self.stats.downstream_cx_total().inc();
         let started = worker.tick();
@@ -80,7 +88,7 @@ impl TcpProxy {
             if self.log_on_connected {
                 self.log(&info, &connection, AccessLogType::TcpUpstreamConnected);
             }
-            self.forward(&connection, upstream, &mut info, started).await;
+            self.forward(&mut connection, upstream, &mut info, started).await;
         }
         info.end = Some(worker.tick());
         self.log(&info, &connection, AccessLogType::TcpConnectionEnd);
@@ -131,6 +139,9 @@ impl TcpProxy {
             info.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);
             return Err(Tried::Hopeless);
         };
+        if let Some(tunneling) = &self.tunneling {
+            return self.try_tunnel(tunneling, (cluster, &host), connection, info).await;
+        }
         let pool = cluster.pools.of(&cluster.info, &host, RAW);
         let Acquire::Connect(mut connecting) = pool.connect(now, target(cluster, connection)) else {
             info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
@@ -160,7 +171,7 @@ impl TcpProxy {
                 info.upstream.local_address = local_address(&transport);
                 cluster.info.stats.upstream_rq_total().inc();
                 host.count(HostCounter::RqSuccess);
-                Ok(Upstream { transport, guard })
+                Ok(Upstream::Raw { transport, guard })
             }
             Some(Err(failure)) => {
                 host.count(HostCounter::RqError);
@@ -171,38 +182,120 @@ impl TcpProxy {
         }
     }
 
+    /// Asks the host for a tunnel.
+    async fn try_tunnel(
+        &self,
+        tunneling: &Tunneling,
+        (cluster, host): (&Rc<WorkerCluster>, &Arc<Host>),
+        connection: &Connection,
+        info: &mut StreamInfo,
+    ) -> Result<Upstream, Tried> {
+        let now = connection.worker.tick();
+        info.upstream.set_host(Arc::clone(host.info()));
+        info.upstream.mark_attempted();
+        info.upstream.remote_address = Some(host.info().address.clone());
+        info.mark(TimePoint::UpstreamConnectBegin, now);
+        host.count(HostCounter::RqTotal);
+        let opened = {
+            let mut opening = std::pin::pin!(tunneling.open((cluster, host), connection, info));
+            poll_fn(|cx| {
+                connection.registration.set_waker(cx.waker());
+                if connection.registration.must_close() {
+                    return Poll::Ready(None);
+                }
+                opening.as_mut().poll(cx).map(Some)
+            })
+            .await
+        };
+        info.upstream.pool_ready = Some(connection.worker.now().saturating_duration_since(now));
+        match opened {
+            None => Err(Tried::Hopeless),
+            Some(Ok(pooled)) => {
+                info.upstream.tls = pooled.tls().cloned();
+                info.upstream.set_connection(pooled.id());
+                info.upstream.local_address = pooled.local_address().cloned();
+                host.count(HostCounter::RqSuccess);
+                Ok(Upstream::Tunnel(pooled))
+            }
+            Some(Err(Refused::Overflow)) => {
+                info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
+                Err(Tried::Hopeless)
+            }
+            Some(Err(Refused::Connect(failure))) => {
+                host.count(HostCounter::RqError);
+                cluster.info.stats.upstream_rq_pending_failure_eject().inc();
+                connect_failed(info, &failure);
+                Err(Tried::Failed)
+            }
+            Some(Err(Refused::Answer(text))) => {
+                host.count(HostCounter::RqError);
+                info.flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+                info.upstream.transport_failure_reason = Some(text.into());
+                Err(Tried::Failed)
+            }
+        }
+    }
+
     /// Moves bytes until both sides ended, one failed, or a timer fired.
-    async fn forward(&self, connection: &Connection, upstream: Upstream, info: &mut StreamInfo, started: Instant) {
-        let stats = &upstream.guard.pool().cluster().stats;
+    async fn forward(&self, connection: &mut Connection, upstream: Upstream, info: &mut StreamInfo, started: Instant) {
+        match upstream {
+            Upstream::Raw { transport, guard } => self.forward_raw(connection, (transport, guard), info, started).await,
+            Upstream::Tunnel(mut pooled) => {
+                let ended = self.relay(connection, &mut pooled.wire, info, started).await;
+                if let Ended::UpstreamLast | Ended::UpstreamFailed = ended {
+                    pooled.closed_by_peer();
+                }
+                if let Ended::TooLong = ended {
+                    info.flags.insert(ResponseFlags::DURATION_TIMEOUT);
+                }
+            }
+        }
+        self.stats.downstream_cx_rx_bytes_total().add(info.bytes_received);
+        self.stats.downstream_cx_tx_bytes_total().add(info.bytes_sent);
+    }
+
+    async fn forward_raw(
+        &self,
+        connection: &mut Connection,
+        (upstream, guard): (Transport, ConnectionGuard),
+        info: &mut StreamInfo,
+        started: Instant,
+    ) {
+        let stats = &guard.pool().cluster().stats;
         stats.upstream_rq_active().add(1);
-        upstream.guard.in_use();
-        let ended = match (&connection.transport, &upstream.transport) {
-            (Transport::Tcp(a), Transport::Tcp(b)) => self.splice(connection, a, b, info, started).await,
-            (Transport::Tcp(a), Transport::Unix(b)) => self.splice(connection, a, b, info, started).await,
-            (Transport::Unix(a), Transport::Tcp(b)) => self.splice(connection, a, b, info, started).await,
-            (Transport::Unix(a), Transport::Unix(b)) => self.splice(connection, a, b, info, started).await,
-            _ => Ended::Unsupported,
+        guard.in_use();
+        let (ended, upstream) = match (&connection.transport, &upstream) {
+            (Transport::Tcp(a), Transport::Tcp(b)) => {
+                (self.splice(connection, a, b, info, started).await, Some(upstream))
+            }
+            (Transport::Tcp(a), Transport::Unix(b)) => {
+                (self.splice(connection, a, b, info, started).await, Some(upstream))
+            }
+            (Transport::Unix(a), Transport::Tcp(b)) => {
+                (self.splice(connection, a, b, info, started).await, Some(upstream))
+            }
+            (Transport::Unix(a), Transport::Unix(b)) => {
+                (self.splice(connection, a, b, info, started).await, Some(upstream))
+            }
+            _ => {
+                let mut exchange = Exchange::Http1(ClientConnection::raw(upstream));
+                (self.relay(connection, &mut exchange, info, started).await, None)
+            }
         };
         match ended {
-            Ended::UpstreamLast | Ended::UpstreamFailed => upstream.guard.closed_by_peer(),
+            Ended::UpstreamLast | Ended::UpstreamFailed => guard.closed_by_peer(),
             Ended::UpstreamReset => {
-                upstream.guard.closed_by_peer();
+                guard.closed_by_peer();
                 info.flags.insert(ResponseFlags::UPSTREAM_REMOTE_RESET);
                 reset_on_close(&connection.transport);
             }
-            Ended::DownstreamReset => reset_on_close(&upstream.transport),
+            Ended::DownstreamReset => upstream.iter().for_each(reset_on_close),
             Ended::TooLong => info.flags.insert(ResponseFlags::DURATION_TIMEOUT),
-            Ended::Unsupported => {
-                tracing::error!(target: "filter", "tcp_proxy: this transport can't be forwarded");
-            }
             Ended::DownstreamLast | Ended::DownstreamFailed | Ended::Here => {}
         }
-        let stats = &upstream.guard.pool().cluster().stats;
         stats.upstream_rq_active().sub(1);
         stats.upstream_cx_tx_bytes_total().add(info.upstream_bytes.wire_sent);
         stats.upstream_cx_rx_bytes_total().add(info.upstream_bytes.wire_received);
-        self.stats.downstream_cx_rx_bytes_total().add(info.bytes_received);
-        self.stats.downstream_cx_tx_bytes_total().add(info.bytes_sent);
     }
 
     async fn splice<A: SpliceSocket, B: SpliceSocket>(
@@ -215,9 +308,8 @@ impl TcpProxy {
     ) -> Ended {
         let worker = &connection.worker;
         let mut splice = Splice::new(worker.tick());
-        let mut timer = Box::pin(tokio::time::sleep(Duration::from_secs(u64::from(u32::MAX))));
-        let mut armed = None;
         let mut upstream_first = false;
+        let mut clock = Clock::new(self, started);
         let ended = poll_fn(|cx| {
             connection.registration.set_waker(cx.waker());
             let now = worker.tick();
@@ -230,30 +322,7 @@ impl TcpProxy {
                 Poll::Ready(Err(error)) => return Poll::Ready(failed(&error)),
                 Poll::Pending => upstream_first = splice.ended(Side::B) && !splice.ended(Side::A),
             }
-            let idle = self.idle_timeout.and_then(|limit| splice.last_activity().checked_add(limit));
-            let longest = self.max_duration.and_then(|limit| started.checked_add(limit));
-            let deadline = [idle, longest].into_iter().flatten().min();
-            let Some(deadline) = deadline else { return Poll::Pending };
-            loop {
-                if deadline <= now {
-                    let too_long = longest.is_some_and(|at| at <= now);
-                    if too_long {
-                        self.stats.max_downstream_connection_duration().inc();
-                        return Poll::Ready(Ended::TooLong);
-                    }
-                    self.stats.idle_timeout().inc();
-                    return Poll::Ready(Ended::Here);
-                }
-                // Armed for an earlier moment than needed: it fires, and is armed again.
-                if armed.is_none_or(|at| at > deadline || at <= now) {
-                    timer.as_mut().reset(tokio::time::Instant::from_std(deadline));
-                    armed = Some(deadline);
-                }
-                if timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                armed = None;
-            }
+            clock.poll(cx, now, splice.last_activity())
         })
         .await;
         let (down, up) = (splice.a_to_b(), splice.b_to_a());
@@ -263,6 +332,43 @@ impl TcpProxy {
         info.upstream_bytes.wire_received = up.received;
         info.downstream_bytes.wire_received = down.received;
         info.downstream_bytes.wire_sent = up.sent;
+        ended
+    }
+
+    /// Moves bytes that pass through this process.
+    async fn relay(
+        &self,
+        connection: &mut Connection,
+        upstream: &mut Exchange,
+        info: &mut StreamInfo,
+        started: Instant,
+    ) -> Ended {
+        let Connection { transport, registration, worker, buffer_limit, .. } = connection;
+        let before = upstream.wire_bytes();
+        let mut relay = Relay::new(transport, upstream, *buffer_limit as usize, worker.tick());
+        let mut clock = Clock::new(self, started);
+        let ended = poll_fn(|cx| {
+            registration.set_waker(cx.waker());
+            let now = worker.tick();
+            if registration.must_close() {
+                return Poll::Ready(Ended::Here);
+            }
+            match relay.poll(cx, now) {
+                Poll::Ready(Over::Upstream) => Poll::Ready(Ended::UpstreamLast),
+                Poll::Ready(Over::Downstream) => Poll::Ready(Ended::DownstreamLast),
+                Poll::Ready(Over::DownstreamFailed) => Poll::Ready(Ended::DownstreamFailed),
+                Poll::Ready(Over::UpstreamFailed) => Poll::Ready(Ended::UpstreamFailed),
+                Poll::Pending => clock.poll(cx, now, relay.last_activity),
+            }
+        })
+        .await;
+        info.bytes_received = relay.received;
+        info.bytes_sent = relay.sent;
+        info.downstream_bytes.wire_received = relay.received;
+        info.downstream_bytes.wire_sent = relay.sent;
+        let (received, sent) = upstream.wire_bytes();
+        info.upstream_bytes.wire_received = received - before.0;
+        info.upstream_bytes.wire_sent = sent - before.1;
         ended
     }
 
@@ -316,7 +422,50 @@ enum Ended {
     TooLong,
     /// By a timer, or because the process drains.
     Here,
-    Unsupported,
+}
+
+/// The idle timeout and the longest duration of a connection.
+struct Clock<'a> {
+    proxy: &'a TcpProxy,
+    longest: Option<Instant>,
+    timer: Pin<Box<tokio::time::Sleep>>,
+    armed: Option<Instant>,
+}
+
+impl Clock<'_> {
+    fn new(proxy: &TcpProxy, started: Instant) -> Clock<'_> {
+        Clock {
+            proxy,
+            longest: proxy.max_duration.and_then(|limit| started.checked_add(limit)),
+            timer: Box::pin(tokio::time::sleep(Duration::from_secs(u64::from(u32::MAX)))),
+            armed: None,
+        }
+    }
+
+    /// Ready when the connection has lived long enough.
+    fn poll(&mut self, cx: &mut Context<'_>, now: Instant, last_activity: Instant) -> Poll<Ended> {
+        let idle = self.proxy.idle_timeout.and_then(|limit| last_activity.checked_add(limit));
+        let Some(deadline) = [idle, self.longest].into_iter().flatten().min() else { return Poll::Pending };
+        loop {
+            if deadline <= now {
+                if self.longest.is_some_and(|at| at <= now) {
+                    self.proxy.stats.max_downstream_connection_duration().inc();
+                    return Poll::Ready(Ended::TooLong);
+                }
+                self.proxy.stats.idle_timeout().inc();
+                return Poll::Ready(Ended::Here);
+            }
+            // Armed for an earlier moment than needed: it fires, and is armed again.
+            if self.armed.is_none_or(|at| at > deadline || at <= now) {
+                self.timer.as_mut().reset(tokio::time::Instant::from_std(deadline));
+                self.armed = Some(deadline);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.armed = None;
+        }
+    }
 }
 
 fn failed(error: &SpliceError) -> Ended {
