@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
 use nuncio_io::transport::Transport;
+use nuncio_stream_info::TlsInfo;
 use rustls::ClientConfig;
 use rustls::client::{Resumption, Tls12Resumption, UnbufferedClientConnection};
 use rustls_pki_types::ServerName;
@@ -16,13 +17,13 @@ use crate::clock::Clock;
 use crate::finding::{ContextError, Finding, Warning};
 use crate::handshake::{Established, Handshake, Wire};
 use crate::identity::{CertificateDetails, Identity};
-use crate::info::{Infos, Key};
+use crate::info::{self, Infos, Key};
 use crate::key_log::KeyLogger;
 use crate::notes::{self, Notes};
 use crate::parameters::{self, Parameters};
 use crate::resolve::ClientCertificate;
 use crate::session::{FailureKind, HandshakeError, StapleOutcome, TlsSession};
-use crate::spec::ClientSpec;
+use crate::spec::{ClientSpec, TlsVersion};
 use crate::validation::{Demands, Validation};
 use crate::verify::{Peer, Verifier};
 
@@ -119,7 +120,7 @@ impl State {
             Some(certificate) => Some(Identity::load(certificate, "tls_certificates[0]")?),
             None => None,
         };
-        let parameters = Parameters::new(&spec.parameters, &mut warnings)?;
+        let parameters = Parameters::new(&spec.parameters, TlsVersion::V1_2, &mut warnings)?;
         let demands = Demands { peer: Peer::Server, require_client_certificate: false, parameters: &parameters };
         let validation = Validation::new(spec.validation.as_ref(), &demands)?;
         let has_authority = validation.verifier.roots.is_some() || validation.verifier.spiffe.is_some();
@@ -202,7 +203,8 @@ impl State {
         (key.identity, key.group, key.is_validated) = (done.notes.identity, done.group, is_validated);
         key.server_name = server_name.clone();
         let local = done.notes.identity.and(self.identity.as_ref());
-        let info = self.infos.get(key, local.map(|identity| &identity.names), peer);
+        let issuer = |name: &[u8]| self.verifier.issuer(name);
+        let info = self.infos.get(key, local.map(|identity| &identity.names), peer, &issuer);
         let named = |name: Vec<u8>| {
             let known = self.alpn.iter().find(|known| known.as_bytes() == name);
             known.cloned().unwrap_or_else(|| String::from_utf8_lossy(&name).into())
@@ -240,7 +242,7 @@ fn check(spec: &ClientSpec) -> Result<(), ContextError> {
 
 fn refused(name: &str) -> HandshakeError {
     let reason = format!("TLS_error:{name}:TLS_error_end");
-    HandshakeError { kind: FailureKind::Protocol, reason, staple: StapleOutcome::default() }
+    HandshakeError { kind: FailureKind::Protocol, reason, staple: StapleOutcome::default(), info: None }
 }
 
 type Running = (Handshake<UnbufferedClientConnection>, Option<Arc<str>>);
@@ -258,7 +260,17 @@ impl Future for ClientHandshake {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let done = match &mut this.running {
-            Some(Ok((handshake, _))) => ready!(Pin::new(handshake.as_mut()).poll(cx))?,
+            Some(Ok((handshake, name))) => match ready!(Pin::new(handshake.as_mut()).poll(cx)) {
+                Ok(done) => done,
+                Err(mut error) => {
+                    let notes = handshake.notes().filter(|_| error.kind != FailureKind::Closed);
+                    error.info = notes.map(|notes| {
+                        let info = info::of_failed(None, &notes.refused);
+                        Arc::new(TlsInfo { server_name: name.clone(), ..info })
+                    });
+                    return Poll::Ready(Err(error));
+                }
+            },
             Some(Err(error)) => return Poll::Ready(Err(error.clone())),
             None => return Poll::Ready(Err(refused("handshake has ended"))),
         };

@@ -167,6 +167,11 @@ impl<S: Side> Handshake<S> {
         Handshake { side, wire: Some(wire), notes: Some(notes), shown: 0, is_done: false, failed: None }
     }
 
+    /// What was learnt so far, also of a handshake that failed.
+    pub(crate) fn notes(&self) -> Option<&Notes> {
+        self.notes.as_deref()
+    }
+
     /// Lets rustls take one step.
     fn step(side: &mut S, wire: &mut Wire, shown: &mut usize) -> Result<Step, Error> {
         let received = wire.input.filled_mut();

@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use crate::certificate::{Certificate, hex, system_time};
 use crate::name;
 use crate::parameters::{group_name, suite_name, version_name};
+use crate::roots::Known;
 use crate::shared::{Digest, Hasher};
 
 /// Different sessions that a context remembers.
@@ -63,6 +64,7 @@ impl Infos {
         key: Key,
         local: Option<&CertificateNames>,
         peer: Option<&[CertificateDer<'_>]>,
+        issuer: Issuer<'_>,
     ) -> Arc<TlsInfo> {
         {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +72,7 @@ impl Infos {
                 return Arc::clone(info);
             }
         }
-        let info = Arc::new(make(&key, local, peer.unwrap_or_default()));
+        let info = Arc::new(make(&key, local, peer.unwrap_or_default(), issuer));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.pop_front();
@@ -80,7 +82,25 @@ impl Infos {
     }
 }
 
-fn make(key: &Key, local: Option<&CertificateNames>, peer: &[CertificateDer<'_>]) -> TlsInfo {
+/// Fingerprint and serial number of a trusted authority, by its name.
+type Issuer<'a> = &'a dyn Fn(&[u8]) -> Option<Known>;
+
+/// What is known of a session that did not come about: `refused` is the peer's chain if it was not accepted.
+pub(crate) fn of_failed(local: Option<&CertificateNames>, refused: &[CertificateDer<'_>]) -> TlsInfo {
+    let mut info = TlsInfo {
+        local: local.cloned().unwrap_or_default(),
+        peer_presented: !refused.is_empty(),
+        ..TlsInfo::default()
+    };
+    add_peer(&mut info, &parsed(refused));
+    info
+}
+
+fn parsed<'a>(chain: &'a [CertificateDer<'_>]) -> Vec<Certificate<'a>> {
+    chain.iter().filter_map(|der| Certificate::parse(der)).collect()
+}
+
+fn make(key: &Key, local: Option<&CertificateNames>, peer: &[CertificateDer<'_>], issuer: Issuer<'_>) -> TlsInfo {
     let mut info = TlsInfo {
         local: local.cloned().unwrap_or_default(),
         cipher: Some(suite_name(key.suite).into()),
@@ -91,8 +111,20 @@ fn make(key: &Key, local: Option<&CertificateNames>, peer: &[CertificateDer<'_>]
         peer_validated: key.is_validated && !peer.is_empty(),
         ..TlsInfo::default()
     };
-    let chain: Vec<Certificate<'_>> = peer.iter().filter_map(|der| Certificate::parse(der)).collect();
-    let Some(leaf) = chain.first() else { return info };
+    let chain = parsed(peer);
+    add_peer(&mut info, &chain);
+    let Some(leaf) = chain.first().filter(|_| info.peer_validated) else { return info };
+    let shown = chain.get(1).filter(|issuer| issuer.subject == leaf.issuer);
+    let shown = shown.map(|issuer| (hex(&issuer.sha256()).into(), issuer.serial_text().into()));
+    if let Some((fingerprint, serial)) = shown.or_else(|| issuer(leaf.issuer)) {
+        info.peer_issuer_fingerprint_256 = Some(fingerprint);
+        info.peer_issuer_serial = Some(serial);
+    }
+    info
+}
+
+fn add_peer(info: &mut TlsInfo, chain: &[Certificate<'_>]) {
+    let Some(leaf) = chain.first() else { return };
     let fingerprint = |certificate: &Certificate<'_>| Arc::<str>::from(hex(&certificate.sha256()));
     info.peer = leaf.all_names();
     info.peer_issuer = Some(name::rfc2253(leaf.issuer).into());
@@ -102,12 +134,7 @@ fn make(key: &Key, local: Option<&CertificateNames>, peer: &[CertificateDer<'_>]
     info.peer_chain_fingerprints_256 = chain.iter().map(fingerprint).collect();
     info.peer_chain_fingerprints_1 = chain.iter().map(|certificate| certificate.sha1_text().into()).collect();
     info.peer_chain_serials = chain.iter().map(|certificate| certificate.serial_text().into()).collect();
-    if let Some(issuer) = chain.get(1).filter(|issuer| issuer.subject == leaf.issuer) {
-        info.peer_issuer_fingerprint_256 = Some(fingerprint(issuer));
-        info.peer_issuer_serial = Some(issuer.serial_text().into());
-    }
     info.peer_certificate = Some(leaf.url_encoded_pem().into());
     info.peer_valid_from = Some(system_time(leaf.not_before));
     info.peer_valid_until = Some(system_time(leaf.not_after));
-    info
 }

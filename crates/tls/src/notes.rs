@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::SignatureScheme;
+use rustls_pki_types::CertificateDer;
 
 use crate::session::FailureKind;
 
@@ -43,6 +44,8 @@ pub(crate) struct Notes {
     pub(crate) peer_scheme: Option<SignatureScheme>,
     /// Whether the peer's certificate was found to be what the configuration asks for.
     pub(crate) is_validated: bool,
+    /// The peer's chain, if it was not accepted.
+    pub(crate) refused: Vec<CertificateDer<'static>>,
     /// Why the peer's certificate was not accepted.
     pub(crate) failure: Option<(FailureKind, String)>,
 }

@@ -78,8 +78,13 @@ pub(crate) struct Parameters {
 }
 
 impl Parameters {
-    pub(crate) fn new(spec: &ParametersSpec, warnings: &mut Vec<Warning>) -> Result<Parameters, ContextError> {
-        let versions = versions(spec, warnings)?;
+    /// `maximum` is the default of the side.
+    pub(crate) fn new(
+        spec: &ParametersSpec,
+        maximum: TlsVersion,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Parameters, ContextError> {
+        let versions = versions(spec, maximum, warnings)?;
         let mut provider = aws_lc_rs::default_provider();
         let has_v1_2 = versions.iter().any(|version| version.version == ProtocolVersion::TLSv1_2);
         provider.cipher_suites = suites(&spec.cipher_suites, has_v1_2, warnings)?;
@@ -91,10 +96,12 @@ impl Parameters {
 
 fn versions(
     spec: &ParametersSpec,
+    maximum: TlsVersion,
     warnings: &mut Vec<Warning>,
 ) -> Result<Vec<&'static SupportedProtocolVersion>, ContextError> {
     let minimum = spec.minimum_version.unwrap_or(TlsVersion::V1_2);
-    let maximum = spec.maximum_version.unwrap_or(TlsVersion::V1_3);
+    // A minimum alone moves the default maximum up with it.
+    let maximum = spec.maximum_version.unwrap_or(maximum.max(minimum));
     if minimum < TlsVersion::V1_2 && maximum >= TlsVersion::V1_2 {
         let field = "tls_params.tls_minimum_protocol_version";
         warnings.push(Finding::new(field, "TLS 1.0 and 1.1 are not offered", "the minimum is TLS 1.2"));

@@ -1,16 +1,19 @@
 //! Trusted authorities, parsed once for all contexts that trust the same.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rustls::DistinguishedName;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, hex};
 use crate::finding::{ContextError, Finding};
 use crate::identity::CertificateDetails;
 use crate::pem;
 use crate::shared::{Digest, Hasher, Shared};
+
+/// Fingerprint (SHA-256) and serial number of an authority.
+pub(crate) type Known = (Arc<str>, Arc<str>);
 
 /// A trust store.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct Roots {
     validity: Vec<(i64, i64)>,
     /// SHA-256 of each: a peer may show one of them itself.
     members: HashSet<Digest>,
+    /// By name: fingerprint and serial number.
+    issuers: HashMap<Box<[u8]>, Known>,
     /// Their names, as clients are told.
     pub(crate) subjects: Vec<DistinguishedName>,
     pub(crate) details: Vec<CertificateDetails>,
@@ -43,6 +48,7 @@ impl Roots {
             anchors: Vec::new(),
             validity: Vec::new(),
             members: HashSet::new(),
+            issuers: HashMap::new(),
             subjects: Vec::new(),
             details: Vec::new(),
         };
@@ -59,12 +65,19 @@ impl Roots {
             roots.subjects.push(DistinguishedName::in_sequence(&anchor.subject));
             roots.validity.push((certificate.not_before, certificate.not_after));
             roots.details.push(CertificateDetails::new(source, &certificate));
+            let known = (hex(&digest).into(), certificate.serial_text().into());
+            roots.issuers.entry(certificate.subject.into()).or_insert(known);
             roots.anchors.push(anchor);
         }
         if roots.anchors.is_empty() {
             return Err(Finding::new(field, "there is no certificate in it", hint));
         }
         Ok(roots)
+    }
+
+    /// Fingerprint and serial number of the authority of this name.
+    pub(crate) fn issuer(&self, name: &[u8]) -> Option<Known> {
+        self.issuers.get(name).cloned()
     }
 
     pub(crate) fn contains(&self, certificate: &Certificate<'_>) -> bool {

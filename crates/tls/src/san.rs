@@ -77,6 +77,21 @@ pub(crate) fn has_name(certificate: &Certificate<'_>, wanted: &[Arc<str>]) -> bo
     })
 }
 
+/// Names of a refused certificate that its log line lists.
+const MOST_LISTED: usize = 20;
+
+/// All names, as Envoy lists them where none was accepted.
+pub(crate) fn listed(certificate: &Certificate<'_>) -> String {
+    let text = |name: AlternativeName<'_>| match name {
+        AlternativeName::Ip(address) => address.to_string(),
+        AlternativeName::Email(text)
+        | AlternativeName::Dns(text)
+        | AlternativeName::Uri(text)
+        | AlternativeName::Other(_, text) => text.escape_ascii().to_string(),
+    };
+    certificate.names().take(MOST_LISTED).map(text).collect::<Vec<_>>().join(", ")
+}
+
 fn is_clean(text: &[u8]) -> bool {
     text.is_ascii() && !text.contains(&0)
 }

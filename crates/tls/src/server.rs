@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
 use nuncio_io::transport::Transport;
+use nuncio_stream_info::TlsInfo;
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, StoresServerSessions, UnbufferedServerConnection};
 
@@ -15,14 +16,14 @@ use crate::finding::{ContextError, Finding, Warning};
 use crate::handshake::{Accepting, Established, Handshake, Wire};
 use crate::hello::{self, Hello, Wishes};
 use crate::identity::{CertificateDetails, Identity};
-use crate::info::{Infos, Key};
+use crate::info::{self, Infos, Key};
 use crate::key_log::KeyLogger;
 use crate::notes::Notes;
 use crate::parameters::{self, Parameters};
 use crate::resolve::{Certificates, Selection};
 use crate::session::{FailureKind, HandshakeError, StapleOutcome, TlsSession};
 use crate::shared::{Digest, Hasher};
-use crate::spec::{OcspStaplePolicy, ServerSpec};
+use crate::spec::{OcspStaplePolicy, ServerSpec, TlsVersion};
 use crate::ticket::{SessionCache, Ticketer};
 use crate::validation::{Demands, Validation};
 use crate::verify::{Peer, Verifier};
@@ -115,7 +116,7 @@ impl State {
     ) -> Result<(State, Vec<Warning>), ContextError> {
         let mut warnings = Vec::new();
         let identities = identities(spec)?;
-        let parameters = Parameters::new(&spec.parameters, &mut warnings)?;
+        let parameters = Parameters::new(&spec.parameters, TlsVersion::V1_3, &mut warnings)?;
         let require_client_certificate = spec.require_client_certificate;
         let demands = Demands { peer: Peer::Client, require_client_certificate, parameters: &parameters };
         let validation = Validation::new(spec.validation.as_ref(), &demands)?;
@@ -168,7 +169,8 @@ impl State {
         let mut key = Key::new(done.suite, done.version, peer);
         (key.identity, key.group, key.is_validated) = (done.notes.identity, done.group, is_validated);
         let identity = done.notes.identity.and_then(|index| self.identities.get(index));
-        let info = self.infos.get(key, identity.map(|identity| &identity.names), peer);
+        let issuer = |name: &[u8]| self.verifier.issuer(name);
+        let info = self.infos.get(key, identity.map(|identity| &identity.names), peer, &issuer);
         let named = |name: Vec<u8>| {
             let known = self.alpn.iter().find(|known| known.as_bytes() == name);
             known.cloned().unwrap_or_else(|| String::from_utf8_lossy(&name).into())
@@ -196,7 +198,14 @@ impl State {
             kind: refusal.kind,
             reason: format!("verify cert failed: {}", refusal.text),
             staple: StapleOutcome::default(),
+            info: None,
         })
+    }
+
+    /// What is known of a session that did not come about.
+    fn info_of_failed(&self, notes: &Notes) -> Arc<TlsInfo> {
+        let shown = self.identities.get(notes.identity.unwrap_or(0));
+        Arc::new(info::of_failed(shown.map(|identity| &identity.names), &notes.refused))
     }
 }
 
@@ -295,7 +304,7 @@ impl ServerHandshake {
 }
 
 fn ended() -> HandshakeError {
-    HandshakeError { kind: FailureKind::Closed, reason: String::new(), staple: StapleOutcome::default() }
+    HandshakeError { kind: FailureKind::Closed, reason: String::new(), staple: StapleOutcome::default(), info: None }
 }
 
 impl Future for ServerHandshake {
@@ -305,7 +314,14 @@ impl Future for ServerHandshake {
         let this = &mut *self;
         ready!(this.poll_hello(cx))?;
         let Accepting::Running(handshake) = &mut this.accepting else { return Poll::Ready(Err(ended())) };
-        let done = ready!(handshake.poll(cx))?;
+        let done = match ready!(handshake.poll(cx)) {
+            Ok(done) => done,
+            Err(mut error) => {
+                let notes = handshake.notes().filter(|_| error.kind != FailureKind::Closed);
+                error.info = notes.map(|notes| this.state.info_of_failed(notes));
+                return Poll::Ready(Err(error));
+            }
+        };
         this.accepting = Accepting::Hello(None);
         Poll::Ready(this.state.session(done))
     }

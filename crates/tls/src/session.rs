@@ -50,11 +50,13 @@ pub enum FailureKind {
 }
 
 /// Why there is no session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct HandshakeError {
     /// What to count.
     pub kind: FailureKind,
-    /// In Envoy's words, for `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%` and `%UPSTREAM_TRANSPORT_FAILURE_REASON%`; empty when the peer
+    /// What was known by then, among it the peer's certificate that was not accepted: for access logs.
+    pub info: Option<Arc<TlsInfo>>,
+    /// In Envoy's words (access logs show spaces as `_`), for `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%` and `%UPSTREAM_TRANSPORT_FAILURE_REASON%`; empty when the peer
     /// just left.
     pub reason: String,
     /// `ssl.ocsp_staple_*`.

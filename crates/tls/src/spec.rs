@@ -83,7 +83,7 @@ pub enum TlsVersion {
 pub struct ParametersSpec {
     /// Default TLS 1.2.
     pub minimum_version: Option<TlsVersion>,
-    /// Default TLS 1.3 for servers and TLS 1.2 … 1.3 for clients.
+    /// Default TLS 1.3 for servers and TLS 1.2 for clients, as in Envoy.
     pub maximum_version: Option<TlsVersion>,
     /// Of TLS 1.2, in BoringSSL's spelling, with `[A|B]` for equal preference.
     pub cipher_suites: Vec<String>,

@@ -17,11 +17,14 @@ use webpki::{
 use crate::certificate::{self, Certificate};
 use crate::identity::CertificateDetails;
 use crate::notes;
-use crate::roots::Roots;
+use crate::roots::{Known, Roots};
 use crate::san::{self, SanMatcher};
 use crate::session::FailureKind;
 use crate::shared::Digest;
 use crate::spiffe::SpiffeDomains;
+
+/// Certificates of a refused chain that are kept for the log.
+const MOST_REFUSED: usize = 4;
 
 /// Which side's certificates are verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +95,9 @@ impl Verifier {
             }
             Err(refusal) => {
                 let failure = (refusal.kind, format!("verify cert failed: {}", refusal.text));
-                notes::with(|notes| notes.failure = Some(failure));
+                let chain = std::iter::once(leaf).chain(intermediates).take(MOST_REFUSED);
+                let refused = chain.map(|der| der.clone().into_owned()).collect();
+                notes::with(|notes| (notes.failure, notes.refused) = (Some(failure), refused));
                 Err(Error::InvalidCertificate(refusal.error))
             }
         }
@@ -150,6 +155,12 @@ impl Verifier {
         let has_authority = self.roots.is_some() || self.spiffe.is_some();
         let has_pins = !self.spki_hashes.is_empty() || !self.certificate_hashes.is_empty();
         !self.accept_untrusted && (has_authority || has_pins)
+    }
+
+    /// Fingerprint and serial number of the trusted authority of this name.
+    pub(crate) fn issuer(&self, name: &[u8]) -> Option<Known> {
+        let spiffe = self.spiffe.iter().flat_map(SpiffeDomains::all);
+        self.roots.iter().chain(spiffe).find_map(|roots| roots.issuer(name))
     }
 
     /// The authorities, for `/certs`.
@@ -247,8 +258,8 @@ impl Verifier {
         if is_fine {
             return Ok(true);
         }
-        let (kind, text) = (FailureKind::VerifySan, "SAN matcher".to_owned());
-        Err(Refusal { kind, text, error: CertificateError::ApplicationVerificationFailure })
+        let text = format!("SAN matcher, certificate SANs are [{}]", san::listed(leaf));
+        Err(Refusal { kind: FailureKind::VerifySan, text, error: not_acceptable() })
     }
 
     /// Whether hashes were asked for; an error if none of them is this one's.
@@ -261,7 +272,7 @@ impl Verifier {
             return Ok(true);
         }
         let (kind, text) = (FailureKind::VerifyCertificateHash, "cert hash and spki".to_owned());
-        Err(Refusal { kind, text, error: CertificateError::ApplicationVerificationFailure })
+        Err(Refusal { kind, text, error: not_acceptable() })
     }
 
     fn note_scheme(&self, signed: &DigitallySignedStruct) -> Result<(), Error> {
@@ -271,6 +282,19 @@ impl Verifier {
         }
         Err(Error::PeerMisbehaved(rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme))
     }
+}
+
+/// For which the peer is told `certificate_unknown`.
+fn not_acceptable() -> CertificateError {
+    #[derive(Debug)]
+    struct NotAcceptable;
+    impl std::fmt::Display for NotAcceptable {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("certificate is not acceptable")
+        }
+    }
+    impl std::error::Error for NotAcceptable {}
+    CertificateError::Other(rustls::OtherError(Arc::new(NotAcceptable)))
 }
 
 fn check_validity(certificate: &Certificate<'_>, now: i64, depth: usize) -> Result<(), Refusal> {

@@ -60,7 +60,7 @@ async fn client_hello() -> Vec<u8> {
 async fn other_protocols() {
     let server = context();
     for (bytes, reason) in [
-        (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], "268435611:SSL routines:OPENSSL_internal:HTTP_REQUEST"),
+        (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], "268435612:SSL routines:OPENSSL_internal:HTTP_REQUEST"),
         (b"CONNECT a:443 HTTP/1.1\r\n\r\n", "HTTPS_PROXY_REQUEST"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "WRONG_VERSION_NUMBER"),
         (&[0x80, 0x2e, 1, 0, 2, 0, 0x15, 0, 0, 0, 0x10], "WRONG_VERSION_NUMBER"),

@@ -44,7 +44,8 @@ impl World {
 
     fn client_at(&self, at: Option<TlsVersion>) -> ClientContext {
         let mut spec = client_spec(NAME);
-        (spec.parameters.minimum_version, spec.parameters.maximum_version) = (at, at);
+        let maximum = at.or(Some(TlsVersion::V1_3));
+        (spec.parameters.minimum_version, spec.parameters.maximum_version) = (at, maximum);
         spec.certificates = vec![self.root.leaf("client.example", P256).spec()];
         ClientContext::with_clock(&spec, self.clock.clock()).unwrap().0
     }

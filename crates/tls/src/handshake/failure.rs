@@ -15,13 +15,14 @@ fn reason(number: u32, name: &str) -> String {
 }
 
 fn error(kind: FailureKind, reason: String) -> HandshakeError {
-    HandshakeError { kind, reason, staple: StapleOutcome::default() }
+    HandshakeError { kind, reason, staple: StapleOutcome::default(), info: None }
 }
 
 fn protocol(number: u32, name: &str) -> HandshakeError {
     error(FailureKind::Protocol, reason(number, name) + END)
 }
 
+const NO_CERTIFICATE: &str = ":peer did not provide required client certificate";
 const END: &str = ":TLS_error_end";
 
 pub(super) fn closed() -> HandshakeError {
@@ -54,7 +55,7 @@ fn plain(cause: &Error, first: &[u8]) -> HandshakeError {
     use PeerIncompatible as Incompatible;
     match cause {
         Error::NoCertificatesPresented => {
-            error(FailureKind::NoCertificate, reason(192, "PEER_DID_NOT_RETURN_A_CERTIFICATE") + END)
+            error(FailureKind::NoCertificate, reason(192, "PEER_DID_NOT_RETURN_A_CERTIFICATE") + NO_CERTIFICATE + END)
         }
         Error::AlertReceived(AlertDescription::CloseNotify) => closed(),
         Error::AlertReceived(alert) => {
@@ -65,13 +66,14 @@ fn plain(cause: &Error, first: &[u8]) -> HandshakeError {
             not_a_record(first)
         }
         Error::InvalidMessage(InvalidMessage::MessageTooLarge) => protocol(150, "EXCESSIVE_MESSAGE_SIZE"),
+        Error::InvalidMessage(_) if is_hello(first) => protocol(131, "CLIENTHELLO_PARSE_FAILED"),
         Error::InvalidMessage(_) => protocol(137, "DECODE_ERROR"),
         Error::DecryptError => protocol(139, "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"),
         Error::PeerSentOversizedRecord => protocol(136, "DATA_LENGTH_TOO_LONG"),
         Error::NoApplicationProtocol => protocol(307, "NO_APPLICATION_PROTOCOL"),
         Error::PeerIncompatible(incompatible) => match incompatible {
             Incompatible::NoCipherSuitesInCommon => protocol(184, "NO_SHARED_CIPHER"),
-            Incompatible::NoKxGroupsInCommon => protocol(308, "NO_SHARED_GROUP"),
+            Incompatible::NoKxGroupsInCommon => protocol(266, "NO_SHARED_GROUP"),
             Incompatible::NoSignatureSchemesInCommon => protocol(253, "NO_COMMON_SIGNATURE_ALGORITHMS"),
             _ => protocol(240, "UNSUPPORTED_PROTOCOL"),
         },
@@ -87,14 +89,18 @@ fn plain(cause: &Error, first: &[u8]) -> HandshakeError {
     }
 }
 
+fn is_hello(first: &[u8]) -> bool {
+    matches!(first, [22, 3, _, _, _, 1, ..])
+}
+
 /// Something else than TLS was sent.
 fn not_a_record(first: &[u8]) -> HandshakeError {
     const METHODS: [&[u8]; 5] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELET"];
     if METHODS.iter().any(|method| first.starts_with(&method[..method.len().min(5)])) {
-        return protocol(155, "HTTP_REQUEST");
+        return protocol(156, "HTTP_REQUEST");
     }
     if first.starts_with(b"CONNE") {
-        return protocol(156, "HTTPS_PROXY_REQUEST");
+        return protocol(155, "HTTPS_PROXY_REQUEST");
     }
     protocol(247, "WRONG_VERSION_NUMBER")
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use nuncio_io::transport::Transport;
-use nuncio_tls::spec::{CertificateSpec, ClientSpec, ServerSpec, ValidationSpec};
+use nuncio_tls::spec::{CertificateSpec, ClientSpec, ParametersSpec, ServerSpec, TlsVersion, ValidationSpec};
 use nuncio_tls::{ClientContext, Clock, ConnectOptions, HandshakeError, ServerContext, TlsSession};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -140,7 +140,8 @@ pub fn server_spec(leaf: &Leaf) -> ServerSpec {
 }
 
 pub fn client_spec(sni: &str) -> ClientSpec {
-    ClientSpec { sni: sni.to_owned(), ..ClientSpec::default() }
+    let parameters = ParametersSpec { maximum_version: Some(TlsVersion::V1_3), ..ParametersSpec::default() };
+    ClientSpec { sni: sni.to_owned(), parameters, ..ClientSpec::default() }
 }
 
 /// One end of a session.
