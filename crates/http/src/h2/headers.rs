@@ -87,7 +87,10 @@ pub(super) fn take_request(parts: &http::request::Parts, rules: Rules, into: &mu
     }
     let host = parts.headers.get(http::header::HOST);
     match (parts.uri.authority(), host) {
-        (Some(authority), _) => into.append_known(Known::AUTHORITY, authority.as_str().as_bytes()),
+        (Some(authority), _) if is_authority(authority.as_str().as_bytes()) => {
+            into.append_known(Known::AUTHORITY, authority.as_str().as_bytes());
+        }
+        (Some(_), _) => return Err(Refused::Malformed),
         (None, Some(host)) if is_authority(host.as_bytes()) => into.append_known(Known::AUTHORITY, host.as_bytes()),
         (None, Some(_)) => return Err(Refused::Malformed),
         (None, None) => {}
@@ -169,9 +172,9 @@ fn note_length(value: &[u8], taken: &mut Taken) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Whether `host` may stand in the place of `:authority`.
+/// Whether this may be `:authority`, or `host` in its place: without user information (RFC 9113 §8.3.1).
 fn is_authority(host: &[u8]) -> bool {
-    crate::h1::is_host_value(host)
+    crate::h1::is_host_value(host) && !host.contains(&b'@')
 }
 
 /// Copies a response's head into `into`. With `upgrade`, a 200 is the answer to extended CONNECT.

@@ -38,6 +38,7 @@ mod kind {
     pub const CONTINUATION: u8 = 9;
 }
 const END_STREAM_OR_ACK: u8 = 1;
+const PADDED: u8 = 8;
 
 /// Which limit a peer passed; each has a counter `http2.*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,17 +112,19 @@ impl Meter {
 
 /// Finds the frames in a stream of bytes.
 struct Frames {
-    head: [u8; HEAD],
+    /// The frame's header, and of padded data the length of the padding.
+    head: [u8; HEAD + 1],
     filled: usize,
     skip: usize,
 }
 
 impl Frames {
     fn new(skip: usize) -> Frames {
-        Frames { head: [0; HEAD], filled: 0, skip }
+        Frames { head: [0; HEAD + 1], filled: 0, skip }
     }
 
-    /// Calls `see` with kind, flags and payload length of every frame whose header ends in `bytes`.
+    /// Calls `see` with kind, flags and payload length of every frame whose header ends in `bytes`; padding does not count
+    /// as payload of data.
     #[inline]
     fn pass(&mut self, mut bytes: &[u8], mut see: impl FnMut(u8, u8, usize)) {
         while !bytes.is_empty() {
@@ -131,17 +134,27 @@ impl Frames {
                 bytes = bytes.get(count..).unwrap_or_default();
                 continue;
             }
-            let count = (HEAD - self.filled).min(bytes.len());
+            let wanted = HEAD + usize::from(self.filled >= HEAD);
+            let count = (wanted - self.filled).min(bytes.len());
             let (now, rest) = bytes.split_at(count);
             self.head[self.filled..self.filled + count].copy_from_slice(now);
             self.filled += count;
             bytes = rest;
-            if self.filled == HEAD {
-                self.filled = 0;
-                let [a, b, c, kind, flags, ..] = self.head;
-                self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                see(kind, flags, self.skip);
+            if self.filled < wanted {
+                return;
             }
+            let [a, b, c, kind, flags, .., padding] = self.head;
+            let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+            if self.filled > HEAD {
+                self.skip = length - 1;
+                see(kind, flags, self.skip.saturating_sub(usize::from(padding)));
+            } else if kind == kind::DATA && flags & PADDED != 0 && length > 0 {
+                continue;
+            } else {
+                self.skip = length;
+                see(kind, flags, length);
+            }
+            self.filled = 0;
         }
     }
 }

@@ -23,6 +23,10 @@ use tokio::io::ReadBuf;
 
 /// Bytes that a connection may hold for a stream that its peer does not read.
 const SEND_BUFFER: usize = 256 * 1024;
+/// Most that is read of a client after the end of its connection, bytes: more than what may be on its way.
+const MOST_LINGERED: usize = 16 << 20;
+/// The same for one that flooded: it is not worth the work.
+const MOST_OF_FLOOD: usize = 256 * 1024;
 /// Streams that were reset by the client before they were looked at. Beyond it the connection ends (CVE-2023-44487).
 const PENDING_RESETS: usize = 100;
 /// Streams that this side had to reset because of what the client sent (CVE-2025-8671).
@@ -61,6 +65,8 @@ pub struct ServerConnection {
     transport: Shared,
     rules: Rules,
     draining: bool,
+    /// Bytes thrown away after the end.
+    lingered: usize,
 }
 
 impl ServerConnection {
@@ -90,6 +96,7 @@ impl ServerConnection {
             transport,
             rules: Rules::new(options, options.underscores),
             draining: false,
+            lingered: 0,
         }
     }
 
@@ -158,7 +165,8 @@ impl ServerConnection {
         }
     }
 
-    /// The connection is over for this side: waits for the client to close, and throws away what it still sends.
+    /// The connection is over for this side: waits for the client to close, and throws away what it still sends, up to
+    /// [`MOST_LINGERED`].
     pub fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut transport = self.transport.borrow_mut();
         if ready!(transport.poll_shutdown(cx)).is_err() {
@@ -168,6 +176,10 @@ impl ServerConnection {
             let mut room = [MaybeUninit::uninit(); 2048];
             let mut into = ReadBuf::uninit(&mut room);
             if ready!(transport.poll_read_buf(cx, &mut into)).is_err() || into.filled().is_empty() {
+                return Poll::Ready(());
+            }
+            self.lingered += into.filled().len();
+            if self.lingered > if self.meter.flood().is_some() { MOST_OF_FLOOD } else { MOST_LINGERED } {
                 return Poll::Ready(());
             }
         }

@@ -10,6 +10,7 @@ mod clients;
 mod command_line;
 mod descriptors;
 mod examples;
+mod h2_floods;
 mod http;
 mod interception;
 mod lifecycle;
