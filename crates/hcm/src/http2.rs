@@ -313,6 +313,10 @@ impl Http2Connection {
             Refused::TooLarge => self.stats.header_overflow().inc(),
             Refused::Underscore => self.stats.requests_rejected_with_underscores_in_headers().inc(),
             Refused::Malformed => self.stats.rx_messaging_error().inc(),
+            Refused::NoRoom => {
+                self.stats.header_overflow().inc();
+                return wire.reset(ResetReason::LocalRefusedStreamReset);
+            }
         }
         wire.reset(ResetReason::ProtocolError);
     }

@@ -33,6 +33,8 @@ pub enum Refused {
     Underscore,
     /// The message is malformed (RFC 9113 §8.1.1).
     Malformed,
+    /// The heads of the streams that are open take enough of memory.
+    NoRoom,
 }
 
 impl From<HeadersTooLarge> for Refused {

@@ -23,6 +23,8 @@ pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD: usize = 9;
 /// Streams for which credit is kept at most.
 const STREAM_CREDIT: u32 = 1024;
+/// Bytes of decoded heads that the open streams of a connection may hold, however little was received.
+const MOST_HEADS: u64 = 4 << 20;
 /// Data frames for which credit is kept at most: more than a window holds of the smallest frames in use.
 const DATA_CREDIT: u32 = 4096;
 
@@ -76,6 +78,8 @@ pub struct Meter {
     resets_sent: Cell<u32>,
     flood: Cell<Option<Flood>>,
     ended: Cell<bool>,
+    /// Bytes of the heads of streams that are open, decoded.
+    heads: Cell<u64>,
 }
 
 impl Meter {
@@ -104,9 +108,34 @@ impl Meter {
         self.flood.get()
     }
 
+    /// Whether another head may be held beside those of the streams that are open. What a few bytes refer to in the table
+    /// of HPACK may be long: such heads together may exceed what was received only so far (CVE-2026-47774).
+    pub(super) fn has_room_for(&self, head: u64) -> bool {
+        self.heads.get().saturating_add(head) <= MOST_HEADS.saturating_add(self.received.get().saturating_mul(2))
+    }
+
     /// Whether the peer closed the connection, or it failed.
     pub fn is_ended(&self) -> bool {
         self.ended.get()
+    }
+}
+
+/// The head of a stream that is open, as the meter knows of it.
+pub(super) struct Held {
+    meter: Rc<Meter>,
+    bytes: u64,
+}
+
+impl Held {
+    pub(super) fn new(meter: Rc<Meter>, bytes: u64) -> Held {
+        meter.heads.set(meter.heads.get().saturating_add(bytes));
+        Held { meter, bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.meter.heads.set(self.meter.heads.get().saturating_sub(self.bytes));
     }
 }
 

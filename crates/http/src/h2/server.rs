@@ -1,7 +1,7 @@
 //! The downstream end of an HTTP/2 connection, and its streams.
 
 use super::headers::{self, Refused, Rules};
-use super::meter::{Flood, Meter, Metered, Shared};
+use super::meter::{Flood, Held, Meter, Metered, Shared};
 use super::outgoing::Outgoing;
 use super::{Http2Options, Pings, reset_reason};
 use crate::connection::{BodyPart, RecvError};
@@ -126,7 +126,9 @@ impl ServerConnection {
                 },
                 State::Open(connection) => {
                     return Poll::Ready(match ready!(connection.poll_accept(cx)) {
-                        Some(Ok((request, respond))) => Some(Ok(Incoming { request, respond, rules: self.rules })),
+                        Some(Ok((request, respond))) => {
+                            Some(Ok(Incoming { request, respond, rules: self.rules, meter: Rc::clone(&self.meter) }))
+                        }
                         Some(Err(error)) => Some(Err(self.failed(error))),
                         None => {
                             self.state = State::Ended;
@@ -199,13 +201,17 @@ pub struct Incoming {
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
     rules: Rules,
+    meter: Rc<Meter>,
 }
 
 impl Incoming {
     /// Copies the head into `headers`, and hands out the stream that the answer goes to.
     pub fn open(self, headers: &mut HeaderMap) -> (Result<RequestHead, Refused>, ServerStream) {
         let (parts, receive) = self.request.into_parts();
-        let taken = headers::take_request(&parts, self.rules, headers);
+        let taken = headers::take_request(&parts, self.rules, headers).and_then(|taken| {
+            if self.meter.has_room_for(u64::from(taken.bytes)) { Ok(taken) } else { Err(Refused::NoRoom) }
+        });
+        let bytes = taken.as_ref().map_or(0, |taken| u64::from(taken.bytes));
         let empty = receive.is_end_stream();
         let stream = ServerStream {
             respond: self.respond,
@@ -216,7 +222,8 @@ impl Incoming {
             out: Outgoing::default(),
             piece: Bytes::new(),
             rules: self.rules,
-            bytes: (taken.as_ref().map_or(0, |taken| u64::from(taken.bytes)), 0),
+            bytes: (bytes, 0),
+            _held: Held::new(self.meter, bytes),
         };
         let head = taken.map(|taken| RequestHead {
             version: Version::Http2,
@@ -250,6 +257,7 @@ pub struct ServerStream {
     piece: Bytes,
     rules: Rules,
     bytes: (u64, u64),
+    _held: Held,
 }
 
 impl ServerStream {
