@@ -34,6 +34,9 @@ pub(crate) trait Side: Unpin {
     type Data;
     fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn common(&self) -> &CommonState;
+    /// Whether what is to be written at the end of the handshake are tickets, which the peer does not wait for: they leave with the
+    /// first bytes that are written, or when the stream waits for the peer.
+    fn only_tickets_are_left(&self) -> bool;
     fn into_kernel(self, names: Option<Arc<[Arc<str>]>>) -> Result<(ExtractedSecrets, Kernel), Error>;
 }
 
@@ -46,6 +49,10 @@ impl Side for UnbufferedServerConnection {
 
     fn common(&self) -> &CommonState {
         self
+    }
+
+    fn only_tickets_are_left(&self) -> bool {
+        self.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3)
     }
 
     fn into_kernel(self, _names: Option<Arc<[Arc<str>]>>) -> Result<(ExtractedSecrets, Kernel), Error> {
@@ -63,6 +70,10 @@ impl Side for UnbufferedClientConnection {
 
     fn common(&self) -> &CommonState {
         self
+    }
+
+    fn only_tickets_are_left(&self) -> bool {
+        false
     }
 
     fn into_kernel(self, names: Option<Arc<[Arc<str>]>>) -> Result<(ExtractedSecrets, Kernel), Error> {
@@ -261,7 +272,7 @@ impl<S: Side> Handshake<S> {
 
     fn finish(&mut self) -> Result<Established, HandshakeError> {
         let lost = failure::internal;
-        let (Some(side), Some(mut wire), Some(notes)) = (self.side.take(), self.wire.take(), self.notes.take()) else {
+        let (Some(side), Some(wire), Some(notes)) = (self.side.take(), self.wire.take(), self.notes.take()) else {
             return Err(lost());
         };
         let common = side.common();
@@ -273,8 +284,7 @@ impl<S: Side> Handshake<S> {
         let peer = common.peer_certificates().map(|chain| chain.to_vec());
         let (secrets, kernel) = side.into_kernel(notes.names.clone()).map_err(|_| lost())?;
         let kernel = (version == rustls::ProtocolVersion::TLSv1_3).then_some(kernel);
-        let early = std::mem::take(&mut wire.input);
-        let stream = TlsStream::new(wire.carrier, &secrets, kernel, early.filled()).ok_or_else(lost)?;
+        let stream = TlsStream::new(wire.carrier, &secrets, kernel, wire.input, wire.output).ok_or_else(lost)?;
         let transport = Transport::Tls(Box::new(stream));
         Ok(Established { transport, notes, suite, version, group, resumed, alpn, peer })
     }
@@ -295,7 +305,9 @@ impl<S: Side> Handshake<S> {
             (self.side, self.wire) = (None, None);
             return Poll::Ready(Err(error));
         }
-        if let Some(wire) = &mut self.wire {
+        if let Some(wire) = &mut self.wire
+            && !self.side.as_ref().is_some_and(|side| side.only_tickets_are_left())
+        {
             ready!(wire.poll_drain(cx)).map_err(|error| failure::io(&error))?;
         }
         Poll::Ready(self.finish())

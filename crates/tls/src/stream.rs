@@ -145,20 +145,16 @@ pub(crate) struct TlsStream {
 }
 
 impl TlsStream {
-    /// `early` is what was received behind the handshake: records.
+    /// `input` is what was received behind the handshake, `output` what is left of it to be sent: records.
     pub(crate) fn new(
         carrier: Transport,
         secrets: &ExtractedSecrets,
         kernel: Option<Kernel>,
-        early: &[u8],
+        mut input: Pooled,
+        output: Pooled,
     ) -> Option<TlsStream> {
         let is_v1_3 = kernel.is_some();
-        let mut input = Pooled::default();
-        if !early.is_empty() {
-            input.prepare(Size::for_bytes(early.len()));
-            input.room().get_mut(..early.len())?.copy_from_slice(early);
-            input.end = early.len();
-        }
+        input.settle();
         Some(TlsStream {
             carrier,
             read_key: RecordKey::new(secrets.rx.0, &secrets.rx.1, is_v1_3)?,
@@ -166,7 +162,7 @@ impl TlsStream {
             kernel,
             input,
             plain: 0..0,
-            output: Pooled::default(),
+            output,
             message: Vec::new(),
             reading: Reading::Open,
             is_bulk: false,
@@ -335,6 +331,8 @@ impl TlsStream {
         let count = room.filled().len();
         if result.is_pending() {
             self.input.settle();
+            // Nothing that is held back may wait for a peer that may wait for it.
+            let _ = self.poll_drain(cx);
         } else {
             self.is_bulk = count >= BULK_READ;
             self.input.end += count;
@@ -391,10 +389,7 @@ impl TlsStream {
                 Ok(Next::Message) => {}
                 Ok(Next::End) => return Poll::Ready(()),
                 Ok(Next::Incomplete) => match self.poll_fill(cx) {
-                    Poll::Pending => {
-                        let _ = self.poll_drain(cx);
-                        return Poll::Pending;
-                    }
+                    Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(0)) => {
                         let _ = self.end_of_carrier();
                         return Poll::Ready(());
@@ -438,10 +433,6 @@ impl SecureSocket for TlsStream {
                 }
                 Err(failure) => return Poll::Ready(Err(self.fail(failure))),
             }
-        }
-        if !self.output.is_empty() {
-            // An error shows in the next write.
-            let _ = self.poll_drain(cx);
         }
         if self.plain.is_empty() {
             self.input.settle();

@@ -181,12 +181,12 @@ async fn attacked(attack: &[u8]) -> std::io::Result<Vec<u8>> {
     };
     let relay = async {
         let mut bytes = vec![0; 1 << 16];
-        for _ in 0..2 {
-            let count = far.read(&mut bytes).await.unwrap();
-            tap.write_all(&bytes[..count]).await.unwrap();
-            let count = tap.read(&mut bytes).await.unwrap();
-            far.write_all(&bytes[..count]).await.unwrap();
-        }
+        let count = far.read(&mut bytes).await.unwrap();
+        tap.write_all(&bytes[..count]).await.unwrap();
+        let count = tap.read(&mut bytes).await.unwrap();
+        far.write_all(&bytes[..count]).await.unwrap();
+        let count = far.read(&mut bytes).await.unwrap();
+        tap.write_all(&bytes[..count]).await.unwrap();
         (far, tap)
     };
     let ((mut server, _client), (_far, mut tap)) = tokio::join!(sessions, relay);
