@@ -9,6 +9,9 @@
 pub(crate) mod pool;
 mod record;
 
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
