@@ -35,6 +35,7 @@ pub mod spec;
 mod spiffe;
 mod stream;
 mod ticket;
+mod turn;
 mod validation;
 mod verify;
 

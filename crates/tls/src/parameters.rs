@@ -2,7 +2,7 @@
 //!
 //! What rustls does not have is unsafe or out of use; it is left out, and a warning names it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::{
@@ -68,6 +68,9 @@ const SIGNATURES: &[(&str, SignatureScheme)] = &[
     ("ed25519", SignatureScheme::ED25519),
 ];
 
+/// What contexts that ask for nothing special share.
+static DEFAULT: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+
 /// What a context negotiates.
 #[derive(Debug, Clone)]
 pub(crate) struct Parameters {
@@ -85,12 +88,23 @@ impl Parameters {
         warnings: &mut Vec<Warning>,
     ) -> Result<Parameters, ContextError> {
         let versions = versions(spec, maximum, warnings)?;
-        let mut provider = aws_lc_rs::default_provider();
         let has_v1_2 = versions.iter().any(|version| version.version == ProtocolVersion::TLSv1_2);
-        provider.cipher_suites = suites(&spec.cipher_suites, has_v1_2, warnings)?;
-        provider.kx_groups = groups(&spec.ecdh_curves, warnings)?;
+        let make = |warnings: &mut Vec<Warning>| -> Result<_, ContextError> {
+            let mut provider = aws_lc_rs::default_provider();
+            provider.cipher_suites = suites(&spec.cipher_suites, has_v1_2, warnings)?;
+            provider.kx_groups = groups(&spec.ecdh_curves, warnings)?;
+            Ok(Arc::new(provider))
+        };
+        let is_default = spec.cipher_suites.is_empty() && spec.ecdh_curves.is_empty();
+        let provider = match DEFAULT.get() {
+            Some(provider) if is_default => Arc::clone(provider),
+            _ => {
+                let made = make(warnings)?;
+                if is_default { Arc::clone(DEFAULT.get_or_init(|| made)) } else { made }
+            }
+        };
         let signatures = signatures(&spec.signature_algorithms, warnings)?;
-        Ok(Parameters { provider: Arc::new(provider), versions, signatures })
+        Ok(Parameters { provider, versions, signatures })
     }
 }
 

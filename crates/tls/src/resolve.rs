@@ -29,6 +29,8 @@ pub(crate) struct Certificates {
     policy: OcspStaplePolicy,
     scan_on_mismatch: bool,
     require_sni: bool,
+    /// Whether anything depends on the client's wish for an OCSP staple.
+    pub(crate) cares_for_staples: bool,
     clock: Clock,
 }
 
@@ -58,7 +60,9 @@ impl Certificates {
             stapled: identity.stapled.as_ref().map(limited),
             identity: Arc::clone(identity),
         });
+        let cares = |identity: &Arc<Identity>| identity.stapled.is_some() || identity.must_staple;
         Certificates {
+            cares_for_staples: selection.policy == OcspStaplePolicy::MustStaple || identities.iter().any(cares),
             choices: choices.collect(),
             names,
             policy: selection.policy,
@@ -66,12 +70,6 @@ impl Certificates {
             require_sni: selection.require_sni,
             clock: selection.clock,
         }
-    }
-
-    /// Whether anything depends on the client's wish for an OCSP staple.
-    pub(crate) fn cares_for_staples(&self) -> bool {
-        self.policy == OcspStaplePolicy::MustStaple
-            || self.choices.iter().any(|choice| choice.stapled.is_some() || choice.identity.must_staple)
     }
 
     fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<usize> {

@@ -25,6 +25,7 @@ use crate::session::{FailureKind, HandshakeError, StapleOutcome, TlsSession};
 use crate::shared::{Digest, Hasher};
 use crate::spec::{OcspStaplePolicy, ServerSpec, TlsVersion};
 use crate::ticket::{SessionCache, Ticketer};
+use crate::turn::Turn;
 use crate::validation::{Demands, Validation};
 use crate::verify::{Peer, Verifier};
 
@@ -103,7 +104,8 @@ impl ServerContext {
     /// Begins a handshake on a connection that was accepted. The addresses decide about the key log.
     pub fn accept(&self, carrier: Transport, local: Option<IpAddr>, remote: Option<IpAddr>) -> ServerHandshake {
         let notes = Some(Box::new(Notes { local, remote, ..Notes::default() }));
-        ServerHandshake { state: self.state(), accepting: Accepting::Hello(Some(Wire::new(carrier))), notes }
+        let accepting = Accepting::Hello(Some(Wire::new(carrier)));
+        ServerHandshake { state: self.state(), accepting, notes, turn: Turn::Idle }
     }
 }
 
@@ -276,6 +278,7 @@ pub struct ServerHandshake {
     state: Arc<State>,
     accepting: Accepting,
     notes: Option<Box<Notes>>,
+    turn: Turn,
 }
 
 impl ServerHandshake {
@@ -290,8 +293,12 @@ impl ServerHandshake {
                 Hello::Incomplete => ready!(wire.poll_fill(cx))?,
             }
         };
+        if self.turn.poll(cx).is_pending() {
+            wire.input.settle();
+            return Poll::Pending;
+        }
         let mut notes = self.notes.take().unwrap_or_default();
-        notes.wants_staple = wishes.wants_staple && self.state.certificates.cares_for_staples();
+        notes.wants_staple = wishes.wants_staple && self.state.certificates.cares_for_staples;
         let config = match &self.state.without_alpn {
             Some(without) if wishes.shares_no_protocol(&self.state.config.alpn_protocols) => without,
             _ => &self.state.config,
@@ -312,9 +319,14 @@ impl Future for ServerHandshake {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        this.turn.pass();
         ready!(this.poll_hello(cx))?;
         let Accepting::Running(handshake) = &mut this.accepting else { return Poll::Ready(Err(ended())) };
-        let done = match ready!(handshake.poll(cx)) {
+        let Poll::Ready(outcome) = handshake.poll(cx) else {
+            this.turn.come_back(cx);
+            return Poll::Pending;
+        };
+        let done = match outcome {
             Ok(done) => done,
             Err(mut error) => {
                 let notes = handshake.notes().filter(|_| error.kind != FailureKind::Closed);

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
@@ -70,16 +70,20 @@ impl TicketKey {
     }
 }
 
-/// The process's own keys: when each was made, and the newest in front.
-static OWN: OnceLock<Mutex<VecDeque<(i64, TicketKey)>>> = OnceLock::new();
+/// Keys and when each was made; the newest in front.
+type DatedKeys = VecDeque<(i64, Arc<TicketKey>)>;
 
-fn with_own_keys<T>(now: i64, access: impl FnOnce(&VecDeque<(i64, TicketKey)>) -> Option<T>) -> Option<T> {
+/// The process's own keys.
+static OWN: OnceLock<Mutex<DatedKeys>> = OnceLock::new();
+
+/// The first of the process's own keys that is wanted.
+fn own_key(now: i64, is_wanted: impl Fn(&TicketKey) -> bool) -> Option<Arc<TicketKey>> {
     let mut keys = OWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     if keys.front().is_none_or(|(made, _)| now - made >= ROTATION) {
-        keys.push_front((now, TicketKey::random()?));
+        keys.push_front((now, Arc::new(TicketKey::random()?)));
         keys.truncate(KEPT);
     }
-    access(&keys)
+    keys.iter().find(|(_, key)| is_wanted(key)).map(|(_, key)| Arc::clone(key))
 }
 
 /// Makes and opens the tickets of one context.
@@ -121,7 +125,7 @@ impl ProducesTickets for Ticketer {
         dated.extend_from_slice(plain);
         match self.keys.first() {
             Some(key) => key.seal(&self.context, dated),
-            None => with_own_keys(now, |keys| keys.front()?.1.seal(&self.context, dated)),
+            None => own_key(now, |_| true)?.seal(&self.context, dated),
         }
     }
 
@@ -130,10 +134,7 @@ impl ProducesTickets for Ticketer {
         let (name, sealed) = ticket.split_at_checked(NAME)?;
         let is_it = |key: &TicketKey| key.name == name;
         let dated = if self.keys.is_empty() {
-            let open = |keys: &VecDeque<(i64, TicketKey)>| {
-                keys.iter().find(|(_, key)| is_it(key))?.1.open(&self.context, sealed)
-            };
-            with_own_keys(now, open)?
+            own_key(now, is_it)?.open(&self.context, sealed)?
         } else {
             self.keys.iter().find(|key| is_it(key))?.open(&self.context, sealed)?
         };

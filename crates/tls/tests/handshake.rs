@@ -181,3 +181,64 @@ async fn versions_that_do_not_meet() {
     assert!(server.reason.contains("UNSUPPORTED_PROTOCOL"), "{server}");
     assert!(client.reason.contains("TLSV1_ALERT_PROTOCOL_VERSION"), "{client}");
 }
+
+/// Of the hellos that wait, few are answered before the worker looks after its other tasks; in the end all are, also when some of
+/// those that wait go away.
+#[tokio::test]
+async fn a_flood_of_handshakes_takes_turns() {
+    use nuncio_io::transport::Transport;
+    use std::future::Future;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let authority = Authority::new("Root");
+    let server = server(&server_spec(&authority.leaf("a.example", P256)));
+    let client = client(&client_spec("a.example"));
+    let hello = async || {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let connect = client.connect(Transport::Other(Box::new(near)), ConnectOptions::default());
+        let read = async {
+            let mut bytes = vec![0; 1 << 16];
+            let count = far.read(&mut bytes).await.unwrap();
+            bytes.truncate(count);
+            drop(far);
+            bytes
+        };
+        tokio::join!(connect, read).1
+    };
+    let mut handshakes = Vec::new();
+    let mut peers = Vec::new();
+    for _ in 0..20 {
+        let (mut near, far) = tokio::io::duplex(1 << 16);
+        near.write_all(&hello().await).await.unwrap();
+        peers.push(near);
+        handshakes.push(Some(Box::pin(server.accept(Transport::Other(Box::new(far)), None, None))));
+    }
+    let mut answered = 0;
+    for round in 1..40 {
+        // Those that wait in the middle of the queue leave.
+        if round == 2 {
+            handshakes[8..12].iter_mut().for_each(|handshake| *handshake = None);
+        }
+        for handshake in handshakes.iter_mut().flatten() {
+            poll_fn(|cx| std::task::Poll::Ready(handshake.as_mut().poll(cx).is_pending())).await;
+        }
+        // A task that does much at once is made to wait by the runtime.
+        tokio::task::yield_now().await;
+        let mut now = 0;
+        for peer in &mut peers {
+            let mut first = [0; 1];
+            let read = poll_fn(|cx| {
+                let mut into = tokio::io::ReadBuf::new(&mut first);
+                std::task::Poll::Ready(
+                    tokio::io::AsyncRead::poll_read(std::pin::Pin::new(peer), cx, &mut into).is_ready()
+                        && !into.filled().is_empty(),
+                )
+            });
+            now += usize::from(read.await);
+        }
+        // A peer has many bytes to read: it counts in every round from its answer on.
+        let new = now - answered;
+        assert!(new <= 2, "{new} in round {round}");
+        answered = now;
+    }
+    assert_eq!(answered, 16);
+}
