@@ -15,6 +15,7 @@ use nuncio_http::ResetReason;
 use nuncio_http::h2::{AcceptError, Flood, Http2Keepalive, Incoming, Pings, Refused, ServerConnection, ServerStream};
 use nuncio_io::transport::Transport;
 use nuncio_stats::names::Http2CodecStats;
+use nuncio_stream_info::details;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
@@ -300,25 +301,37 @@ impl Http2Connection {
                 tokio::task::spawn_local(task);
             }
             Err(refused) => {
+                let (details, reason) = self.count_refused(refused);
+                stream.refuse_stream(&self.environment, &mut wire, details, reason);
                 ActiveStream::give_back(stream);
-                self.refuse(refused, &mut wire);
             }
         }
     }
 
-    /// A request that no filter sees: its stream is reset.
-    fn refuse(&self, refused: Refused, wire: &mut ServerStream) {
-        self.environment.config.stats.manager.downstream_rq_rx_reset().inc();
+    /// A request that no filter sees: its stream is reset. Its details, and what the client is told.
+    fn count_refused(&self, refused: Refused) -> (&'static str, ResetReason) {
         match refused {
-            Refused::TooLarge => self.stats.header_overflow().inc(),
-            Refused::Underscore => self.stats.requests_rejected_with_underscores_in_headers().inc(),
-            Refused::Malformed => self.stats.rx_messaging_error().inc(),
+            Refused::TooMany => {
+                self.stats.header_overflow().inc();
+                (details::HTTP2_TOO_MANY_HEADERS, ResetReason::ProtocolError)
+            }
+            Refused::TooLarge => {
+                self.stats.header_list_size_too_large().inc();
+                (details::HTTP2_HEADER_LIST_TOO_LARGE, ResetReason::ProtocolError)
+            }
+            Refused::Underscore => {
+                self.stats.requests_rejected_with_underscores_in_headers().inc();
+                (details::HTTP2_UNEXPECTED_UNDERSCORE, ResetReason::ProtocolError)
+            }
+            Refused::Malformed => {
+                self.stats.rx_messaging_error().inc();
+                (details::HTTP2_VIOLATION_OF_MESSAGING_RULE, ResetReason::ProtocolError)
+            }
             Refused::NoRoom => {
                 self.stats.header_overflow().inc();
-                return wire.reset(ResetReason::LocalRefusedStreamReset);
+                (details::HTTP2_HEADER_LIST_TOO_LARGE, ResetReason::LocalRefusedStreamReset)
             }
         }
-        wire.reset(ResetReason::ProtocolError);
     }
 
     /// Ends a connection whose client opens streams only to reset them.

@@ -361,6 +361,9 @@ impl Driver<'_> {
                 chain::data(self, Direction::Request, chunk, last)
             }
             BodyPart::End { trailers } => {
+                if trailers && self.wire.is_multiplexed() {
+                    self.env.http2_stats().trailers().inc();
+                }
                 self.s.received = true;
                 self.request_received();
                 if trailers {

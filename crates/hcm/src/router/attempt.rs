@@ -529,8 +529,12 @@ impl Driver<'_> {
         let was_running = !matches!(attempt, Attempt::None);
         if let (true, Some(cluster)) = (was_running, &self.s.router.cluster) {
             // Resets are counted for HTTP/2 only: HTTP/1 has none, its connection ends.
-            if let Attempt::Connecting(_) | Attempt::Waiting(_) = attempt {
-                cluster.info.stats.upstream_rq_cancelled().inc();
+            match &attempt {
+                Attempt::Connecting(_) | Attempt::Waiting(_) => cluster.info.stats.upstream_rq_cancelled().inc(),
+                Attempt::Active(active) if active.connection.wire.is_multiplexed() => {
+                    cluster.info.stats.upstream_rq_tx_reset().inc();
+                }
+                _ => {}
             }
         }
         self.release_retry();

@@ -98,12 +98,15 @@ impl Driver<'_> {
         let sent = self.request_was_sent();
         self.note_wire_bytes();
         self.count_reset(reason);
+        let multiplexed = self.sends_multiplexed();
         if self.s.router.response_begun {
+            self.count_stream_reset(multiplexed, reason);
             return self.reset_after_response_started(reason);
         }
         if self.retry_after_reset(reason, sent) {
             return;
         }
+        self.count_stream_reset(multiplexed, reason);
         let status = if reason == ResetReason::ProtocolError { 502 } else { 503 };
         self.charge_status(status);
         let retried = if self.s.router.retry.made > 0 { "retried and the latest " } else { "" };
@@ -125,6 +128,25 @@ impl Driver<'_> {
             return self.local_reply(LocalReply::new(503, Bytes::new(), text).with_flags(flag_of(reason)));
         }
         self.break_off(flag_of(reason), text);
+    }
+
+    fn sends_multiplexed(&self) -> bool {
+        matches!(&self.s.router.attempt, Attempt::Active(active) if active.connection.wire.is_multiplexed())
+    }
+
+    /// A stream that the upstream reset, and that nothing makes up for.
+    fn count_stream_reset(&self, multiplexed: bool, reason: ResetReason) {
+        let Some(cluster) = self.s.router.cluster.as_ref().filter(|_| multiplexed) else { return };
+        match reason {
+            ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => {
+                cluster.info.stats.upstream_rq_rx_reset().inc();
+            }
+            ResetReason::RemoteResetNoError => {
+                cluster.info.stats.upstream_rq_rx_reset().inc();
+                cluster.info.stats.upstream_rq_rx_reset_no_error().inc();
+            }
+            _ => {}
+        }
     }
 
     fn count_reset(&mut self, reason: ResetReason) {

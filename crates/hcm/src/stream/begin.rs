@@ -9,9 +9,10 @@ use crate::path::{self, Normalized};
 use bytes::Bytes;
 use nuncio_filter::{FilterSlot, Interest, LocalReply, RouteSlot, Stream};
 use nuncio_headers::{HeaderMap, Known};
-use nuncio_http::Version;
 use nuncio_http::exchange::Downstream;
 use nuncio_http::h1::{CodecError, CodecErrorKind, RequestHead};
+use nuncio_http::h2::ServerStream;
+use nuncio_http::{ResetReason, Version};
 use nuncio_stream_info::{Protocol, ResponseFlags, TimePoint, details};
 use std::sync::Arc;
 use std::time::Instant;
@@ -107,6 +108,28 @@ impl ActiveStream {
         let now = env.worker.now();
         let mut driver = Driver { s: self, env, wire, now };
         driver.local_reply(LocalReply::new(error.status, Bytes::from_static(body), error.details));
+    }
+
+    /// A stream of a connection with many has a head that is refused: it is reset without an answer.
+    pub(crate) fn refuse_stream(
+        &mut self,
+        env: &Environment,
+        wire: &mut ServerStream,
+        details: &'static str,
+        reason: ResetReason,
+    ) {
+        let now = env.worker.now();
+        self.start(env, &Downstream::Http2(wire), now);
+        self.request.clear();
+        self.info.protocol = Some(Protocol::Http2);
+        self.info.flags.insert(ResponseFlags::DOWNSTREAM_REMOTE_RESET);
+        self.info.details = details.into();
+        self.request_stopped = true;
+        self.bypass = true;
+        self.reset = true;
+        self.gone = true;
+        self.reset_reason = reason;
+        self.finish(env, Downstream::Http2(wire), now);
     }
 
     /// The head did not come to its end in time.

@@ -27,8 +27,10 @@ const CONNECTION_SPECIFIC: KnownSet = KnownSet::of(&[
 /// Why a received head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// More headers, or longer ones, than allowed.
+    /// Longer headers than allowed.
     TooLarge,
+    /// More headers than allowed.
+    TooMany,
     /// A name holds `_`, and that is not wanted.
     Underscore,
     /// The message is malformed (RFC 9113 §8.1.1).
@@ -49,6 +51,8 @@ pub(super) struct Rules {
     pub most: u16,
     pub underscores: Underscores,
     pub longest: u32,
+    /// Bytes of all fields, as RFC 9113 §6.5.2 counts them.
+    pub heaviest: u32,
     pub disallow_obs_text: bool,
 }
 
@@ -58,6 +62,7 @@ impl Rules {
             most: options.max_headers,
             underscores,
             longest: options.max_header_field_bytes.unwrap_or(u32::MAX),
+            heaviest: options.max_header_list_bytes,
             disallow_obs_text: options.disallow_obs_text,
         }
     }
@@ -128,11 +133,17 @@ fn join_cookies(into: &mut HeaderMap) {
 
 fn take_fields(fields: &http::HeaderMap, rules: Rules, into: &mut HeaderMap, taken: &mut Taken) -> Result<(), Refused> {
     let mut count = 0u32;
+    let mut weight = taken.bytes;
     for (name, value) in fields {
         // Browsers send a cookie in many crumbs, which become one header: the limit of bytes bounds them
         // (CVE-2026-47774), not the limit of headers.
         count += u32::from(*name != http::header::COOKIE);
         if count > u32::from(rules.most) {
+            return Err(Refused::TooMany);
+        }
+        // RFC 9113 §6.5.2: "the uncompressed size of field lines in units of octets plus an overhead of 32 octets for each".
+        weight = weight.saturating_add((name.as_str().len() + value.len() + 32) as u32);
+        if weight > rules.heaviest {
             return Err(Refused::TooLarge);
         }
         let (name, value) = (name.as_str(), value.as_bytes());

@@ -80,7 +80,8 @@ impl ServerConnection {
             .initial_window_size(options.stream_window)
             .initial_connection_window_size(options.connection_window)
             .max_concurrent_streams(options.max_concurrent_streams)
-            .max_header_list_size(options.max_header_list_bytes)
+            // What is a little too large is refused here, where it is counted and logged; the crate refuses the rest.
+            .max_header_list_size(options.max_header_list_bytes.saturating_mul(4))
             .max_send_buffer_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(Some(LOCAL_ERROR_RESETS));

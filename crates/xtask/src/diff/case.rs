@@ -178,7 +178,7 @@ pub struct Step {
     pub chunks: Option<Vec<String>>,
     /// Trailer lines after the chunks.
     pub trailers: Vec<String>,
-    /// The HTTP version: `1.1` unless given.
+    /// The HTTP version: `1.1` unless given; `2` speaks HTTP/2 from the first byte.
     pub version: Option<String>,
     /// What to read afterwards: one response unless given.
     pub read: Option<Read>,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nuncio_testkit::PATIENCE;
 use nuncio_testkit::client::{Client, Response};
 use nuncio_testkit::gate::Gates;
+use nuncio_testkit::h2_client::{H2Client, H2Request};
 use nuncio_testkit::message::{End, text};
 use nuncio_testkit::origin::Origin;
 use nuncio_testkit::port::ReservedPort;
@@ -39,6 +40,7 @@ pub struct Player<'a> {
     scratch: &'a Path,
     normal: &'a Normaliser,
     connections: BTreeMap<String, Client>,
+    http2: BTreeMap<String, H2Client>,
     responses: usize,
 }
 
@@ -51,7 +53,16 @@ impl<'a> Player<'a> {
         scratch: &'a Path,
         normal: &'a Normaliser,
     ) -> Self {
-        Self { ports, origins, gates, scratch, normal, connections: BTreeMap::new(), responses: 0 }
+        Self {
+            ports,
+            origins,
+            gates,
+            scratch,
+            normal,
+            connections: BTreeMap::new(),
+            http2: BTreeMap::new(),
+            responses: 0,
+        }
     }
 
     /// How many HTTP responses came.
@@ -83,7 +94,9 @@ impl<'a> Player<'a> {
     }
 
     fn wait_or_signal(&mut self, step: &Step, proxy: &mut Proxy, record: &mut Record) -> Result<(), String> {
-        if let Some(name) = &step.close {
+        if let Some(name) = step.close.as_ref().filter(|name| self.http2.contains_key(*name)) {
+            self.http2.remove(name);
+        } else if let Some(name) = &step.close {
             self.connections.remove(name).ok_or_else(|| format!("no connection '{name}'"))?;
         } else if let Some(name) = &step.reset {
             let client = self.connections.remove(name).ok_or_else(|| format!("no connection '{name}'"))?;
@@ -158,6 +171,9 @@ impl<'a> Player<'a> {
 
     fn talk(&mut self, turn: &Turn<'_>, record: &mut Record) -> Result<(), String> {
         let (label, step) = (turn.label.as_str(), turn.step);
+        if step.version.as_deref() == Some("2") {
+            return self.talk_http2(turn, record);
+        }
         let mut client = match step.conn.as_ref().and_then(|name| self.connections.remove(name)) {
             Some(client) => client,
             None => match self.connect(step)? {
@@ -181,14 +197,37 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
+    /// Sends a request over HTTP/2, on a connection of its own or a named one.
+    fn talk_http2(&mut self, turn: &Turn<'_>, record: &mut Record) -> Result<(), String> {
+        let (label, step) = (turn.label.as_str(), turn.step);
+        let request = http2_request(step)?;
+        let client = match step.conn.as_ref().and_then(|name| self.http2.remove(name)) {
+            Some(client) => client,
+            None => H2Client::connect(self.address(step)?).map_err(|error| error.to_string())?,
+        };
+        let response = client.request(&request);
+        self.responses += usize::from(response.head.is_some());
+        record.response(label, &response, self.normal, &turn.case.skip);
+        self.check(label, &response, None, step.expect.as_ref(), record);
+        if let Some(name) = &step.conn {
+            self.http2.insert(name.clone(), client);
+        }
+        Ok(())
+    }
+
+    fn address(&self, step: &Step) -> Result<SocketAddr, String> {
+        let to = step.to.as_deref().unwrap_or("main");
+        let port = self.ports.get(to).ok_or_else(|| format!("no listener '{to}'"))?.number();
+        let ip: IpAddr = if to.ends_with("v6") { [0, 0, 0, 0, 0, 0, 0, 1].into() } else { [127, 0, 0, 1].into() };
+        Ok(SocketAddr::new(ip, port))
+    }
+
     fn connect(&self, step: &Step) -> Result<io::Result<Client>, String> {
         let to = step.to.as_deref().unwrap_or("main");
         if let Some(path) = to.strip_prefix("unix:") {
             return Ok(Client::connect_unix(&self.scratch.join(path)));
         }
-        let port = self.ports.get(to).ok_or_else(|| format!("no listener '{to}'"))?.number();
-        let ip: IpAddr = if to.ends_with("v6") { [0, 0, 0, 0, 0, 0, 0, 1].into() } else { [127, 0, 0, 1].into() };
-        let address = SocketAddr::new(ip, port);
+        let address = self.address(step)?;
         Ok(match &step.from {
             Some(from) => {
                 let from: IpAddr = from.parse().map_err(|_| format!("'{from}' is no address"))?;
@@ -286,6 +325,27 @@ impl<'a> Player<'a> {
             record.fail(format!("{label}: expected the connection to be {}", if wanted { "closed" } else { "kept" }));
         }
     }
+}
+
+fn http2_request(step: &Step) -> Result<H2Request, String> {
+    let request = step.req.as_ref().ok_or("a step of version 2 takes 'req'")?;
+    let (method, path) = request.split_once(' ').ok_or("'req' takes a method and a target")?;
+    let chunks = match (&step.body, step.size, &step.chunks) {
+        (Some(body), None, None) => vec![body.clone().into_bytes()],
+        (None, Some(size), None) => vec![vec![b'x'; size]],
+        (None, None, Some(chunks)) => chunks.iter().map(|chunk| chunk.clone().into_bytes()).collect(),
+        (None, None, None) => Vec::new(),
+        _ => return Err("a step takes one of 'body', 'size' and 'chunks'".into()),
+    };
+    Ok(H2Request {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        authority: step.host.clone().unwrap_or_else(|| "h.test".to_owned()),
+        scheme: "http".to_owned(),
+        headers: step.headers.clone(),
+        chunks,
+        trailers: step.trailers.clone(),
+    })
 }
 
 fn bytes_of(step: &Step) -> Result<Vec<u8>, String> {
