@@ -130,6 +130,10 @@ impl Http1Connection {
         let stats = &config.stats.manager;
         stats.downstream_cx_total().inc();
         stats.downstream_cx_active().add(1);
+        if info.tls.is_some() {
+            stats.downstream_cx_ssl_total().inc();
+            stats.downstream_cx_ssl_active().add(1);
+        }
         Http1Connection {
             wire,
             detect,
@@ -485,6 +489,9 @@ pub(crate) fn count_end(environment: &Environment, opened: Instant, local: bool,
     let now = environment.worker.tick();
     let stats = &environment.config.stats.manager;
     stats.downstream_cx_active().sub(1);
+    if environment.info.tls.is_some() {
+        stats.downstream_cx_ssl_active().sub(1);
+    }
     stats.downstream_cx_destroy().inc();
     if local {
         stats.downstream_cx_destroy_local().inc();

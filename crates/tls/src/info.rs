@@ -135,6 +135,7 @@ fn add_peer(info: &mut TlsInfo, chain: &[Certificate<'_>]) {
     info.peer_chain_fingerprints_1 = chain.iter().map(|certificate| certificate.sha1_text().into()).collect();
     info.peer_chain_serials = chain.iter().map(|certificate| certificate.serial_text().into()).collect();
     info.peer_certificate = Some(leaf.url_encoded_pem().into());
+    info.peer_certificate_chain = Some(chain.iter().map(Certificate::url_encoded_pem).collect::<String>().into());
     info.peer_valid_from = Some(system_time(leaf.not_before));
     info.peer_valid_until = Some(system_time(leaf.not_after));
 }

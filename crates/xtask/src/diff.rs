@@ -37,6 +37,7 @@ mod record;
 mod report;
 mod session;
 mod steps;
+mod tls;
 mod validate;
 
 use std::collections::BTreeMap;

@@ -119,14 +119,8 @@ impl ListenerFilter for Filter {
                 settings.errors.downstream_cx_proxy_proto_error().inc();
                 PeekStep::Close
             }
-            Parsed::Wrong(version) => {
-                settings.of(version).disallowed().inc();
-                PeekStep::Close
-            }
-            Parsed::Header { version, .. } if !settings.allows(version) => {
-                settings.of(version).disallowed().inc();
-                PeekStep::Close
-            }
+            Parsed::Wrong(version) => disallowed(settings, version),
+            Parsed::Header { version, .. } if !settings.allows(version) => disallowed(settings, version),
             Parsed::Header { version, size, addresses, tlvs } => {
                 settings.of(version).found().inc();
                 if let Some((source, destination)) = addresses {
@@ -136,6 +130,13 @@ impl ListenerFilter for Filter {
             }
         }
     }
+}
+
+fn disallowed(settings: &Settings, version: Version) -> PeekStep {
+    let stats = settings.of(version);
+    stats.found().inc();
+    stats.disallowed().inc();
+    PeekStep::Close
 }
 
 /// Notes what a header says.

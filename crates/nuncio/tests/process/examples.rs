@@ -3,11 +3,14 @@
 //! A command is a line of the comment that begins with `#   curl`, `#   nc` or `#   printf`; a loop `for i in 1 2 3; do
 //! ...; done` around one repeats it. What stands behind `#` on that line is what is expected: a number at its beginning is the
 //! status (of each round, where several stand with commas between), and what is in quotes must be in the response, as must
-//! the header of `name: value`.
+//! the header of `name: value`. Where it says `no response`, there must be none.
+//!
+//! Commands for `https://` are run by curl itself. Certificates of `/etc/nuncio/tls` are made for the test.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nuncio_testkit::authority::Authority;
 use nuncio_testkit::client::Client;
 use nuncio_testkit::message::text;
 
@@ -24,6 +27,9 @@ fn examples() -> Vec<PathBuf> {
     files.sort();
     files
 }
+
+/// Where examples have their certificates.
+const TLS: &str = "/etc/nuncio/tls/";
 
 /// The port of the admin endpoint in all examples.
 const ADMIN: u16 = 9901;
@@ -123,6 +129,7 @@ fn run(running: &Running, ports: &Ports, command: &Command) -> (u16, String) {
         running.setup.port(name).to_string()
     };
     match words[0] {
+        "curl" if words.iter().any(|word| word.starts_with("https://")) => real_curl(running, ports, &words[1..]),
         "curl" => curl(&words[1..], mapped),
         "nc" => netcat(&mapped(words[2]), ""),
         "printf" => {
@@ -169,6 +176,22 @@ fn curl(words: &[&str], mapped: impl Fn(&str) -> String) -> (u16, String) {
     (response.status(), format!("{}\n{fields}\n{}", head.start, text(&response.body.data)))
 }
 
+/// Runs the program itself: the status and all that it printed; 0 without a response.
+fn real_curl(running: &Running, ports: &Ports, words: &[&str]) -> (u16, String) {
+    let directory = format!("{}/", running.setup.dir.path().display());
+    let words = words.iter().map(|word| {
+        let mut word = word.replace(TLS, &directory);
+        for (port, name) in ports.names.iter().filter(|(port, _)| **port != ADMIN) {
+            word = word.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{}", running.setup.port(name)));
+        }
+        word
+    });
+    let output = std::process::Command::new("curl").args(["-s", "-i", "--max-time", "10"]).args(words).output();
+    let text = String::from_utf8_lossy(&output.expect("curl is installed").stdout).into_owned();
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    (status, text)
+}
+
 fn netcat(port: &str, bytes: &str) -> (u16, String) {
     let mut client = Client::connect(format!("127.0.0.1:{port}").parse().unwrap()).unwrap();
     // Who answers without listening may have closed.
@@ -207,11 +230,25 @@ fn check(path: &Path) {
     if !config.contains("\nadmin:") {
         text = format!("admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}\n{text}");
     }
-    let running = Setup::new(&text).start();
+    let setup = Setup::new(&text.replace(TLS, "$dir/"));
+    if config.contains(TLS) {
+        let authority = Authority::new("examples");
+        for (stem, names) in [
+            ("server", &["DNS:shop.test", "DNS:*.shop.test", "URI:spiffe://shop.test/server"][..]),
+            ("client", &["URI:spiffe://shop.test/client"]),
+            ("blog", &["DNS:blog.test"]),
+        ] {
+            authority.write(setup.dir.path(), stem, names);
+        }
+    }
+    let running = setup.start();
     for command in &commands {
         let wanted = statuses(&command.expected);
         for round in 0..command.rounds {
             let is_right = |(status, all): &(u16, String)| {
+                if command.expected.starts_with("no response") {
+                    return *status == 0;
+                }
                 let status_is_right = match wanted.get(round).or(wanted.last()) {
                     Some(wanted) => status == wanted,
                     None => *status == 0 || *status == 200,

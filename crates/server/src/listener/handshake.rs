@@ -56,7 +56,6 @@ async fn handshake(
             tls.counters.established(&session);
             info.handshake_end = Some(worker.tick());
             info.tls = Some(session.info);
-            info.sni = session.server_name.or(info.sni.take());
             Ok(Ready { transport, protocol: session.alpn })
         }
         Err(error) => {

@@ -152,7 +152,7 @@ impl StepSpec {
 
 /// One step of the client. Exactly one of the acting fields is used: `req`, `raw`, `read` alone, `close`, `reset`, `release`,
 /// `hold`, `await`, `stat`, `admin`, `drop_origin`,
-/// `exit`.
+/// `exit`, `curl`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Step {
@@ -186,6 +186,9 @@ pub struct Step {
     pub to_head: bool,
     /// Says after sending that nothing more will come.
     pub shutdown: bool,
+    /// Runs curl with these arguments against `https://server.test/`, which leads to the listener, with the authority of
+    /// `{{tls}}`. Where the handshake fails, that it did is what is compared.
+    pub curl: Option<Vec<String>>,
     /// Does the step this many times.
     pub repeat: Option<usize>,
     /// Closes this connection.

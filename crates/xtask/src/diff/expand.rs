@@ -14,13 +14,14 @@
 //!   default_chain: {...}                    # the same keys
 //!   listener_filters: [{original_dst: {}}]
 //!   listener: {...}                         # merged into the listener
+//!   tls: {...}                              # of a chain or a cluster: its TLS context; `transport_socket: {short: {...}}` for others
 //!   clusters: {a: {endpoints: [a, b], ...}} # merged into the default: STATIC, the origin of the same name
 //!   bootstrap: {...}                        # merged at the top
 //! ```
 //!
 //! A route without `match` takes `prefix`, `path`, `safe_regex` (text), `headers`, ... into its match (`prefix: /` by default),
 //! `cluster: a` as its route action, and `status: 200, body: text` as its direct response. In every text `{{port:main}}`,
-//! `{{origin:a}}`, `{{tmp}}`, `{{big:N}}` (N times `x`) and `{{lines:N}}` (N header lines) are replaced.
+//! `{{origin:a}}`, `{{tmp}}`, `{{tls}}` (certificates: see `tls.rs`), `{{big:N}}` (N times `x`) and `{{lines:N}}` (N header lines) are replaced.
 
 use serde_json::{Map, Value, json};
 
@@ -148,7 +149,13 @@ fn chain(name: &str, mut keys: Map<String, Value>) -> Result<Value, String> {
         None => filters.push(json!({"hcm": hcm(name, &mut keys)?})),
     }
     let mut chain = json!({"filters": filters.into_iter().map(names::network_filter).collect::<Vec<_>>()});
-    for key in ["filter_chain_match", "name"] {
+    if let Some(context) = keys.remove("tls") {
+        chain["transport_socket"] = names::transport_socket(json!({"downstream_tls": context}));
+    }
+    if let Some(socket) = keys.remove("transport_socket") {
+        chain["transport_socket"] = names::transport_socket(socket);
+    }
+    for key in ["filter_chain_match", "name", "transport_socket_connect_timeout"] {
         if let Some(value) = keys.remove(key) {
             chain[key] = value;
         }
@@ -251,6 +258,12 @@ fn cluster(name: &str, keys: Value) -> Result<Value, String> {
     if !keys.contains_key("load_assignment") && !is_discovered {
         let endpoints: Vec<Value> = list(Some(endpoints)).into_iter().map(endpoint).collect();
         cluster["load_assignment"] = json!({"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]});
+    }
+    if let Some(context) = keys.remove("tls") {
+        cluster["transport_socket"] = names::transport_socket(json!({"upstream_tls": context}));
+    }
+    if let Some(socket) = keys.remove("transport_socket") {
+        cluster["transport_socket"] = names::transport_socket(socket);
     }
     merge(&mut cluster, Value::Object(keys));
     endpoints_in(&mut cluster);

@@ -27,6 +27,14 @@ const LISTENER: &[(&str, &str)] = &[
     ("original_dst", "original_dst.v3.OriginalDst"),
     ("http_inspector", "http_inspector.v3.HttpInspector"),
     ("tls_inspector", "tls_inspector.v3.TlsInspector"),
+    ("proxy_protocol", "proxy_protocol.v3.ProxyProtocol"),
+];
+
+const TRANSPORT: &[(&str, &str, &str)] = &[
+    ("downstream_tls", "tls", "tls.v3.DownstreamTlsContext"),
+    ("upstream_tls", "tls", "tls.v3.UpstreamTlsContext"),
+    ("raw_buffer", "raw_buffer", "raw_buffer.v3.RawBuffer"),
+    ("proxy_protocol", "upstream_proxy_protocol", "proxy_protocol.v3.ProxyProtocolUpstreamTransport"),
 ];
 
 const ANY: &str = "type.googleapis.com/envoy.extensions.";
@@ -43,6 +51,21 @@ fn typed(family: &str, short: &str, message: &str, config: Value) -> Value {
         typed.extend(config);
     }
     json!({"name": full_name(family, short), "typed_config": typed})
+}
+
+/// `{upstream_tls: {...}}` as a transport socket; anything else stays as it is. What stands inside it is treated alike.
+pub fn transport_socket(item: Value) -> Value {
+    let found = single(&item).and_then(|(short, config)| {
+        let (_, name, message) = TRANSPORT.iter().find(|(known, ..)| *known == short)?;
+        let mut config = config.clone();
+        if let Some(inner) = config.get_mut("transport_socket") {
+            *inner = transport_socket(inner.take());
+        }
+        let mut socket = typed("transport_sockets", short, message, config);
+        socket["name"] = json!(format!("envoy.transport_sockets.{name}"));
+        Some(socket)
+    });
+    found.unwrap_or(item)
 }
 
 /// The single entry of `{short: config}`.

@@ -20,6 +20,7 @@ use super::case::{Case, Group, OriginSpec, Part, Step, Validate};
 use super::expand;
 use super::record::{Normaliser, Record};
 use super::steps::Player;
+use super::tls;
 
 const POLL: Duration = Duration::from_millis(10);
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -131,6 +132,7 @@ impl Bench {
                 let count: usize = count.parse().ok()?;
                 Some((1..=count).map(|number| format!("x-{number}: {number}\r\n")).collect())
             }
+            _ if name == "tls" => tls::directory().ok(),
             _ => (name == "tmp").then(|| self.scratch.path().display().to_string()),
         }
     }

@@ -19,6 +19,7 @@ use nuncio_testkit::stats;
 
 use super::case::{Case, Expect, Part, Read, ReadNamed, Stat, Step};
 use super::record::{self, Normaliser, Record};
+use super::tls;
 
 /// How long a connection that was not announced to be closed is watched for a close.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -84,6 +85,8 @@ impl<'a> Player<'a> {
             let label = format!("step {number}{round}");
             if let Some(target) = &step.admin {
                 self.admin(&label, target, step, proxy, record)?;
+            } else if let Some(arguments) = &step.curl {
+                self.curl(&Turn { label, step, case }, arguments, record)?;
             } else if step.req.is_some() || step.raw.is_some() || step.read.is_some() || step.shutdown {
                 self.talk(&Turn { label, step, case }, record)?;
             } else {
@@ -166,6 +169,19 @@ impl<'a> Player<'a> {
             record.values.retain(|(name, _)| *name != format!("{label}: header content-length"));
         }
         self.check(label, &response, None, step.expect.as_ref(), record);
+        Ok(())
+    }
+
+    fn curl(&mut self, turn: &Turn<'_>, arguments: &[String], record: &mut Record) -> Result<(), String> {
+        let to = turn.step.to.as_deref().unwrap_or("main");
+        let port = self.ports.get(to).ok_or_else(|| format!("no listener '{to}'"))?.number();
+        let response = tls::curl(port, arguments)?;
+        self.responses += usize::from(response.head.is_some());
+        match &response.head {
+            Some(_) => record.response(&turn.label, &response, self.normal, &turn.case.skip),
+            None => record.add(format!("{}: handshake", turn.label), "failed"),
+        }
+        self.check(&turn.label, &response, None, turn.step.expect.as_ref(), record);
         Ok(())
     }
 

@@ -67,7 +67,7 @@ pub(super) fn starts(data: &[u8], signature: &[u8]) -> bool {
 fn parse_v1(data: &[u8]) -> Parsed<'_> {
     let seen = &data[..data.len().min(MAX_V1)];
     let Some(end) = seen.windows(2).position(|pair| pair == b"\r\n") else {
-        return if seen.len() == MAX_V1 { Parsed::Wrong(Version::V1) } else { Parsed::Incomplete };
+        return if seen.len() == MAX_V1 { Parsed::Missing } else { Parsed::Incomplete };
     };
     let line = std::str::from_utf8(&data[SIGNATURE_V1.len()..end]).ok();
     match line.and_then(line_v1) {

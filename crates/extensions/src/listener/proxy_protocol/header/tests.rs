@@ -38,7 +38,7 @@ fn lines_of_version_1() {
     ] {
         assert_eq!(parse(format!("PROXY {line}\r\n").as_bytes()), Parsed::Wrong(Version::V1), "{line}");
     }
-    assert_eq!(parse(format!("PROXY TCP4 {}", "1".repeat(200)).as_bytes()), Parsed::Wrong(Version::V1));
+    assert_eq!(parse(format!("PROXY TCP4 {}", "1".repeat(200)).as_bytes()), Parsed::Missing);
 }
 
 #[test]
