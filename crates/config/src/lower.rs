@@ -16,6 +16,7 @@ mod cluster;
 mod data_source;
 mod extension;
 mod format;
+mod grpc_service;
 mod http2;
 mod listener;
 mod matcher;
@@ -38,6 +39,7 @@ pub use format::{
     default_log_format, format_string, header_mutations, plain_format, request_edits, response_edits,
     with_header_options,
 };
+pub use grpc_service::grpc_service;
 pub use http2::http2_options;
 pub use matcher::{
     cidrs, cookie_spec, header, header_spec, headers, list, metadata_matcher, metadata_spec, query, query_spec, regex,

@@ -21,6 +21,7 @@
 mod access_log;
 mod client;
 mod drain;
+pub mod grpc;
 mod http;
 mod listener;
 mod network;

@@ -13,6 +13,7 @@ mod connection;
 mod date;
 pub mod detection;
 mod environment;
+pub mod grpc;
 mod http2;
 pub mod local_reply;
 mod path;
