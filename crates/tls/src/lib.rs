@@ -13,6 +13,7 @@ mod client_sessions;
 mod clock;
 mod der;
 mod finding;
+pub mod fuzz;
 mod handshake;
 mod hello;
 mod identity;
