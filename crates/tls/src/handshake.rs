@@ -146,6 +146,13 @@ impl Wire {
         }
     }
 
+    /// Ends what has not begun: a fatal alert in clear leaves now or never.
+    pub(crate) fn refuse_hello(&mut self) -> HandshakeError {
+        const ILLEGAL_PARAMETER: [u8; 7] = [21, 3, 3, 0, 2, 2, 47];
+        let _ = self.carrier.poll_write(&mut Context::from_waker(Waker::noop()), &ILLEGAL_PARAMETER);
+        failure::too_large()
+    }
+
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
             let count = ready!(self.carrier.poll_write(cx, self.output.filled()))?;

@@ -3,8 +3,8 @@
 //! rustls ends the handshake when no application protocol is shared, where Envoy goes on without; and it does not tell whether the
 //! client wants an OCSP staple. Besides, nothing is allocated for a client that does not send a whole hello.
 
-/// Largest ClientHello, as in rustls.
-const MOST_HELLO: usize = 0xffff;
+/// Largest ClientHello, bytes: as in BoringSSL. What a client holds that never completes its hello is bounded by it.
+const MOST_HELLO: usize = 16 * 1024;
 /// Records that one may be spread over: more is an attack.
 const MOST_RECORDS: usize = 64;
 
@@ -15,6 +15,8 @@ pub(crate) enum Hello {
     Incomplete,
     /// It is complete.
     Complete(Wishes),
+    /// It says that it is larger than any honest one.
+    TooLarge,
     /// It is something else; rustls says what is wrong with it.
     Malformed,
 }
@@ -74,8 +76,11 @@ fn incomplete(rest: &[u8], record: usize) -> Hello {
 fn whole(message: &[u8]) -> Option<Hello> {
     let [kind, a, b, c, body @ ..] = message else { return None };
     let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
-    if *kind != 1 || length > MOST_HELLO {
+    if *kind != 1 {
         return Some(Hello::Malformed);
+    }
+    if length > MOST_HELLO {
+        return Some(Hello::TooLarge);
     }
     let body = body.get(..length)?;
     Some(wishes(body).map_or(Hello::Malformed, Hello::Complete))

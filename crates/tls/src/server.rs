@@ -290,6 +290,7 @@ impl ServerHandshake {
             match hello::look(wire.input.filled()) {
                 Hello::Complete(wishes) => break wishes,
                 Hello::Malformed => break Wishes::default(),
+                Hello::TooLarge => return Poll::Ready(Err(wire.refuse_hello())),
                 Hello::Incomplete => ready!(wire.poll_fill(cx))?,
             }
         };

@@ -116,9 +116,11 @@ async fn oversized_hellos() {
     let whole = hello_message(0xffff);
     let in_records: Vec<u8> = whole.chunks(1 << 14).flat_map(|piece| record(22, piece)).collect();
     let claims = |length: usize| record(22, &hello_message(length)[..100]);
-    for bytes in
-        [in_records, claims(0x10000), claims(0xffffff), record(22, &[]), vec![22, 3, 1, 0xff, 0xff, 1, 0, 0, 0]]
-    {
+    for bytes in [in_records, claims(0x4001), claims(0xffffff)] {
+        let error = receive(&server, &bytes).await;
+        assert!(error.reason.contains("EXCESSIVE_MESSAGE_SIZE"), "{error}");
+    }
+    for bytes in [claims(0x4000), record(22, &[]), vec![22, 3, 1, 0xff, 0xff, 1, 0, 0, 0]] {
         let error = receive(&server, &bytes).await;
         assert!(error.kind == FailureKind::Protocol || error.kind == FailureKind::Closed, "{error}");
     }
