@@ -23,4 +23,5 @@ mod shared;
 mod smuggling;
 mod support;
 mod tls;
+mod tunnels;
 mod upstreams;

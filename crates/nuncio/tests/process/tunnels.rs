@@ -1,0 +1,152 @@
+//! Tunnels: WebSocket over either version, CONNECT that ends here, TCP in HTTP.
+
+use nuncio_testkit::h2_raw::{RawH2, code, flag, frame, hpack, kind};
+use nuncio_testkit::origin::{After, Origin, Reply};
+
+use crate::support::*;
+
+/// An origin that accepts an upgrade and sends back what it gets.
+fn echo() -> Origin {
+    origin(vec![Reply {
+        status: Some(101),
+        reason: Some("Switching Protocols".to_owned()),
+        headers: vec!["upgrade: websocket".to_owned(), "connection: upgrade".to_owned()],
+        then: After::Echo,
+        ..Reply::default()
+    }])
+}
+
+fn start(routes: &str, clusters: Vec<String>) -> Running {
+    let manager = [
+        "codec_type: HTTP2",
+        "http2_protocol_options: {allow_connect: true}",
+        "upgrade_configs: [{upgrade_type: websocket}, {upgrade_type: CONNECT}]",
+    ];
+    Setup::new(&Http { routes, clusters, manager: &manager, ..Http::default() }.text()).start()
+}
+
+/// The head of a request by extended CONNECT (RFC 8441).
+fn websocket(path: &str) -> Vec<u8> {
+    let fields = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":authority", "h.test"),
+        (":path", path),
+        ("sec-websocket-version", "13"),
+    ];
+    hpack::block(&fields)
+}
+
+#[test]
+fn a_websocket_over_http2_reaches_an_upstream_of_http1() {
+    let origin = echo();
+    let running = start("[{match: {prefix: /}, route: {cluster: a}}]", vec![cluster("a", &[origin.address()])]);
+    let client = RawH2::connect(running.setup.address("front")).unwrap();
+    client.send(&frame(kind::HEADERS, flag::END_HEADERS, 1, &websocket("/chat"))).unwrap();
+    assert!(client.await_that(|account| account.status(1) == Some(200)), "{:?}", client.account());
+    client.send(&frame(kind::DATA, 0, 1, b"ping")).unwrap();
+    assert!(client.await_that(|account| account.data == 4), "{:?}", client.account());
+    client.send(&frame(kind::DATA, 0, 1, &[b'x'; 10_000])).unwrap();
+    assert!(client.await_that(|account| account.data == 10_004), "{:?}", client.account());
+    let seen = origin.seen();
+    assert_eq!(seen[0].head.start, "GET /chat HTTP/1.1");
+    assert_eq!(seen[0].head.get("upgrade"), Some("websocket"));
+    assert_eq!(seen[0].head.get("sec-websocket-version"), Some("13"));
+    origin.close_connections();
+    assert!(client.await_that(|account| account.ended == 1), "{:?}", client.account());
+}
+
+#[test]
+fn what_is_no_upgrade_stays_a_response_and_one_that_is_not_allowed_is_refused() {
+    let origin = origin(vec![]);
+    let manager = ["codec_type: HTTP2", "http2_protocol_options: {allow_connect: true}"];
+    let routes = "[{match: {path: /open}, route: {cluster: a, upgrade_configs: [{upgrade_type: websocket}]}}, \
+                  {match: {prefix: /}, route: {cluster: a}}]";
+    let clusters = vec![cluster("a", &[origin.address()])];
+    let running = Setup::new(&Http { routes, clusters, manager: &manager, ..Http::default() }.text()).start();
+    let client = RawH2::connect(running.setup.address("front")).unwrap();
+    client.send(&frame(kind::HEADERS, flag::END_HEADERS, 1, &websocket("/closed"))).unwrap();
+    assert!(client.await_that(|account| account.status(1) == Some(403)), "{:?}", client.account());
+    assert_eq!(origin.seen().len(), 0);
+    client.send(&frame(kind::HEADERS, flag::END_HEADERS, 3, &websocket("/open"))).unwrap();
+    assert!(client.await_that(|account| account.status(3).is_some()), "{:?}", client.account());
+}
+
+#[test]
+fn connect_over_http2_ends_here() {
+    let origin = origin(vec![Reply { body: Some("from the origin".to_owned()), ..Reply::default() }]);
+    let routes = "[{match: {connect_matcher: {}}, route: {cluster: a, upgrade_configs: [{upgrade_type: CONNECT, \
+                  connect_config: {}}]}}]";
+    let running = start(routes, vec![cluster("a", &[origin.address()])]);
+    let client = RawH2::connect(running.setup.address("front")).unwrap();
+    let head = hpack::block(&[(":method", "CONNECT"), (":authority", "h.test:80")]);
+    client.send(&frame(kind::HEADERS, flag::END_HEADERS, 1, &head)).unwrap();
+    assert!(client.await_that(|account| account.status(1) == Some(200)), "{:?}", client.account());
+    client.send(&frame(kind::DATA, 0, 1, b"GET / HTTP/1.1\r\nhost: h.test\r\nconnection: close\r\n\r\n")).unwrap();
+    assert!(client.await_that(|account| account.data > 15), "{:?}", client.account());
+    assert_eq!(origin.seen()[0].head.start, "GET / HTTP/1.1");
+}
+
+/// CVE-2025-64763: bytes behind a CONNECT must not reach the upstream before it accepted.
+#[test]
+fn cve_2025_64763_early_bytes_of_connect_wait_for_the_answer() {
+    let origin = origin(vec![Reply { status: Some(403), ..Reply::default() }]);
+    let routes = "[{match: {connect_matcher: {}}, route: {cluster: a}}]";
+    let running = start(routes, vec![cluster("a", &[origin.address()])]);
+    let client = RawH2::connect(running.setup.address("front")).unwrap();
+    let head = hpack::block(&[(":method", "CONNECT"), (":authority", "h.test:80")]);
+    let early = b"GET /smuggled HTTP/1.1\r\nhost: h.test\r\n\r\n";
+    let both = [frame(kind::HEADERS, flag::END_HEADERS, 1, &head), frame(kind::DATA, 0, 1, early)].concat();
+    client.send(&both).unwrap();
+    assert!(client.await_that(|account| account.status(1) == Some(403)), "{:?}", client.account());
+    let seen = origin.seen();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(seen[0].head.start, "CONNECT h.test:80 HTTP/1.1");
+    assert!(client.account().reset(1).is_none_or(|reset| reset == code::NO_ERROR));
+}
+
+/// `tcp_proxy` in front of a gateway that ends its tunnels, over CONNECT and POST, HTTP/1 and HTTP/2.
+#[test]
+fn tcp_goes_through_tunnels_of_either_version() {
+    const TCP: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+    const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let origin = origin(vec![]);
+    let ends = "upgrade_configs: [{upgrade_type: CONNECT, connect_config: {allow_post: true}}]";
+    let routes = format!(
+        "[{{match: {{connect_matcher: {{}}}}, route: {{cluster: a, {ends}}}}}, {{match: {{prefix: /}}, route: {{cluster: \
+         a, {ends}}}}}]"
+    );
+    let manager = ["http2_protocol_options: {allow_connect: true}", "upgrade_configs: [{upgrade_type: CONNECT}]"];
+    let gateway = Http { routes: &routes, manager: &manager, ..Http::default() }.connection_manager();
+    let place = |name: &str| format!("address: {{socket_address: {{address: 127.0.0.1, port_value: ${name}}}}}");
+    let mut listeners = vec![format!("name: front, {}, filter_chains: [{{filters: [{gateway}]}}]", place("front"))];
+    for (name, cluster, post) in
+        [("alpha", "one", false), ("beta", "two", false), ("gamma", "one", true), ("delta", "two", true)]
+    {
+        let tunnel = format!("tunneling_config: {{hostname: 'h.test:80', use_post: {post}}}");
+        let filter =
+            format!("{{name: tcp, typed_config: {{'@type': {TCP}, stat_prefix: t, cluster: {cluster}, {tunnel}}}}}");
+        listeners.push(format!("name: {name}, {}, filter_chains: [{{filters: [{filter}]}}]", place(name)));
+    }
+    let to_gateway = |name: &str, fields: &str| {
+        let endpoint = format!("{{endpoint: {{{}}}}}", place("front"));
+        let load = format!("{{cluster_name: {name}, endpoints: [{{lb_endpoints: [{endpoint}]}}]}}");
+        format!("name: {name}, type: STATIC, load_assignment: {load}{fields}")
+    };
+    let http2 = format!(
+        ", typed_extension_protocol_options: {{{OPTIONS}: {{'@type': type.googleapis.com/{OPTIONS}, \
+         explicit_http_config: {{http2_protocol_options: {{}}}}}}}}"
+    );
+    let clusters = [cluster("a", &[origin.address()]), to_gateway("one", ""), to_gateway("two", &http2)];
+    let running = Setup::new(&bootstrap(&listeners, &clusters, &[])).start();
+    for name in ["alpha", "beta", "gamma", "delta"] {
+        let mut client = running.client_of(name);
+        assert_eq!(answer(&get(&mut client, "/small")), (200, "ok".to_owned()), "{name}");
+        let body = "x".repeat(300_000);
+        let large =
+            ask(&mut client, &format!("POST /large HTTP/1.1\r\nhost: h\r\ncontent-length: 300000\r\n\r\n{body}"));
+        assert_eq!(large.status(), 200, "{name}");
+    }
+    assert_eq!(origin.seen().len(), 8);
+}
