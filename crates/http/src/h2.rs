@@ -70,6 +70,7 @@ fn remote_reset(reason: Reason) -> ResetReason {
         Reason::REFUSED_STREAM => ResetReason::RemoteRefusedStreamReset,
         Reason::NO_ERROR => ResetReason::RemoteResetNoError,
         Reason::CONNECT_ERROR => ResetReason::ConnectError,
+        Reason::PROTOCOL_ERROR => ResetReason::ProtocolError,
         _ => ResetReason::RemoteReset,
     }
 }

@@ -39,8 +39,7 @@ impl ResetReason {
         match self {
             ResetReason::LocalReset => "local reset",
             ResetReason::LocalRefusedStreamReset => "local refused stream reset",
-            ResetReason::RemoteReset => "remote reset",
-            ResetReason::RemoteResetNoError => "remote reset (no error)",
+            ResetReason::RemoteReset | ResetReason::RemoteResetNoError => "remote reset",
             ResetReason::RemoteRefusedStreamReset => "remote refused stream reset",
             ResetReason::LocalConnectionFailure => "local connection failure",
             ResetReason::RemoteConnectionFailure => "remote connection failure",

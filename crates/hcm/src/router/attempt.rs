@@ -448,10 +448,13 @@ impl Driver<'_> {
         }
         let Attempt::Active(active) = &mut self.s.router.attempt else { return };
         let lost_race = active.connection.is_reused() && !answered;
+        let multiplexed = active.connection.wire.is_multiplexed();
         if lost_race && reason == ResetReason::ConnectionTermination && self.replay() {
             return;
         }
+        // What is wrong with a connection of many streams, its pool counts.
         if reason == ResetReason::ProtocolError
+            && !multiplexed
             && let Some(cluster) = &self.s.router.cluster
         {
             cluster.info.stats.upstream_cx_protocol_error().inc();
