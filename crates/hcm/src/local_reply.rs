@@ -120,10 +120,13 @@ pub(crate) fn write_head(response: &mut HeaderMap, reply: &mut LocalReply, is_gr
 }
 
 fn write_grpc_head(response: &mut HeaderMap, reply: &mut LocalReply) {
-    let status = reply.grpc_status.unwrap_or_else(|| grpc_status(reply.status));
     set_status(response, 200);
     response.set_known(Known::CONTENT_TYPE, b"application/grpc");
-    response.set_known(Known::GRPC_STATUS, itoa::Buffer::new().format(status).as_bytes());
+    // What the route or the reply added stands.
+    if response.get(Known::GRPC_STATUS).is_none_or(<[u8]>::is_empty) {
+        let status = reply.grpc_status.unwrap_or_else(|| grpc_status(reply.status));
+        response.set_known(Known::GRPC_STATUS, itoa::Buffer::new().format(status).as_bytes());
+    }
     response.remove_known(Known::CONTENT_LENGTH);
     if !reply.body.is_empty() {
         let name = HeaderName::from(Known::GRPC_MESSAGE);
