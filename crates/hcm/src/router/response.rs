@@ -98,15 +98,15 @@ impl Driver<'_> {
         let sent = self.request_was_sent();
         self.note_wire_bytes();
         self.count_reset(reason);
-        let multiplexed = self.sends_multiplexed();
+        if self.sends_multiplexed() {
+            self.count_stream_reset(reason);
+        }
         if self.s.router.response_begun {
-            self.count_stream_reset(multiplexed, reason);
             return self.reset_after_response_started(reason);
         }
         if self.retry_after_reset(reason, sent) {
             return;
         }
-        self.count_stream_reset(multiplexed, reason);
         let status = if reason == ResetReason::ProtocolError { 502 } else { 503 };
         self.charge_status(status);
         let retried = if self.s.router.retry.made > 0 { "retried and the latest " } else { "" };
@@ -134,17 +134,15 @@ impl Driver<'_> {
         matches!(&self.s.router.attempt, Attempt::Active(active) if active.connection.wire.is_multiplexed())
     }
 
-    /// A stream that the upstream reset, and that nothing makes up for.
-    fn count_stream_reset(&self, multiplexed: bool, reason: ResetReason) {
-        let Some(cluster) = self.s.router.cluster.as_ref().filter(|_| multiplexed) else { return };
+    /// A stream of many that ended before its time: by the upstream, or because of what the upstream sent. A refusal is no
+    /// reset.
+    fn count_stream_reset(&self, reason: ResetReason) {
+        let Some(cluster) = &self.s.router.cluster else { return };
         match reason {
-            ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => {
-                cluster.info.stats.upstream_rq_rx_reset().inc();
+            ResetReason::RemoteReset | ResetReason::RemoteResetNoError => {
+                cluster.info.stats.upstream_rq_rx_reset().inc()
             }
-            ResetReason::RemoteResetNoError => {
-                cluster.info.stats.upstream_rq_rx_reset().inc();
-                cluster.info.stats.upstream_rq_rx_reset_no_error().inc();
-            }
+            ResetReason::ProtocolError | ResetReason::LocalReset => cluster.info.stats.upstream_rq_tx_reset().inc(),
             _ => {}
         }
     }

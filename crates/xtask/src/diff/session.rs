@@ -25,13 +25,11 @@ use super::tls;
 const POLL: Duration = Duration::from_millis(10);
 const SETTLE: Duration = Duration::from_millis(1500);
 
-/// Counters that depend on time, on sizes of volatile values, on the admin traffic of the run itself, or are
-/// about Envoy's choice among codecs.
+/// Counters that depend on time, on sizes of volatile values, or on the admin traffic of the run itself.
 const VOLATILE: &str = concat!(
     r"_bytes_|^(http|listener)\.admin\.|^listener\..*worker_|^(server|main_thread|workers|filesystem|runtime|dns)\.",
     r"|^(listener_manager|cluster_manager|thread_local_cluster_manager|access_logs)\.",
     r"|\.update_(attempt|success|no_rebuild)$|\.health_check\.(attempt|success|failure|network_failure)$|connections_accepted",
-    r"|nghttp2_(up|down)stream_connections$",
 );
 
 /// The records of the cases that ran, by name.
