@@ -1,7 +1,7 @@
 //! The client's side: a context for a cluster, and its handshakes.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
@@ -39,6 +39,7 @@ struct State {
     sni: Option<Arc<str>>,
     auto_host_sni: bool,
     auto_sni_san_validation: bool,
+    logs_keys: bool,
 }
 
 /// What one connection wants other than its context says.
@@ -52,9 +53,9 @@ pub struct ConnectOptions {
     pub subject_alt_names: Option<Arc<[Arc<str>]>>,
     /// Instead of `alpn_protocols`.
     pub alpn_protocols: Option<Vec<Vec<u8>>>,
-    /// For the key log.
+    /// For the key log, if it is not the carrier's own.
     pub local: Option<IpAddr>,
-    /// For the key log.
+    /// For the key log, if it is not the carrier's own.
     pub remote: Option<IpAddr>,
 }
 
@@ -158,6 +159,7 @@ impl State {
             sni: (!spec.sni.is_empty()).then(|| spec.sni.as_str().into()),
             auto_host_sni: spec.auto_host_sni,
             auto_sni_san_validation: spec.auto_sni_san_validation,
+            logs_keys: spec.key_log.is_some(),
         };
         Ok((state, warnings))
     }
@@ -184,7 +186,12 @@ impl State {
             names = Some(Arc::from([Arc::clone(name)]));
         }
         let config = Arc::clone(&self.config);
-        let notes = Notes { names, local: options.local, remote: options.remote, ..Notes::default() };
+        // Asking the kernel costs two calls, so it is asked only for what is used.
+        let socket = carrier.lowest_tcp().filter(|_| self.logs_keys);
+        let of_socket = |address: std::io::Result<SocketAddr>| address.ok().map(|address| address.ip());
+        let local = options.local.or_else(|| of_socket(socket?.local_addr()));
+        let remote = options.remote.or_else(|| of_socket(socket?.peer_addr()));
+        let notes = Notes { names, local, remote, ..Notes::default() };
         let mut notes = Some(Box::new(notes));
         // The session to resume is looked for when the connection is made, so the notes must be there.
         let connection = notes::during(&mut notes, || match options.alpn_protocols {

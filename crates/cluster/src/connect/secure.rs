@@ -47,8 +47,7 @@ async fn handshake(
         host_name: (!hostname.is_empty()).then(|| Arc::clone(hostname)),
         subject_alt_names: target.names.clone(),
         alpn_protocols: offers.then(|| target.protocols.to_vec()),
-        local: socket.tcp().and_then(|tcp| tcp.local_addr().ok()).map(|address| address.ip()),
-        remote: socket.tcp().and_then(|tcp| tcp.peer_addr().ok()).map(|address| address.ip()),
+        ..ConnectOptions::default()
     };
     let counters = cluster.stats.tls();
     match tls.context.connect(socket, options).await {
