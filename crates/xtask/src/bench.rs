@@ -5,6 +5,7 @@
 //! of the same round are held against targets. docs/performance.md says how to read the figures.
 
 mod config;
+mod credentials;
 mod figure;
 mod histogram;
 mod load;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use credentials::Credentials;
 use load::Load;
 use machine::Processors;
 use peer::{Kind, Peer};
@@ -101,7 +103,8 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         most_connections: MOST_CONNECTIONS,
     };
     let begin = Instant::now();
-    let mut stage = Stage { settings, processors, load: Load::new()?, disturbed: 0.0 };
+    let mut stage =
+        Stage { settings, processors, load: Load::new()?, credentials: Credentials::new()?, disturbed: 0.0 };
     let (report, failures) = rounds(arguments, &peers, &mut stage);
     println!("{}", report.markdown(&peers.iter().map(|peer| peer.kind).collect::<Vec<_>>()));
     let (met, all) = report.met();

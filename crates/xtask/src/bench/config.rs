@@ -3,9 +3,18 @@
 //! Fair to the others: circuit breakers of Envoy raised out of the way, one thread each, connections kept on both sides and
 //! shared by all clients, no limits on requests per connection, no logs unless the log is measured.
 
+mod haproxy;
+mod nginx;
+
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
+
+use super::credentials;
+use super::load::Origins;
+use super::load::message::BODY;
+pub use haproxy::haproxy;
+pub use nginx::nginx;
 
 /// What a proxy is set up to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +29,33 @@ pub enum Setup {
     Hosts(usize),
     /// This many clusters, each with a virtual host of its own.
     Clusters(usize),
+    /// The same, and each originates TLS and trusts the same authorities.
+    TlsClusters(usize),
+    /// One route, HTTP/2 from clients; to the origin as well, or HTTP/1.
+    Http2 { both: bool },
+    /// One route for gRPC.
+    Grpc,
+    /// One route to the origin, HTTP/1 over TLS from clients.
+    Tls,
+    /// HTTP/1 over TLS from clients, answered by the proxy itself.
+    TlsAnswer,
+    /// A TCP proxy to the bulk origin, TLS from clients.
+    TlsTcp,
+}
+
+impl Setup {
+    /// Whether clients come over TLS.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::TlsAnswer | Self::TlsTcp)
+    }
+
+    fn is_tcp(self) -> bool {
+        matches!(self, Self::Tcp | Self::TlsTcp)
+    }
+
+    fn speaks_http2(self) -> bool {
+        matches!(self, Self::Http2 { .. } | Self::Grpc)
+    }
 }
 
 /// How a route matches its path.
@@ -33,11 +69,9 @@ pub enum PathMatch {
 pub struct Names<'a> {
     /// Where the proxy listens.
     pub listen: SocketAddr,
-    /// Where it sends requests.
-    pub http_origin: SocketAddr,
-    /// Where it sends TCP connections.
-    pub bulk_origin: SocketAddr,
-    /// For logs and temporary files.
+    /// Where it sends requests and connections.
+    pub origins: Origins,
+    /// For logs, temporary files and [`credentials`].
     pub directory: &'a Path,
 }
 
@@ -60,23 +94,36 @@ pub fn envoy(setup: Setup, names: &Names<'_>) -> String {
     text.push_str("static_resources:\n  listeners:\n  - name: bench\n    address: ");
     text.push_str(&socket_address(names.listen));
     text.push_str("    filter_chains:\n    - filters:\n");
-    if setup == Setup::Tcp {
+    if setup.is_tcp() {
         text.push_str(TCP_PROXY);
     } else {
-        text.push_str(CONNECTION_MANAGER);
+        let codec = if setup.speaks_http2() { "HTTP2" } else { "HTTP1" };
+        text.push_str(&CONNECTION_MANAGER.replace("CODEC", codec));
         if setup == (Setup::Http { log: true }) {
             text.push_str(&file_log(names.directory));
         }
         text.push_str("          route_config:\n            name: bench\n            virtual_hosts:\n");
         virtual_hosts(&mut text, setup);
     }
+    if setup.is_secure() {
+        text.push_str(&downstream_tls(names.directory));
+    }
     text.push_str("  clusters:\n");
+    let (http, origins) = (Some("http_protocol_options"), names.origins);
     match setup {
-        Setup::Clusters(count) => {
-            (0..count).for_each(|number| cluster(&mut text, &format!("cluster-{number:05}"), names.http_origin, true));
+        Setup::Clusters(count) | Setup::TlsClusters(count) => {
+            for number in 0..count {
+                cluster(&mut text, &format!("cluster-{number:05}"), origins.http, http);
+                if matches!(setup, Setup::TlsClusters(_)) {
+                    text.push_str(&upstream_tls(names.directory));
+                }
+            }
         }
-        Setup::Tcp => cluster(&mut text, "origin", names.bulk_origin, false),
-        _ => cluster(&mut text, "origin", names.http_origin, true),
+        Setup::Tcp | Setup::TlsTcp => cluster(&mut text, "origin", origins.bulk, None),
+        Setup::Http2 { both: true } | Setup::Grpc => {
+            cluster(&mut text, "origin", origins.http2, Some("http2_protocol_options"));
+        }
+        _ => cluster(&mut text, "origin", origins.http, http),
     }
     text
 }
@@ -94,12 +141,45 @@ const CONNECTION_MANAGER: &str = "\
         typed_config:
           \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: bench
-          codec_type: HTTP1
+          codec_type: CODEC
           http_filters:
           - name: envoy.filters.http.router
             typed_config:
               \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
 ";
+
+fn downstream_tls(directory: &Path) -> String {
+    format!(
+        "\
+\x20     transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          common_tls_context:
+            tls_certificates:
+            - certificate_chain: {{ filename: {} }}
+              private_key: {{ filename: {} }}
+",
+        credentials::chain(directory).display(),
+        credentials::key(directory).display()
+    )
+}
+
+fn upstream_tls(directory: &Path) -> String {
+    format!(
+        "\
+\x20   transport_socket:
+      name: envoy.transport_sockets.tls
+      typed_config:
+        \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        sni: bench.test
+        common_tls_context:
+          validation_context:
+            trusted_ca: {{ filename: {} }}
+",
+        credentials::bundle(directory).display()
+    )
+}
 
 fn socket_address(address: SocketAddr) -> String {
     format!("{{ socket_address: {{ address: {}, port_value: {} }} }}\n", address.ip(), address.port())
@@ -136,7 +216,7 @@ fn virtual_hosts(text: &mut String, setup: Setup) {
                 route(text, &matcher, "origin");
             }
         }
-        Setup::Hosts(count) | Setup::Clusters(count) => {
+        Setup::Hosts(count) | Setup::Clusters(count) | Setup::TlsClusters(count) => {
             for number in 0..count {
                 let name = host_name(number);
                 let _ = write!(
@@ -144,13 +224,18 @@ fn virtual_hosts(text: &mut String, setup: Setup) {
                     "            - name: {name}\n              domains: [{name}]\n              routes:\n"
                 );
                 let cluster = match setup {
-                    Setup::Clusters(_) => format!("cluster-{number:05}"),
+                    Setup::Clusters(_) | Setup::TlsClusters(_) => format!("cluster-{number:05}"),
                     _ => "origin".to_owned(),
                 };
                 route(text, "prefix: /", &cluster);
             }
         }
-        Setup::Http { .. } | Setup::Tcp => {
+        Setup::TlsAnswer => {
+            host("all", "*");
+            let answer = format!("{{ status: 200, body: {{ inline_string: {} }} }}", "x".repeat(BODY));
+            let _ = write!(text, "              - match: {{ prefix: / }}\n                direct_response: {answer}\n");
+        }
+        Setup::Http { .. } | Setup::Http2 { .. } | Setup::Grpc | Setup::Tls | Setup::Tcp | Setup::TlsTcp => {
             host("all", "*");
             route(text, "prefix: /", "origin");
         }
@@ -161,7 +246,8 @@ fn route(text: &mut String, matcher: &str, cluster: &str) {
     let _ = write!(text, "              - match: {{ {matcher} }}\n                route: {{ cluster: {cluster} }}\n");
 }
 
-fn cluster(text: &mut String, name: &str, origin: SocketAddr, http: bool) {
+/// `http` is the protocol, where there is one.
+fn cluster(text: &mut String, name: &str, origin: SocketAddr, http: Option<&str>) {
     let _ = write!(
         text,
         "\
@@ -182,7 +268,7 @@ fn cluster(text: &mut String, name: &str, origin: SocketAddr, http: bool) {
             address: {}",
         socket_address(origin)
     );
-    if http {
+    if let Some(http) = http {
         let _ = write!(
             text,
             "\
@@ -190,81 +276,10 @@ fn cluster(text: &mut String, name: &str, origin: SocketAddr, http: bool) {
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         common_http_protocol_options: {{ idle_timeout: {UPSTREAM_IDLE_SECONDS}s }}
-        explicit_http_config: {{ http_protocol_options: {{}} }}
+        explicit_http_config: {{ {http}: {{}} }}
 "
         );
     }
-}
-
-/// Configuration of HAProxy for [`Setup::Http`] and [`Setup::Tcp`]; `connections` is the most that it may hold.
-pub fn haproxy(setup: Setup, names: &Names<'_>, connections: u64) -> String {
-    let (mode, origin, options) = match setup {
-        Setup::Tcp => ("tcp", names.bulk_origin, "  option splice-request\n  option splice-response\n"),
-        _ => ("http", names.http_origin, "  http-reuse always\n"),
-    };
-    format!(
-        "\
-global
-  nbthread 1
-  maxconn {connections}
-defaults
-  mode {mode}
-{options}\
-\x20 timeout connect 5s
-  timeout client 300s
-  timeout server 300s
-frontend bench
-  bind {}
-  default_backend origin
-backend origin
-  server origin {origin}
-",
-        names.listen
-    )
-}
-
-/// Configuration of nginx for [`Setup::Http`].
-pub fn nginx(names: &Names<'_>, connections: u64) -> String {
-    let directory = names.directory.display();
-    format!(
-        "\
-daemon off;
-master_process off;
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log stderr crit;
-worker_rlimit_nofile {};
-events {{ worker_connections {}; }}
-http {{
-  access_log off;
-  keepalive_timeout 300s;
-  keepalive_requests 1000000000;
-  client_body_temp_path {directory}/body;
-  proxy_temp_path {directory}/proxy;
-  fastcgi_temp_path {directory}/fastcgi;
-  uwsgi_temp_path {directory}/uwsgi;
-  scgi_temp_path {directory}/scgi;
-  upstream origin {{
-    server {};
-    keepalive {connections};
-    keepalive_requests 1000000000;
-    keepalive_timeout {UPSTREAM_IDLE_SECONDS}s;
-  }}
-  server {{
-    listen {} reuseport backlog=16384;
-    location / {{
-      proxy_pass http://origin;
-      proxy_http_version 1.1;
-      proxy_set_header Connection \"\";
-    }}
-  }}
-}}
-",
-        2 * connections,
-        2 * connections,
-        names.http_origin,
-        names.listen
-    )
 }
 
 #[cfg(test)]
@@ -274,18 +289,19 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::{Names, PathMatch, Setup, envoy};
+    use super::{Names, Origins, PathMatch, Setup, envoy};
 
-    /// Virtual hosts, routes of the first one, and clusters.
+    /// Virtual hosts, routes of the first one, and clusters; TLS where the setup says so.
     fn check(setup: Setup, expected: (usize, usize, usize)) {
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let names = Names {
             listen: address(1),
-            http_origin: address(2),
-            bulk_origin: address(3),
+            origins: Origins { http: address(2), bulk: address(3), http2: address(4) },
             directory: Path::new("/nowhere"),
         };
         let document = crate::yaml::documents(&envoy(setup, &names)).unwrap().remove(0);
+        let chain = &document["static_resources"]["listeners"][0]["filter_chains"][0];
+        assert_eq!(chain["transport_socket"].is_object(), setup.is_secure(), "{setup:?}");
         let manager = &document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
         let length = |value: &Value| value.as_array().map_or(0, Vec::len);
         let hosts = &manager["route_config"]["virtual_hosts"];
@@ -303,5 +319,10 @@ mod tests {
         check(Setup::Routes(PathMatch::Exact, 30), (1, 30, 1));
         check(Setup::Hosts(30), (30, 1, 1));
         check(Setup::Clusters(30), (30, 1, 30));
+        check(Setup::TlsClusters(30), (30, 1, 30));
+        check(Setup::TlsTcp, (0, 0, 1));
+        for setup in [Setup::Http2 { both: true }, Setup::Grpc, Setup::Tls, Setup::TlsAnswer] {
+            check(setup, (1, 1, 1));
+        }
     }
 }

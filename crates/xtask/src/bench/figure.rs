@@ -38,6 +38,7 @@ figures! {
     READY_CPU: "ready_cpu_seconds", "CPU until ready, s", 2;
     CPU_FEW: "cpu_us_small_table", "CPU per request, short or first, µs", 2;
     CPU_MANY: "cpu_us_large_table", "CPU per request, long or last, µs", 2;
+    HANDSHAKES: "handshakes_per_cpu_second", "handshakes per CPU second", 0;
     FLATNESS: "flatness", "the second ÷ the first", 3;
 }
 
@@ -46,6 +47,8 @@ figures! {
 pub enum Rule {
     /// At most this part of the peer's figure.
     Against(Kind, f64),
+    /// At least this many times the peer's figure.
+    Ahead(Kind, f64),
     /// At most this.
     AtMost(f64),
     /// At most this far from 1, either way.
@@ -66,6 +69,10 @@ pub const MOST_CLUSTERS: usize = 10_000;
 /// Its variant.
 pub const MOST_CLUSTERS_NAME: &str = "10000 clusters, virtual hosts";
 
+/// Variants of the handshakes.
+pub const FULL: &str = "full, ECDSA P-256";
+pub const RESUMED: &str = "resumed";
+
 const fn target(scenario: &'static str, figure: &'static Figure, rule: Rule) -> Target {
     Target { scenario, variant: None, figure, rule }
 }
@@ -81,6 +88,21 @@ const TARGETS: &[Target] = &[
     target("memory", &LEFT_AFTER_BURST, Rule::AtMost(15.0)),
     Target { variant: Some(MOST_CLUSTERS_NAME), ..target("scale", &RSS, Rule::Against(Kind::Envoy, 0.2)) },
     Target { variant: Some(MOST_CLUSTERS_NAME), ..target("scale", &READY, Rule::Against(Kind::Envoy, 0.2)) },
+    target("http2", &CPU_PER_REQUEST, Rule::Against(Kind::Envoy, 0.48)),
+    target("http2-both", &CPU_PER_REQUEST, Rule::Against(Kind::Envoy, 0.5)),
+    target("grpc", &CPU_PER_REQUEST, Rule::Against(Kind::Envoy, 0.5)),
+    target("tls", &CPU_PER_REQUEST, Rule::Against(Kind::Envoy, 0.45)),
+    target("tls", &CPU_PER_REQUEST, Rule::Against(Kind::Haproxy, 0.75)),
+    Target { variant: Some(FULL), ..target("handshakes", &HANDSHAKES, Rule::Ahead(Kind::Envoy, 1.3)) },
+    Target { variant: Some(FULL), ..target("handshakes", &HANDSHAKES, Rule::Ahead(Kind::Haproxy, 1.5)) },
+    Target { variant: Some(RESUMED), ..target("handshakes", &HANDSHAKES, Rule::Ahead(Kind::Envoy, 1.0)) },
+    Target { variant: Some(RESUMED), ..target("handshakes", &HANDSHAKES, Rule::Ahead(Kind::Haproxy, 1.0)) },
+    target("tls-bulk", &CPU_PER_GB, Rule::Against(Kind::Envoy, 1.0)),
+    target("tls-bulk", &CPU_PER_GB, Rule::Against(Kind::Haproxy, 1.0)),
+    target("tls-memory", &PER_IDLE, Rule::AtMost(16.0)),
+    target("tls-memory", &LEFT_AFTER_BURST, Rule::AtMost(15.0)),
+    target("http2-memory", &PER_IDLE, Rule::Against(Kind::Envoy, 0.5)),
+    target("tls-clusters", &RSS, Rule::Against(Kind::Envoy, 0.15)),
     target("routes", &FLATNESS, Rule::Flat(0.2)),
 ];
 
@@ -97,6 +119,7 @@ impl Rule {
     pub fn holds(self, value: f64) -> bool {
         match self {
             Self::Against(_, most) | Self::AtMost(most) => value <= most,
+            Self::Ahead(_, least) => value >= least,
             Self::Flat(most) => (value - 1.0).abs() <= most,
         }
     }
@@ -105,6 +128,7 @@ impl Rule {
     pub fn text(self) -> String {
         match self {
             Self::Against(peer, most) => format!("≤ {most} × {}", peer.name()),
+            Self::Ahead(peer, least) => format!("≥ {least} × {}", peer.name()),
             Self::AtMost(most) => format!("≤ {most}"),
             Self::Flat(most) => format!("1 ± {most}"),
         }

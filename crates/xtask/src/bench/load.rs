@@ -5,7 +5,9 @@
 //! times and counts latency from the time at which a request was due, so that a proxy that stalls can't hide it
 //! (coordinated omission). Every reply is checked: status 200, and the length of the body.
 
+mod http2;
 pub mod message;
+mod stream;
 mod world;
 
 use std::io;
@@ -17,8 +19,9 @@ use mio::{Events, Poll};
 use socket2::{Domain, Socket, Type};
 
 use super::histogram::Histogram;
+use http2::Message;
 use message::Request;
-pub use world::Tally;
+pub use world::{Origins, Tally};
 use world::{Phase, Role, World};
 
 /// Connections that are being made at the same time.
@@ -34,8 +37,19 @@ const BACKLOG: i32 = 16_384;
 pub enum Protocol {
     /// Requests and replies.
     Http,
+    /// Requests and replies over HTTP/2, so many at the same time on each connection.
+    Http2 { streams: usize },
     /// Whatever the bulk origin sends.
     Bulk,
+}
+
+/// What lies below the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// TLS 1.3, with a full handshake each.
+    Full,
+    /// TLS 1.3, with sessions resumed where there are some.
+    Resumed,
 }
 
 /// The generator and its origins.
@@ -50,14 +64,14 @@ impl Load {
     pub fn new() -> Result<Self, String> {
         let build = || -> io::Result<Self> {
             let poll = Poll::new()?;
-            let world = World::new(poll.registry().try_clone()?, listen()?, listen()?)?;
+            let world = World::new(poll.registry().try_clone()?, [listen()?, listen()?, listen()?])?;
             Ok(Self { poll, events: Events::with_capacity(1_024), world })
         };
         build().map_err(|error| format!("the origin: {error}"))
     }
 
-    /// The addresses of the HTTP origin and of the bulk origin.
-    pub fn origins(&self) -> Result<(SocketAddr, SocketAddr), String> {
+    /// The addresses of the origins.
+    pub fn origins(&self) -> Result<Origins, String> {
         self.world.origins().map_err(|error| error.to_string())
     }
 
@@ -66,11 +80,29 @@ impl Load {
         self.world.target = target;
         self.world.request = request.bytes();
         self.world.reply = request.reply();
+        self.world.http2_request = Message::new(&request.http2_request());
+        self.world.http2_reply = Message::new(&request.http2_reply());
+    }
+
+    /// Sets how connections are secured from now on, until the next reset.
+    pub fn secure(&mut self, security: Security) -> Result<(), String> {
+        self.world.tls = match security {
+            Security::Full => Some(stream::context(false)?),
+            Security::Resumed => Some(stream::context(true)?),
+        };
+        Ok(())
+    }
+
+    /// Sets whether a closed loop has a connection for each request, until the next reset.
+    pub fn once(&mut self, once: bool) {
+        self.world.once = once;
     }
 
     /// Ends all connections, those of the origins too.
     pub fn reset(&mut self) {
         self.world.repeat = false;
+        self.world.once = false;
+        self.world.tls = None;
         self.world.close_all();
         self.clear();
     }
@@ -95,12 +127,13 @@ impl Load {
     pub fn open(&mut self, count: usize, protocol: Protocol) -> Result<(), String> {
         let goal = self.world.connected + count;
         let deadline = Instant::now() + PATIENCE;
+        self.world.streams = if let Protocol::Http2 { streams } = protocol { streams } else { 0 };
         while self.world.connected < goal {
             let missing = goal.saturating_sub(self.world.connected + self.world.connecting);
             let now = CONNECTING_AT_ONCE.saturating_sub(self.world.connecting).min(missing);
             for _ in 0..now {
                 self.world.connect(match protocol {
-                    Protocol::Http => Role::Client(Phase::Connecting),
+                    Protocol::Http | Protocol::Http2 { .. } => Role::Client(Phase::Connecting),
                     Protocol::Bulk => Role::Sink { connected: false },
                 });
             }
@@ -222,16 +255,28 @@ mod tests {
     use std::time::Duration;
 
     use super::message::{Request, Shape};
-    use super::{Load, Protocol};
+    use super::{Load, Origins, Protocol};
 
     /// The load straight at its own origins.
     #[test]
     fn generator_and_origin_understand_each_other() {
         let mut load = Load::new().unwrap();
-        let (http, bulk) = load.origins().unwrap();
+        let Origins { http, bulk, http2 } = load.origins().unwrap();
         for shape in [Shape::One, Shape::Twelve] {
             load.aim(http, &Request::plain(shape));
             load.open(20, Protocol::Http).unwrap();
+            load.each_once(3).unwrap();
+            assert_eq!(load.tally().completed, 20);
+            load.start();
+            load.run(Duration::from_millis(20)).unwrap();
+            load.stop().unwrap();
+            assert!(load.tally().completed > 40, "{:?}", load.tally());
+            assert_eq!(load.tally().failed, 0, "{:?}", load.tally());
+            load.reset();
+        }
+        for shape in [Shape::One, Shape::Twelve, Shape::Unary] {
+            load.aim(http2, &Request::plain(shape));
+            load.open(5, Protocol::Http2 { streams: 4 }).unwrap();
             load.each_once(3).unwrap();
             assert_eq!(load.tally().completed, 20);
             load.start();
@@ -250,7 +295,7 @@ mod tests {
     #[test]
     fn open_loop_counts_every_request() {
         let mut load = Load::new().unwrap();
-        let (http, _) = load.origins().unwrap();
+        let http = load.origins().unwrap().http;
         load.aim(http, &Request::plain(Shape::One));
         load.open(8, Protocol::Http).unwrap();
         // A loaded machine may miss the rate; that is then an error and no figure.

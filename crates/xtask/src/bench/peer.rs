@@ -11,6 +11,7 @@ use nuncio_testkit::client::Client;
 use nuncio_testkit::port::ReservedPort;
 
 use super::config::{self, Names, Setup};
+use super::load::Origins;
 use super::process::Process;
 
 /// How long a proxy may take until it serves; 10,000 clusters need their time.
@@ -44,8 +45,15 @@ impl Kind {
     pub fn can(self, setup: Setup) -> bool {
         match self {
             Self::Nuncio | Self::Envoy => true,
-            Self::Haproxy => matches!(setup, Setup::Http { log: false } | Setup::Tcp),
-            Self::Nginx => matches!(setup, Setup::Http { log: false }),
+            Self::Haproxy => {
+                let is_http2 = matches!(setup, Setup::Http2 { .. } | Setup::Grpc);
+                is_http2 || setup.is_secure() || matches!(setup, Setup::Http { log: false } | Setup::Tcp)
+            }
+            // It has no HTTP/2 to origins but for gRPC.
+            Self::Nginx => matches!(
+                setup,
+                Setup::Http { log: false } | Setup::Http2 { both: false } | Setup::Grpc | Setup::Tls | Setup::TlsAnswer
+            ),
         }
     }
 }
@@ -75,8 +83,7 @@ pub struct Site<'a> {
     pub processor: usize,
     /// The most connections that a proxy may have to hold on one side.
     pub connections: u64,
-    pub http_origin: SocketAddr,
-    pub bulk_origin: SocketAddr,
+    pub origins: Origins,
     /// A directory of this start alone.
     pub directory: &'a Path,
 }
@@ -106,16 +113,11 @@ impl Peer {
     pub fn start(&self, setup: Setup, site: &Site<'_>) -> Result<Running, String> {
         let port = ReservedPort::new().map_err(|error| error.to_string())?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
-        let names = Names {
-            listen: address,
-            http_origin: site.http_origin,
-            bulk_origin: site.bulk_origin,
-            directory: site.directory,
-        };
+        let names = Names { listen: address, origins: site.origins, directory: site.directory };
         let text = match self.kind {
             Kind::Nuncio | Kind::Envoy => config::envoy(setup, &names),
             Kind::Haproxy => config::haproxy(setup, &names, site.connections),
-            Kind::Nginx => config::nginx(&names, site.connections),
+            Kind::Nginx => config::nginx(setup, &names, site.connections),
         };
         let extension = if matches!(self.kind, Kind::Nuncio | Kind::Envoy) { "yaml" } else { "conf" };
         let path = site.directory.join(format!("config.{extension}"));

@@ -134,7 +134,7 @@ impl Row {
     fn verdicts(&self, group: &Group) -> Vec<Verdict> {
         let verdict = |target: &figure::Target| {
             let value = match target.rule {
-                Rule::Against(peer, _) => self.ratio(peer),
+                Rule::Against(peer, _) | Rule::Ahead(peer, _) => self.ratio(peer),
                 Rule::AtMost(_) | Rule::Flat(_) => self.spread(Kind::Nuncio),
             };
             value.map(|it| Verdict { rule: target.rule, value: it.median, met: target.rule.holds(it.median) })

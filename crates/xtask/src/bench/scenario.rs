@@ -1,13 +1,16 @@
 //! What is done with a proxy in one round of each scenario.
 
+mod modern;
+
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::config::{PathMatch, Setup, host_name, route_path};
+use super::credentials::Credentials;
 use super::figure::{self, Figure};
 use super::load::message::{Request, Shape};
-use super::load::{Load, Protocol};
+use super::load::{Load, Protocol, Security};
 use super::machine::{self, Processors, TICKS_PER_SECOND};
 use super::peer::{Peer, Running, Site};
 
@@ -40,6 +43,24 @@ pub enum Scenario {
     Scale,
     /// CPU per request against the number of routes and virtual hosts.
     Routes,
+    /// HTTP/2 from clients and HTTP/1 to the origin: CPU per request.
+    Http2,
+    /// HTTP/2 on both sides.
+    Http2Both,
+    /// Unary calls of gRPC.
+    Grpc,
+    /// HTTP/1.1 over TLS 1.3 with connections that are kept.
+    Tls,
+    /// TLS 1.3 handshakes, full and resumed, with one request each.
+    Handshakes,
+    /// TCP proxy that terminates TLS: CPU per GB.
+    TlsBulk,
+    /// The memory scenario with TLS connections.
+    TlsMemory,
+    /// RSS with idle HTTP/2 connections.
+    Http2Memory,
+    /// RSS with 2,500 clusters that originate TLS.
+    TlsClusters,
 }
 
 /// Every scenario, in the order in which they run.
@@ -51,6 +72,15 @@ pub const ALL: &[Scenario] = &[
     Scenario::Memory,
     Scenario::Scale,
     Scenario::Routes,
+    Scenario::Http2,
+    Scenario::Http2Both,
+    Scenario::Grpc,
+    Scenario::Tls,
+    Scenario::Handshakes,
+    Scenario::TlsBulk,
+    Scenario::TlsMemory,
+    Scenario::Http2Memory,
+    Scenario::TlsClusters,
 ];
 
 impl Scenario {
@@ -64,13 +94,23 @@ impl Scenario {
             Self::Memory => "memory",
             Self::Scale => "scale",
             Self::Routes => "routes",
+            Self::Http2 => "http2",
+            Self::Http2Both => "http2-both",
+            Self::Grpc => "grpc",
+            Self::Tls => "tls",
+            Self::Handshakes => "handshakes",
+            Self::TlsBulk => "tls-bulk",
+            Self::TlsMemory => "tls-memory",
+            Self::Http2Memory => "http2-memory",
+            Self::TlsClusters => "tls-clusters",
         }
     }
 
     /// How many rounds it needs at most: memory hardly differs between rounds, and they are long.
     pub fn rounds(self, wanted: usize) -> usize {
         match self {
-            Self::Memory => wanted.min(2),
+            Self::TlsClusters => 1,
+            Self::Memory | Self::TlsMemory | Self::Http2Memory => wanted.min(2),
             Self::Scale => wanted.min(3),
             _ => wanted,
         }
@@ -84,6 +124,13 @@ impl Scenario {
             Self::Tcp => Setup::Tcp,
             Self::Scale => Setup::Clusters(1),
             Self::Routes => Setup::Hosts(1),
+            Self::Http2 | Self::Http2Memory => Setup::Http2 { both: false },
+            Self::Http2Both => Setup::Http2 { both: true },
+            Self::Grpc => Setup::Grpc,
+            Self::Tls | Self::TlsMemory => Setup::Tls,
+            Self::Handshakes => Setup::TlsAnswer,
+            Self::TlsBulk => Setup::TlsTcp,
+            Self::TlsClusters => Setup::TlsClusters(modern::TLS_CLUSTERS),
         }
     }
 }
@@ -114,6 +161,8 @@ pub struct Stage {
     pub settings: Settings,
     pub processors: Processors,
     pub load: Load,
+    /// What proxies show to clients over TLS.
+    pub credentials: Credentials,
     /// The largest part of the proxy's processor that something else used while it was measured, 0 to 1.
     pub disturbed: f64,
 }
@@ -130,6 +179,14 @@ impl Used {
     fn cpu_per_request(&self) -> f64 {
         self.cpu_seconds * 1e6 / self.completed.max(1.0)
     }
+
+    fn per_request(&self) -> Vec<(&'static Figure, f64)> {
+        vec![
+            (&figure::CPU_PER_REQUEST, self.cpu_per_request()),
+            (&figure::RATE, self.completed / self.seconds),
+            (&figure::PROCESSOR_USED, 100.0 * self.cpu_seconds / self.seconds),
+        ]
+    }
 }
 
 type Samples = Result<Vec<Sample>, String>;
@@ -138,10 +195,14 @@ impl Stage {
     /// One round of `scenario` on `peer`. `round` decides what comes first where that could matter.
     pub fn perform(&mut self, scenario: Scenario, peer: &Peer, round: usize) -> Samples {
         let samples = match scenario {
-            Scenario::Http | Scenario::Log => self.http(peer, scenario.setup()),
+            Scenario::Http | Scenario::Log | Scenario::Tls => self.http(peer, scenario.setup()),
+            Scenario::Http2 | Scenario::Http2Both | Scenario::Grpc => self.http2(peer, scenario.setup()),
+            Scenario::Handshakes => self.handshakes(peer),
+            Scenario::Http2Memory => self.http2_memory(peer),
+            Scenario::TlsClusters => self.tls_clusters(peer),
             Scenario::Latency => self.latency(peer),
-            Scenario::Tcp => self.tcp(peer),
-            Scenario::Memory => self.memory(peer),
+            Scenario::Tcp | Scenario::TlsBulk => self.tcp(peer, scenario.setup()),
+            Scenario::Memory | Scenario::TlsMemory => self.memory(peer, scenario.setup()),
             Scenario::Scale => self.scale(peer),
             Scenario::Routes => self.routes(peer, round),
         };
@@ -154,12 +215,7 @@ impl Stage {
             let mut samples = Vec::new();
             for shape in [Shape::One, Shape::Twelve] {
                 let used = stage.closed_loop(running, &Request::plain(shape))?;
-                let values = vec![
-                    (&figure::CPU_PER_REQUEST, used.cpu_per_request()),
-                    (&figure::RATE, used.completed / used.seconds),
-                    (&figure::PROCESSOR_USED, 100.0 * used.cpu_seconds / used.seconds),
-                ];
-                samples.push(Sample { variant: shape.name().into(), values });
+                samples.push(Sample { variant: shape.name().into(), values: used.per_request() });
             }
             Ok(samples)
         })
@@ -183,8 +239,8 @@ impl Stage {
         })
     }
 
-    fn tcp(&mut self, peer: &Peer) -> Samples {
-        self.with(peer, Setup::Tcp, |stage, running| {
+    fn tcp(&mut self, peer: &Peer, setup: Setup) -> Samples {
+        self.with(peer, setup, |stage, running| {
             let duration = stage.settings.duration;
             stage.load.aim(running.address, &Request::plain(Shape::One));
             stage.load.open(BULK_CONNECTIONS, Protocol::Bulk)?;
@@ -202,8 +258,8 @@ impl Stage {
         })
     }
 
-    fn memory(&mut self, peer: &Peer) -> Samples {
-        self.with(peer, Setup::Http { log: false }, |stage, running| {
+    fn memory(&mut self, peer: &Peer, setup: Setup) -> Samples {
+        self.with(peer, setup, |stage, running| {
             let request = Request::plain(Shape::Twelve);
             stage.load.run(CALM)?;
             let start = running.process.rss_mb()?;
@@ -302,12 +358,14 @@ impl Stage {
     ) -> Result<T, String> {
         self.load.reset();
         let directory = TempDir::new().map_err(|error| format!("a temporary directory: {error}"))?;
-        let (http_origin, bulk_origin) = self.load.origins()?;
+        if setup.is_secure() {
+            self.load.secure(Security::Full)?;
+        }
+        self.credentials.write(directory.path())?;
         let site = Site {
             processor: self.processors.proxy,
             connections: self.settings.most_connections,
-            http_origin,
-            bulk_origin,
+            origins: self.load.origins()?,
             directory: directory.path(),
         };
         let mut running = peer.start(setup, &site)?;
@@ -321,8 +379,19 @@ impl Stage {
 
     /// The closed loop, with as many connections as the settings say, and nothing else afterwards.
     fn closed_loop(&mut self, running: &Running, request: &Request) -> Result<Used, String> {
+        self.closed_loop_of(running, request, self.settings.connections, Protocol::Http)
+    }
+
+    /// The closed loop on so many connections.
+    fn closed_loop_of(
+        &mut self,
+        running: &Running,
+        request: &Request,
+        connections: usize,
+        protocol: Protocol,
+    ) -> Result<Used, String> {
         self.load.aim(running.address, request);
-        self.load.open(self.settings.connections, Protocol::Http)?;
+        self.load.open(connections, protocol)?;
         self.load.start();
         self.load.run(WARM_UP)?;
         let duration = self.settings.duration;

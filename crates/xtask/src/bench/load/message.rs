@@ -1,6 +1,9 @@
-//! The requests that the load sends and the replies of the origin: fixed bytes, small, with one header or with twelve.
+//! The requests that the load sends and the replies of the origin: fixed bytes, small, with one header or with twelve, or a call
+//! of gRPC.
 
 use std::fmt::Write;
+
+use super::http2::{Field, Parts};
 
 /// Length of every reply's body: with one header the whole reply is 150 bytes.
 pub const BODY: usize = 110;
@@ -12,6 +15,13 @@ pub enum Shape {
     One,
     /// What a browser sends and an application answers.
     Twelve,
+    /// A unary call of gRPC, over HTTP/2 only: a message of 64 bytes each way, and trailers.
+    Unary,
+}
+
+/// A message of gRPC with its frame: not compressed, 64 bytes.
+fn grpc_message() -> Vec<u8> {
+    [&[0, 0, 0, 0, 64][..], &[b'm'; 64]].concat()
 }
 
 impl Shape {
@@ -20,6 +30,7 @@ impl Shape {
         match self {
             Self::One => "1 header",
             Self::Twelve => "12 headers",
+            Self::Unary => "unary, messages of 64 bytes",
         }
     }
 }
@@ -62,6 +73,55 @@ impl Request {
     }
 }
 
+impl Request {
+    /// The request over HTTP/2.
+    pub fn http2_request(&self) -> Parts {
+        let method = if self.shape == Shape::Unary { "POST" } else { "GET" };
+        let path = if self.shape == Shape::Unary { "/bench.Echo/Unary" } else { &self.path };
+        let pseudo = [(":method", method), (":scheme", "http"), (":authority", &self.host), (":path", path)];
+        let head = pseudo.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (more, body) = match self.shape {
+            Shape::One => (Vec::new(), Vec::new()),
+            Shape::Twelve => (fields(REQUEST_HEADERS), Vec::new()),
+            Shape::Unary => (fields(CALL_HEADERS), grpc_message()),
+        };
+        Parts { head: head.into_iter().chain(more).collect(), body, trailers: Vec::new() }
+    }
+
+    /// The reply over HTTP/2.
+    pub fn http2_reply(&self) -> Parts {
+        let status = fields(":status: 200\r\n");
+        let length = (String::from("content-length"), BODY.to_string());
+        let body = vec![b'x'; BODY];
+        match self.shape {
+            Shape::One => Parts { head: [status, vec![length]].concat(), body, trailers: Vec::new() },
+            Shape::Twelve => {
+                Parts { head: [status, vec![length], fields(REPLY_HEADERS)].concat(), body, trailers: Vec::new() }
+            }
+            Shape::Unary => Parts {
+                head: [status, fields("content-type: application/grpc\r\n")].concat(),
+                body: grpc_message(),
+                trailers: fields("grpc-status: 0\r\ngrpc-message: \r\n"),
+            },
+        }
+    }
+}
+
+fn fields(lines: &str) -> Vec<Field> {
+    // The first character may be the colon of a pseudo header.
+    let field = |line: &str| {
+        let colon = line.get(1..)?.find(':')? + 1;
+        Some((line[..colon].to_ascii_lowercase(), line[colon + 1..].trim().to_owned()))
+    };
+    lines.lines().filter_map(field).collect()
+}
+
+const CALL_HEADERS: &str = "content-type: application/grpc\r\n\
+te: trailers\r\n\
+user-agent: grpc-go/1.76.0\r\n\
+grpc-timeout: 10S\r\n\
+grpc-accept-encoding: gzip\r\n";
+
 const REQUEST_HEADERS: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
 Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
 Accept-Language: en-US,en;q=0.5\r\n\
@@ -100,6 +160,11 @@ mod tests {
                 assert_eq!(head.lines().count() - 1, expected, "{head}");
             }
         };
+        let call = Request::plain(Shape::Unary);
+        assert_eq!(call.http2_reply().trailers[0], ("grpc-status".to_owned(), "0".to_owned()));
+        assert_eq!(call.http2_reply().head[0], (":status".to_owned(), "200".to_owned()));
+        assert_eq!(call.http2_request().head.len(), 4 + 5);
+        assert_eq!(Request::plain(Shape::Twelve).http2_request().head.len(), 4 + 11);
         check(Shape::One, 1);
         check(Shape::Twelve, 12);
         assert_eq!(Request::plain(Shape::One).reply().len(), 150);

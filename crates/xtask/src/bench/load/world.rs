@@ -1,7 +1,7 @@
 //! Every connection of the load and of the origins, and what happens on each when its socket is ready.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -9,8 +9,11 @@ use memchr::memmem;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use nuncio_tls::ClientContext;
 
+use super::http2::{Message, Session};
 use super::message::BODY;
+use super::stream::Stream;
 use crate::bench::histogram::Histogram;
 
 /// Bytes read or written at once on bulk connections, and the space for one read everywhere.
@@ -21,13 +24,17 @@ const CHUNKS_PER_TURN: usize = 8;
 const LONGEST_PARTIAL: usize = 64 * 1024;
 const HTTP: Token = Token(0);
 const BULK: Token = Token(1);
-const FIRST: usize = 2;
+const HTTP2: Token = Token(2);
+const FIRST: usize = 3;
 
 /// What was done since the last [`super::Load::clear`].
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Requests answered with 200 and the whole body.
     pub completed: u64,
+    /// TLS handshakes, and how many of them resumed a session.
+    pub handshakes: u64,
+    pub resumed: u64,
     /// Bytes that came over bulk connections.
     pub bytes: u64,
     /// Requests that were not answered so, and connections that could not be made.
@@ -59,8 +66,10 @@ pub enum Phase {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     role: Role,
+    /// Where it speaks HTTP/2.
+    http2: Option<Box<Session>>,
     /// Bytes of an unfinished message.
     partial: Vec<u8>,
 }
@@ -72,7 +81,24 @@ enum After {
     Again,
     /// The peer has closed it, with nothing owed.
     Ended,
+    /// It has done what it was opened for, and another one takes its place.
+    Done,
     Failed(String),
+}
+
+impl Connection {
+    fn write_http2(&mut self) -> Result<(), String> {
+        let Some(http2) = &mut self.http2 else { return Ok(()) };
+        if http2.out.is_empty() {
+            return Ok(());
+        }
+        let written = self.stream.write(&http2.out);
+        if !matches!(written, Ok(count) if count == http2.out.len()) {
+            return Err(format!("write: {written:?}"));
+        }
+        http2.out.clear();
+        Ok(())
+    }
 }
 
 /// Readiness of a socket.
@@ -82,11 +108,23 @@ struct Ready {
     closed: bool,
 }
 
+/// Where the origins listen.
+#[derive(Clone, Copy, Debug)]
+pub struct Origins {
+    /// HTTP/1.1 in the clear.
+    pub http: SocketAddr,
+    /// Sends without end.
+    pub bulk: SocketAddr,
+    /// HTTP/2 in the clear, by prior knowledge.
+    pub http2: SocketAddr,
+}
+
 /// All connections.
 pub struct World {
     registry: Registry,
     http: TcpListener,
     bulk: TcpListener,
+    http2: TcpListener,
     connections: Vec<Option<Connection>>,
     vacant: Vec<usize>,
     scratch: Vec<u8>,
@@ -95,11 +133,22 @@ pub struct World {
     pub target: SocketAddr,
     pub request: Vec<u8>,
     pub reply: Vec<u8>,
+    /// The same for HTTP/2.
+    pub http2_request: Message,
+    pub http2_reply: Message,
+    /// Requests at the same time on each connection that is made from now on, over HTTP/2; 0 is HTTP/1.
+    pub streams: usize,
+    /// TLS for the connections that are made from now on.
+    pub tls: Option<ClientContext>,
+    /// Whether a connection ends after its first reply.
+    pub once: bool,
     /// Whether a client sends its next request as soon as it has a reply.
     pub repeat: bool,
     /// Clients without a request, those that have waited longest first. A number may be out of date.
     idle: VecDeque<usize>,
     again: Vec<usize>,
+    /// Connections with HTTP/2 that have something to write.
+    unwritten: Vec<usize>,
     /// Connections to the proxy on their way.
     pub connecting: usize,
     /// Connections to the proxy that are established.
@@ -112,15 +161,18 @@ pub struct World {
 }
 
 impl World {
-    /// A world of the two origins alone.
-    pub fn new(registry: Registry, mut http: TcpListener, mut bulk: TcpListener) -> io::Result<Self> {
+    /// A world of the three origins alone.
+    pub fn new(registry: Registry, listeners: [TcpListener; 3]) -> io::Result<Self> {
+        let [mut http, mut bulk, mut http2] = listeners;
         registry.register(&mut http, HTTP, Interest::READABLE)?;
         registry.register(&mut bulk, BULK, Interest::READABLE)?;
+        registry.register(&mut http2, HTTP2, Interest::READABLE)?;
         let target = http.local_addr()?;
         Ok(Self {
             registry,
             http,
             bulk,
+            http2,
             connections: Vec::new(),
             vacant: Vec::new(),
             scratch: vec![0; CHUNK],
@@ -128,9 +180,15 @@ impl World {
             target,
             request: Vec::new(),
             reply: Vec::new(),
+            http2_request: Message::default(),
+            http2_reply: Message::default(),
+            streams: 0,
+            tls: None,
+            once: false,
             repeat: false,
             idle: VecDeque::new(),
             again: Vec::new(),
+            unwritten: Vec::new(),
             connecting: 0,
             connected: 0,
             waiting: 0,
@@ -139,19 +197,20 @@ impl World {
         })
     }
 
-    /// The addresses of the HTTP origin and of the bulk origin.
-    pub fn origins(&self) -> io::Result<(SocketAddr, SocketAddr)> {
-        Ok((self.http.local_addr()?, self.bulk.local_addr()?))
+    /// The addresses of the origins.
+    pub fn origins(&self) -> io::Result<Origins> {
+        let [http, bulk, http2] = [&self.http, &self.bulk, &self.http2].map(TcpListener::local_addr);
+        Ok(Origins { http: http?, bulk: bulk?, http2: http2? })
     }
 
     /// Whether something can be done without waiting for a socket.
     pub fn is_busy(&self) -> bool {
-        !self.again.is_empty()
+        !self.again.is_empty() || !self.unwritten.is_empty()
     }
 
-    /// Clients that could send a request now.
+    /// Requests that could be sent now.
     pub fn idle(&self) -> usize {
-        self.connected - self.waiting
+        self.connected * self.streams.max(1) - self.waiting
     }
 
     /// Ends all connections, both ends of them.
@@ -175,6 +234,7 @@ impl World {
     fn forget_clients(&mut self) {
         self.idle.clear();
         self.again.clear();
+        self.unwritten.clear();
         (self.connecting, self.connected, self.waiting) = (0, 0, 0);
     }
 
@@ -193,6 +253,14 @@ impl World {
         while let Some(index) = self.idle.pop_front() {
             let place = self.connections.get_mut(index).and_then(Option::as_mut);
             let Some(connection) = place.filter(|it| matches!(it.role, Role::Client(Phase::Idle))) else { continue };
+            if let Some(http2) = &mut connection.http2 {
+                if http2.out.is_empty() {
+                    self.unwritten.push(index);
+                }
+                http2.request(&self.http2_request, due);
+                self.waiting += 1;
+                return true;
+            }
             let written = connection.stream.write(&self.request);
             connection.role = Role::Client(Phase::Waiting(due));
             self.waiting += 1;
@@ -207,7 +275,7 @@ impl World {
     /// Handles what `poll` reported.
     pub fn handle(&mut self, event: &Event) {
         match event.token() {
-            HTTP | BULK => self.accept(event.token() == BULK),
+            HTTP | BULK | HTTP2 => self.accept(event.token()),
             Token(number) => {
                 let closed = event.is_read_closed() || event.is_error();
                 self.serve(number - FIRST, Ready { writable: event.is_writable(), closed });
@@ -220,17 +288,40 @@ impl World {
         for index in std::mem::take(&mut self.again) {
             self.serve(index, Ready { writable: true, closed: false });
         }
+        self.write_all();
     }
 
-    fn accept(&mut self, bulk: bool) {
+    /// Writes what connections with HTTP/2 have ready.
+    fn write_all(&mut self) {
+        for index in std::mem::take(&mut self.unwritten) {
+            let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { continue };
+            if let Err(reason) = connection.write_http2() {
+                self.end(index, After::Failed(reason));
+            }
+        }
+    }
+
+    fn accept(&mut self, listener: Token) {
         loop {
-            let accepted = if bulk { self.bulk.accept() } else { self.http.accept() };
+            let accepted = match listener {
+                BULK => self.bulk.accept(),
+                HTTP2 => self.http2.accept(),
+                _ => self.http.accept(),
+            };
             match accepted {
-                Ok((stream, _)) if bulk => self.add(stream, Role::Source, Interest::READABLE | Interest::WRITABLE),
+                Ok((stream, _)) if listener == BULK => {
+                    self.add(stream, Role::Source, Interest::READABLE | Interest::WRITABLE);
+                }
                 Ok((stream, _)) => {
                     // Without it replies wait for acknowledgements; nothing is lost but time.
                     let _ = stream.set_nodelay(true);
-                    self.add(stream, Role::Origin, Interest::READABLE);
+                    let index = self.add(stream, Role::Origin, Interest::READABLE);
+                    if listener == HTTP2
+                        && let Some(connection) = &mut self.connections[index]
+                    {
+                        connection.http2 = Some(Box::new(Session::new(false)));
+                        self.unwritten.push(index);
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
@@ -239,7 +330,7 @@ impl World {
         }
     }
 
-    fn add(&mut self, mut stream: TcpStream, role: Role, interest: Interest) {
+    fn add(&mut self, mut stream: TcpStream, role: Role, interest: Interest) -> usize {
         let index = self.vacant.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
@@ -247,14 +338,20 @@ impl World {
         if let Err(error) = self.registry.register(&mut stream, Token(index + FIRST), interest) {
             self.fail(format!("epoll: {error}"));
         }
-        self.connections[index] = Some(Connection { stream, role, partial: Vec::new() });
+        let stream = Stream::Plain(stream);
+        self.connections[index] = Some(Connection { stream, role, http2: None, partial: Vec::new() });
+        index
     }
 
     fn serve(&mut self, index: usize, ready: Ready) {
         let Some(mut connection) = self.connections.get_mut(index).and_then(Option::take) else { return };
+        connection.stream.wake();
         let after = match connection.role {
             Role::Client(Phase::Connecting) | Role::Sink { connected: false } => {
                 self.connected(index, &mut connection, ready)
+            }
+            Role::Client(_) | Role::Origin if connection.http2.is_some() => {
+                self.exchange_http2(index, &mut connection, ready)
             }
             Role::Client(phase) => self.receive_reply(index, &mut connection, phase, ready),
             Role::Origin => self.answer(&mut connection, ready),
@@ -276,6 +373,7 @@ impl World {
     pub fn send_all_idle(&mut self) {
         let now = Instant::now();
         while self.send(now) {}
+        self.write_all();
     }
 
     /// Removes a connection. A client is replaced, so that as many go on as were opened.
@@ -286,7 +384,8 @@ impl World {
             Role::Client(Phase::Connecting) | Role::Sink { connected: false } => self.connecting -= 1,
             Role::Client(phase) => {
                 self.connected -= 1;
-                self.waiting -= usize::from(matches!(phase, Phase::Waiting(_)));
+                let streams = connection.http2.as_ref().map_or(0, |http2| http2.waiting());
+                self.waiting -= streams + usize::from(matches!(phase, Phase::Waiting(_)));
                 self.connect(Role::Client(Phase::Connecting));
             }
             Role::Sink { .. } => self.connected -= 1,
@@ -295,6 +394,7 @@ impl World {
         }
         match after {
             After::Failed(reason) => self.fail(reason),
+            After::Done => {}
             _ => self.fail("the proxy ended a connection".into()),
         }
     }
@@ -305,12 +405,28 @@ impl World {
     }
 
     fn connected(&mut self, index: usize, connection: &mut Connection, ready: Ready) -> After {
-        match connection.stream.take_error() {
-            Ok(None) => {}
-            Ok(Some(error)) | Err(error) => return After::Failed(format!("connect: {error}")),
+        if let Some(socket) = connection.stream.plain() {
+            match socket.take_error() {
+                Ok(None) => {}
+                Ok(Some(error)) | Err(error) => return After::Failed(format!("connect: {error}")),
+            }
+            if !ready.writable || socket.peer_addr().is_err() {
+                return After::Keep;
+            }
+            // Without it requests wait for acknowledgements; nothing is lost but time.
+            let _ = socket.set_nodelay(true);
+            if let Some(context) = &self.tls {
+                connection.stream.secure(context);
+            }
         }
-        if !ready.writable || connection.stream.peer_addr().is_err() {
-            return After::Keep;
+        match connection.stream.greet() {
+            Err(reason) => return After::Failed(reason),
+            Ok(None) if ready.closed => return After::Failed("closed during the handshake".into()),
+            Ok(None) => return After::Keep,
+            Ok(Some(greeted)) => {
+                self.tally.handshakes += u64::from(connection.stream.plain().is_none());
+                self.tally.resumed += u64::from(greeted.resumed);
+            }
         }
         self.connecting -= 1;
         self.connected += 1;
@@ -321,51 +437,106 @@ impl World {
             }
             role => {
                 *role = Role::Client(Phase::Idle);
-                // Without it requests wait for acknowledgements; nothing is lost but time.
-                let _ = connection.stream.set_nodelay(true);
-                self.idle.push_back(index);
+                (0..self.streams.max(1)).for_each(|_| self.idle.push_back(index));
+                if self.streams > 0 {
+                    connection.http2 = Some(Box::new(Session::new(true)));
+                    self.unwritten.push(index);
+                }
                 After::Keep
             }
         }
     }
 
-    fn receive_reply(&mut self, index: usize, connection: &mut Connection, phase: Phase, ready: Ready) -> After {
-        let count = match connection.stream.read(&mut self.scratch) {
-            Ok(0) if matches!(phase, Phase::Idle) => return After::Ended,
-            Ok(0) => return After::Failed("the proxy closed before its reply".into()),
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return After::Keep,
-            Err(error) => return After::Failed(format!("read: {error}")),
-        };
-        let Phase::Waiting(due) = phase else { return After::Failed("a reply nobody asked for".into()) };
-        let data = &self.scratch[..count];
-        let whole = if connection.partial.is_empty() {
-            is_whole(&self.head_end, data)
-        } else {
-            connection.partial.extend_from_slice(data);
-            is_whole(&self.head_end, &connection.partial)
-        };
-        match whole {
-            Ok(true) => {
-                connection.partial.clear();
-                connection.role = Role::Client(Phase::Idle);
-                self.waiting -= 1;
-                self.tally.completed += 1;
-                if let Some(latencies) = &mut self.latencies {
-                    latencies.record(due.elapsed().as_nanos() as u64);
+    /// Reads and answers over HTTP/2, on either side.
+    fn exchange_http2(&mut self, index: usize, connection: &mut Connection, ready: Ready) -> After {
+        let Some(http2) = &mut connection.http2 else { return After::Keep };
+        let had_output = !http2.out.is_empty();
+        let mut end = None;
+        let message = &self.http2_reply;
+        while end.is_none() {
+            match connection.stream.read(&mut self.scratch) {
+                Ok(0) => end = Some("the peer closed".to_owned()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => end = Some(format!("read: {error}")),
+                Ok(count) => {
+                    let done = |due: Instant| {
+                        self.waiting -= 1;
+                        self.tally.completed += 1;
+                        if let Some(latencies) = &mut self.latencies {
+                            latencies.record(due.elapsed().as_nanos() as u64);
+                        }
+                        self.idle.push_back(index);
+                    };
+                    end = http2.receive(&self.scratch[..count], message, done).err();
+                    if count < self.scratch.len() && connection.stream.plain().is_some() {
+                        break;
+                    }
                 }
-                self.idle.push_back(index);
-                if ready.closed { After::Ended } else { After::Keep }
             }
-            Ok(false) if ready.closed => After::Failed("the proxy closed within its reply".into()),
-            Ok(false) => {
-                if connection.partial.is_empty() {
-                    connection.partial.extend_from_slice(data);
-                }
-                After::Keep
-            }
-            Err(reason) => After::Failed(reason),
         }
+        match end {
+            Some(reason) => return After::Failed(reason),
+            None if ready.closed => return After::Ended,
+            None => {}
+        }
+        // A client writes after its next requests, an origin at once.
+        if matches!(connection.role, Role::Origin) {
+            return connection.write_http2().map_or_else(After::Failed, |()| After::Keep);
+        }
+        if !had_output && !http2.out.is_empty() {
+            self.unwritten.push(index);
+        }
+        After::Keep
+    }
+
+    fn receive_reply(&mut self, index: usize, connection: &mut Connection, phase: Phase, ready: Ready) -> After {
+        loop {
+            let count = match connection.stream.read(&mut self.scratch) {
+                Ok(0) if matches!(phase, Phase::Idle) => return After::Ended,
+                Ok(0) => return After::Failed("the proxy closed before its reply".into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return After::Keep,
+                Err(error) => return After::Failed(format!("read: {error}")),
+            };
+            let Phase::Waiting(due) = phase else { return After::Failed("a reply nobody asked for".into()) };
+            let data = &self.scratch[..count];
+            let whole = if connection.partial.is_empty() {
+                is_whole(&self.head_end, data)
+            } else {
+                connection.partial.extend_from_slice(data);
+                is_whole(&self.head_end, &connection.partial)
+            };
+            match whole {
+                Ok(true) => return self.replied(index, connection, due, ready),
+                Ok(false) if ready.closed => return After::Failed("the proxy closed within its reply".into()),
+                Ok(false) => {
+                    if connection.partial.is_empty() {
+                        connection.partial.extend_from_slice(data);
+                    }
+                    // A session may hold another record.
+                    if connection.stream.plain().is_some() {
+                        return After::Keep;
+                    }
+                }
+                Err(reason) => return After::Failed(reason),
+            }
+        }
+    }
+
+    /// A client has its reply.
+    fn replied(&mut self, index: usize, connection: &mut Connection, due: Instant, ready: Ready) -> After {
+        connection.partial.clear();
+        connection.role = Role::Client(Phase::Idle);
+        self.waiting -= 1;
+        self.tally.completed += 1;
+        if let Some(latencies) = &mut self.latencies {
+            latencies.record(due.elapsed().as_nanos() as u64);
+        }
+        if self.once && self.repeat {
+            return After::Done;
+        }
+        self.idle.push_back(index);
+        if ready.closed { After::Ended } else { After::Keep }
     }
 
     fn answer(&mut self, connection: &mut Connection, ready: Ready) -> After {
