@@ -1,6 +1,7 @@
 //! What is done with a proxy in one round of each scenario.
 
-mod modern;
+mod http2;
+mod tls;
 
 use std::time::Duration;
 
@@ -130,7 +131,7 @@ impl Scenario {
             Self::Tls | Self::TlsMemory => Setup::Tls,
             Self::Handshakes => Setup::TlsAnswer,
             Self::TlsBulk => Setup::TlsTcp,
-            Self::TlsClusters => Setup::TlsClusters(modern::TLS_CLUSTERS),
+            Self::TlsClusters => Setup::TlsClusters(tls::TLS_CLUSTERS),
         }
     }
 }

@@ -21,7 +21,9 @@ pub fn haproxy(setup: Setup, names: &Names<'_>, connections: u64) -> String {
         _ => String::new(),
     };
     let answer = match setup {
-        Setup::TlsAnswer => format!("  http-request return status 200 string {}\n", "x".repeat(BODY)),
+        Setup::TlsAnswer => {
+            format!("  http-request return status 200 content-type text/plain string {}\n", "x".repeat(BODY))
+        }
         _ => String::new(),
     };
     format!(

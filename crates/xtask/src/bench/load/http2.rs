@@ -51,9 +51,22 @@ pub struct Message {
     first: Frames,
     /// For all others.
     later: Frames,
+    /// For peers that have no dynamic table.
+    plain: Frames,
     /// Bytes of its body.
     body: usize,
     has_trailers: bool,
+}
+
+/// How header fields are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As they are, and put in the dynamic table.
+    Inserted,
+    /// By their place in the dynamic table.
+    Indexed,
+    /// As they are.
+    Plain,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -68,22 +81,23 @@ impl Message {
     pub fn new(parts: &Parts) -> Self {
         let indexed = |fields: &[Field]| fields.iter().filter(|field| !is_static(field)).count();
         let total = indexed(&parts.head) + indexed(&parts.trailers);
-        let frames = |is_first| {
+        let frames = |form| {
             let mut frames = Frames::default();
             let mut number = 0;
             let has_more = !parts.body.is_empty() || !parts.trailers.is_empty();
-            frames.block(&parts.head, &mut number, (is_first, total), !has_more);
+            frames.block(&parts.head, &mut number, (form, total), !has_more);
             if !parts.body.is_empty() {
                 frames.push(DATA, if parts.trailers.is_empty() { END_STREAM } else { 0 }, &parts.body);
             }
             if !parts.trailers.is_empty() {
-                frames.block(&parts.trailers, &mut number, (is_first, total), true);
+                frames.block(&parts.trailers, &mut number, (form, total), true);
             }
             frames
         };
         Self {
-            first: frames(true),
-            later: frames(false),
+            first: frames(Form::Inserted),
+            later: frames(Form::Indexed),
+            plain: frames(Form::Plain),
             body: parts.body.len(),
             has_trailers: !parts.trailers.is_empty(),
         }
@@ -97,20 +111,20 @@ impl Frames {
     }
 
     /// `number` counts the fields of the dynamic table so far; the last one has the first index.
-    fn block(&mut self, fields: &[Field], number: &mut usize, (is_first, total): (bool, usize), is_last: bool) {
+    fn block(&mut self, fields: &[Field], number: &mut usize, (form, total): (Form, usize), is_last: bool) {
         let mut block = Vec::new();
         for field in fields {
             if is_static(field) {
                 block.push(STATUS_200);
                 continue;
             }
-            if is_first {
-                block.push(0x40);
-                text(&mut block, &field.0);
-                text(&mut block, &field.1);
-            } else {
+            if form == Form::Indexed {
                 // 127 would need a second byte; there are a dozen fields.
                 block.push(0x80 | (DYNAMIC + total - 1 - *number).min(126) as u8);
+            } else {
+                block.push(if form == Form::Inserted { 0x40 } else { 0 });
+                text(&mut block, &field.0);
+                text(&mut block, &field.1);
             }
             *number += 1;
         }
@@ -170,6 +184,8 @@ pub struct Session {
     awaits_preface: bool,
     next_id: u32,
     sent_first: bool,
+    /// Whether the peer keeps a dynamic table of what is sent here.
+    has_table: bool,
     open: Vec<Open>,
     consumed: u32,
 }
@@ -199,6 +215,7 @@ impl Session {
             awaits_preface: !is_client,
             next_id: 1,
             sent_first: false,
+            has_table: true,
             open: Vec::new(),
             consumed: 0,
         }
@@ -218,7 +235,11 @@ impl Session {
     }
 
     fn send(&mut self, message: &Message, id: u32) {
-        let frames = if self.sent_first { &message.later } else { &message.first };
+        let frames = match (self.has_table, self.sent_first) {
+            (false, _) => &message.plain,
+            (true, false) => &message.first,
+            (true, true) => &message.later,
+        };
         self.sent_first = true;
         frames.append(id, &mut self.out);
     }
@@ -273,7 +294,10 @@ impl Session {
             let (id, value) = setting.split_at(2);
             let value = value.try_into().map(u32::from_be_bytes).unwrap_or(0);
             if id == HEADER_TABLE_SIZE.to_be_bytes() && value < LEAST_TABLE {
-                return Err(format!("the peer wants a dynamic table of {value} bytes"));
+                if self.sent_first {
+                    return Err(format!("the peer wants a dynamic table of {value} bytes, too late"));
+                }
+                self.has_table = false;
             }
         }
         self::frame(&mut self.out, SETTINGS, ACK, 0, &[]);
