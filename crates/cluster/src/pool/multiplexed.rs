@@ -37,7 +37,7 @@ impl std::fmt::Display for NotOpened {
 impl Multiplexed {
     pub(super) async fn open(connected: Connected, options: &Http2Options) -> Result<Multiplexed, NotOpened> {
         let Connected { transport, tls, alpn: _ } = connected;
-        let local = transport.tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
+        let local = transport.lowest_tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
         let (opener, connection) = connect(transport, options).await.map_err(|error| NotOpened(error.to_string()))?;
         Ok(Multiplexed { opener, connection, local, tls })
     }

@@ -30,7 +30,7 @@ impl PooledConnection {
         now: Instant,
     ) -> Box<PooledConnection> {
         let Connected { transport, tls, alpn: _ } = connected;
-        let local = transport.tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
+        let local = transport.lowest_tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
         let options = &pool.http1;
         let wire = ClientConnection::new(transport, options.trailers, options.spelling, options.target);
         let line = Line::new(ConnectionGuard::new(pool, now), (local, tls), began, None);
@@ -45,7 +45,7 @@ impl PooledConnection {
         now: Instant,
     ) -> Box<PooledConnection> {
         let Connected { transport, tls, alpn: _ } = connected;
-        let local = transport.tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
+        let local = transport.lowest_tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
         let wire = Upstream::Http1(ClientConnection::raw(transport));
         let line = Line::new(ConnectionGuard::new(pool, now), (local, tls), began, None);
         Box::new(PooledConnection { wire, line, active: Cell::new(false) })

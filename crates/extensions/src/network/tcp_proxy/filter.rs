@@ -480,7 +480,7 @@ fn failed(error: &SpliceError) -> Ended {
 
 /// The peer is told by a reset, as this side was.
 fn reset_on_close(transport: &Transport) {
-    if let Some(socket) = transport.tcp() {
+    if let Some(socket) = transport.lowest_tcp() {
         // It is closed in order if this fails.
         let _ = socket.set_zero_linger();
     }
@@ -492,5 +492,5 @@ fn connect_failed(info: &mut StreamInfo, failure: &ConnectFailure) {
 }
 
 fn local_address(transport: &Transport) -> Option<nuncio_stream_info::Address> {
-    transport.tcp().and_then(|socket| socket.local_addr().ok()).map(nuncio_stream_info::Address::from)
+    transport.lowest_tcp().and_then(|socket| socket.local_addr().ok()).map(nuncio_stream_info::Address::from)
 }
