@@ -61,6 +61,15 @@ impl ClientConnection {
         ClientConnection { raw: Raw::New, keep_alive: false, ..connection }
     }
 
+    /// [`ClientConnection::raw`] for bytes alone: no head is asked for, so that the tunnel is open at once.
+    pub fn opened(transport: Transport) -> Self {
+        let mut connection = ClientConnection::raw(transport);
+        connection.raw = Raw::Open;
+        connection.response = BodyDecoder::new(Framing::UntilClose);
+        connection.tunnel();
+        connection
+    }
+
     /// Whether the connection is a tunnel from its first byte.
     #[inline]
     pub fn is_raw(&self) -> bool {

@@ -115,6 +115,25 @@ fn a_client_speaks_https_with_either_http_version() {
 }
 
 #[test]
+fn tcp_goes_through_where_tls_ends() {
+    let origin = origin(vec![]);
+    let config = https(&origin, &format!("common_tls_context: {{{CERTIFICATE}}}"), "");
+    let (head, rest) =
+        config.split_once("      - name: envoy.filters.network.http_connection_manager").expect("a filter");
+    let (_, clusters) = rest.split_once("  clusters:").expect("clusters");
+    let filter = r#"      - name: envoy.filters.network.tcp_proxy
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: tcp
+          cluster: origin
+"#;
+    let running = start(&format!("{head}{filter}  clusters:{clusters}"), &Authority::new("test"));
+    let (_, answer) = curl(&running, &["--http1.1"]);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(origin.seen()[0].head.get("x-forwarded-proto"), None);
+}
+
+#[test]
 fn versions_and_ciphers_are_those_of_the_configuration() {
     let origin = origin(vec![]);
     let parameters =

@@ -278,7 +278,7 @@ impl TcpProxy {
                 (self.splice(connection, a, b, info, started).await, Some(upstream))
             }
             _ => {
-                let mut exchange = Exchange::Http1(ClientConnection::raw(upstream));
+                let mut exchange = Exchange::Http1(ClientConnection::opened(upstream));
                 (self.relay(connection, &mut exchange, info, started).await, None)
             }
         };
