@@ -27,6 +27,7 @@ use line::Line;
 use nuncio_http::Version;
 use nuncio_http::h1::{ResponseOptions, Spelling, TargetForm, TrailerOptions};
 use nuncio_stats::names::Http2CodecStats;
+use nuncio_stream_info::ProxiedAddresses;
 use pooled::IdleConnection;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -129,6 +130,8 @@ pub struct PoolKey {
     pub protocol: PoolProtocol,
     /// The host that the request is for, where TLS goes by it (`auto_sni`, `auto_san_validation`).
     pub server_name: Option<Arc<str>>,
+    /// The downstream connection, where the hosts are told of it (a PROXY protocol header).
+    pub proxied: Option<Arc<ProxiedAddresses>>,
 }
 
 impl PoolKey {
@@ -140,7 +143,12 @@ impl PoolKey {
             (UpstreamProtocol::Auto, _) => PoolProtocol::Auto,
             (UpstreamProtocol::Http1 | UpstreamProtocol::Downstream, _) => PoolProtocol::Http1,
         };
-        PoolKey { priority, protocol, server_name: None }
+        PoolKey { priority, protocol, server_name: None, proxied: None }
+    }
+
+    /// The same, for requests of this downstream connection only.
+    pub fn for_client(self, proxied: Option<Arc<ProxiedAddresses>>) -> PoolKey {
+        PoolKey { proxied, ..self }
     }
 
     /// The same, for requests for this host only.
@@ -193,7 +201,7 @@ impl ClusterPools {
             }
             return Rc::clone(&hosts[at]);
         }
-        if hosts.len() >= MANY_POOLS && key.server_name.is_some() {
+        if hosts.len() >= MANY_POOLS && (key.server_name.is_some() || key.proxied.is_some()) {
             hosts.retain(|pool| pool.open.get() > 0 || Rc::strong_count(pool) > 1);
         }
         let pool = Rc::new(HostPool {
@@ -325,7 +333,7 @@ impl HostPool {
             self.cluster.stats.upstream_rq_pending_overflow().inc();
             return Acquire::PendingOverflow;
         }
-        match self.connect(now, ConnectTarget::default()) {
+        match self.connect(now, ConnectTarget { protocols: Arc::default(), ..self.target() }) {
             Acquire::Connect(connecting) => Acquire::Connect(Box::new(connecting.raw())),
             other => other,
         }
@@ -343,6 +351,7 @@ impl HostPool {
     /// What a new connection asks of its host.
     fn target(&self) -> ConnectTarget {
         let mut target = ConnectTarget::offering(self.key.protocol);
+        target.proxied = self.key.proxied.clone();
         if let (Some(name), Some(auto)) = (&self.key.server_name, &self.cluster.config.http.auto_sni) {
             target.server_name = auto.server_name.then(|| Arc::clone(name));
             target.names = auto.validate.then(|| Arc::from([Arc::clone(name)]));

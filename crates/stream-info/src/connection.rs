@@ -47,6 +47,16 @@ pub struct ConnectionInfo {
     pub filter_state: ConnectionState,
 }
 
+impl ConnectionInfo {
+    /// What hosts are told of the connection: what the proxy in front said, or its own addresses.
+    pub fn proxied_addresses(&self) -> Arc<ProxiedAddresses> {
+        self.proxied.clone().unwrap_or_else(|| {
+            let (source, destination) = (self.remote.clone(), self.local.clone());
+            Arc::new(ProxiedAddresses { source, destination, tlvs: Vec::new() })
+        })
+    }
+}
+
 /// What a PROXY protocol header says of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ProxiedAddresses {

@@ -36,6 +36,11 @@ impl Transports {
         found.map_or(&self.default, |entry| &entry.transport)
     }
 
+    /// Whether any of them tells hosts of the downstream connection.
+    pub fn use_proxy_protocol(&self) -> bool {
+        self.default.proxy_protocol.is_some() || self.matches.iter().any(|one| one.transport.proxy_protocol.is_some())
+    }
+
     /// Whether any of them uses TLS.
     pub fn use_tls(&self) -> bool {
         self.default.tls.is_some() || self.matches.iter().any(|entry| entry.transport.tls.is_some())

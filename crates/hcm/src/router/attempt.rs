@@ -100,7 +100,9 @@ impl Driver<'_> {
             Some(auto) => key.for_server(server_name(auto, &self.s.request)),
             None => key,
         };
-        let pool = cluster.pools.of(&cluster.info, &host, key);
+        let tells = cluster.info.config.transports.as_ref().is_some_and(|transports| transports.use_proxy_protocol());
+        let client = self.s.info.connection.as_ref().filter(|_| tells).map(|client| client.proxied_addresses());
+        let pool = cluster.pools.of(&cluster.info, &host, key.for_client(client));
         self.s.router.begun = Some(self.now);
         let acquired =
             if self.s.router.terminates { pool.acquire_raw(self.now) } else { pool.acquire(self.now, fresh) };

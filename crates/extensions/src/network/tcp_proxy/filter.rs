@@ -11,7 +11,7 @@ use nuncio_http::exchange::Upstream as Exchange;
 use nuncio_io::splice::{Side, Splice, SpliceError, SpliceSocket};
 use nuncio_io::transport::Transport;
 use nuncio_stats::names::TcpProxyStats;
-use nuncio_stream_info::{AccessLogType, LogContext, ProxiedAddresses, ResponseFlags, StreamInfo, TimePoint};
+use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, StreamInfo, TimePoint};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Connections of their own, on which nothing is spoken here.
-const RAW: PoolKey = PoolKey { priority: RoutingPriority::Default, protocol: PoolProtocol::Http1, server_name: None };
+const RAW: PoolKey = PoolKey { priority: RoutingPriority::Default, protocol: PoolProtocol::Http1, server_name: None, proxied: None };
 
 /// A cluster and its share of the connections.
 pub(super) struct ClusterWeight {
@@ -388,11 +388,7 @@ fn target(cluster: &WorkerCluster, connection: &Connection) -> ConnectTarget {
     if cluster.info.config.transports.is_none() {
         return ConnectTarget::default();
     }
-    let info = &connection.info;
-    let proxied = info.proxied.clone().unwrap_or_else(|| {
-        let (source, destination) = (info.remote.clone(), info.local.clone());
-        Arc::new(ProxiedAddresses { source, destination, tlvs: Vec::new() })
-    });
+    let proxied = connection.info.proxied_addresses();
     ConnectTarget { proxied: Some(proxied), ..ConnectTarget::default() }
 }
 
