@@ -1,5 +1,8 @@
 //! A certificate authority for tests, and certificates that it issues, as files.
 
+// Only tests call it, with names of their own: what is wrong there is to end the test.
+#![allow(clippy::expect_used, clippy::panic)]
+
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };

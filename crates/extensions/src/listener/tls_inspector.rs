@@ -91,7 +91,7 @@ impl ListenerFilter for Filter {
                 if settings.close_on_errors { PeekStep::Close } else { PeekStep::Next }
             }
             First::Hello(hello) => {
-                found(settings, hello, peeked);
+                found(settings, *hello, peeked);
                 PeekStep::Next
             }
         }

@@ -139,7 +139,7 @@ async fn prepare(
     if let Some(tcp) = socket.stream.tcp() {
         let port = direct_local.port().unwrap_or(0);
         match inspect(&listener, tcp, port).await {
-            Inspected::Continue(found) => peeked = found,
+            Inspected::Continue(found) => peeked = *found,
             Inspected::Close => return None,
         }
         if listener.config.use_original_dst
@@ -152,7 +152,7 @@ async fn prepare(
                 listener = other;
                 let restored = peeked.original_destination;
                 match inspect(&listener, tcp, destination.port()).await {
-                    Inspected::Continue(found) => peeked = found,
+                    Inspected::Continue(found) => peeked = *found,
                     Inspected::Close => return None,
                 }
                 peeked.original_destination = peeked.original_destination.or(restored);

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 /// What became of it.
 pub(super) enum Inspected {
     /// On to the filter chain.
-    Continue(Peeked),
+    Continue(Box<Peeked>),
     /// A filter, the peer or the timer ended it.
     Close,
 }
@@ -19,7 +19,7 @@ pub(super) async fn inspect(listener: &ActiveListener, socket: &TcpStream, port:
     let mut peeked = Peeked::default();
     let config = &listener.config;
     if config.listener_filters.is_empty() {
-        return Inspected::Continue(peeked);
+        return Inspected::Continue(Box::new(peeked));
     }
     let mut filters: Vec<Box<dyn ListenerFilter>> =
         config.listener_filters.iter().filter(|f| !f.disabled_for(port)).map(|f| f.create()).collect();
@@ -32,7 +32,7 @@ pub(super) async fn inspect(listener: &ActiveListener, socket: &TcpStream, port:
     };
     stats.downstream_pre_cx_active().sub(1);
     match outcome {
-        Some(Ok(true)) => Inspected::Continue(peeked),
+        Some(Ok(true)) => Inspected::Continue(Box::new(peeked)),
         Some(Ok(false)) => Inspected::Close,
         Some(Err(_)) => {
             stats.downstream_listener_filter_error().inc();
@@ -40,7 +40,11 @@ pub(super) async fn inspect(listener: &ActiveListener, socket: &TcpStream, port:
         }
         None => {
             stats.downstream_pre_cx_timeout().inc();
-            if config.continue_on_listener_filters_timeout { Inspected::Continue(peeked) } else { Inspected::Close }
+            if config.continue_on_listener_filters_timeout {
+                Inspected::Continue(Box::new(peeked))
+            } else {
+                Inspected::Close
+            }
         }
     }
 }

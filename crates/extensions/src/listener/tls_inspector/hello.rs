@@ -33,7 +33,7 @@ pub(super) enum First {
     /// The start of a hello of more bytes than are allowed.
     TooLarge,
     /// A hello.
-    Hello(Hello),
+    Hello(Box<Hello>),
 }
 
 /// A client hello.
@@ -61,7 +61,7 @@ pub(super) fn first(data: &[u8], limit: usize) -> First {
         Err(other) => return other,
     };
     match hello(&message) {
-        Some(hello) => First::Hello(Hello { size, ..hello }),
+        Some(hello) => First::Hello(Box::new(Hello { size, ..hello })),
         None => First::NotTls,
     }
 }

@@ -20,7 +20,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Connections of their own, on which nothing is spoken here.
-const RAW: PoolKey = PoolKey { priority: RoutingPriority::Default, protocol: PoolProtocol::Http1, server_name: None, proxied: None };
+const RAW: PoolKey =
+    PoolKey { priority: RoutingPriority::Default, protocol: PoolProtocol::Http1, server_name: None, proxied: None };
 
 /// A cluster and its share of the connections.
 pub(super) struct ClusterWeight {
