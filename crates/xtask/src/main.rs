@@ -1,6 +1,7 @@
 //! Tasks of the project that are no part of what ships: `cargo xtask <task>`.
 
 mod bench;
+mod browser;
 mod diff;
 mod docs;
 mod go;
@@ -25,6 +26,8 @@ struct Arguments {
 enum Task {
     /// Measures Nuncio beside Envoy, HAProxy and nginx: CPU per request, latency, memory, scale.
     Bench(bench::Arguments),
+    /// Loads a page with a real browser, over HTTPS and HTTP/2.
+    Browser(browser::Arguments),
     /// Runs the cases of tests/diff on Nuncio and on real Envoy, and compares.
     Diff(diff::Arguments),
     /// Writes the pages of docs/reference from the code, or with --check compares them.
@@ -40,6 +43,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Browser(arguments) => browser::run(&arguments),
         Task::Diff(arguments) => diff::run(&arguments),
         Task::Docs(arguments) => docs::run(&arguments),
         Task::H2spec(arguments) => h2spec::run(&arguments),
