@@ -9,8 +9,6 @@ mod context;
 mod parameters;
 mod reading;
 mod secrets;
-#[cfg(test)]
-mod tests;
 mod uses;
 mod validation;
 

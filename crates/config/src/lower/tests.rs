@@ -6,6 +6,7 @@ mod listeners;
 mod parts;
 mod routes;
 mod stubs;
+mod tls;
 
 use super::{LowerOptions, NodeOverrides, lower};
 use crate::compile::Environment;
