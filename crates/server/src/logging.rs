@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
@@ -121,6 +122,7 @@ impl LogControl {
             return false;
         };
         self.levels[at].store(level, Relaxed);
+        tracing::callsite::rebuild_interest_cache();
         true
     }
 
@@ -128,7 +130,13 @@ impl LogControl {
     pub(crate) fn set_all(&self, level: &str) -> bool {
         let Some(level) = level_number(level) else { return false };
         self.levels.iter().for_each(|cell| cell.store(level, Relaxed));
+        tracing::callsite::rebuild_interest_cache();
         true
+    }
+
+    /// The most talkative level of all components: what is below costs a comparison where it stands.
+    fn lowest(&self) -> u8 {
+        self.levels.iter().map(|level| level.load(Relaxed)).min().unwrap_or(0)
     }
 
     fn level(&self, target: &str) -> u8 {
@@ -216,7 +224,23 @@ struct Logger {
 
 impl Subscriber for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        number(metadata.level()) >= self.control.level(metadata.target())
+        let target = metadata.target();
+        if target == "h2" || target.starts_with("h2::") {
+            // What the codec says of a peer, a peer can make it say as often as it likes.
+            return self.control.level("http2") == 0;
+        }
+        number(metadata.level()) >= self.control.level(target)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(match self.control.lowest() {
+            0 => LevelFilter::TRACE,
+            1 => LevelFilter::DEBUG,
+            2 => LevelFilter::INFO,
+            3 => LevelFilter::WARN,
+            4 | 5 => LevelFilter::ERROR,
+            _ => LevelFilter::OFF,
+        })
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
