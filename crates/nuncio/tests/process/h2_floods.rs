@@ -400,9 +400,21 @@ fn cve_2020_12604_a_slow_window() {
 
 #[test]
 fn many_streams_on_one_connection() {
+    open_and_close(20_000);
+}
+
+/// Takes a minute where nothing is optimised.
+#[test]
+#[ignore = "long"]
+fn a_million_streams_on_one_connection() {
+    open_and_close(1_000_000);
+}
+
+fn open_and_close(streams_in_all: u32) {
     let target = Target::new(vec![]);
     let client = target.connect();
-    let (rounds, each) = (200_u32, 100_u32);
+    let each = 100;
+    let rounds = streams_in_all / each;
     for round in 0..rounds {
         let mut bytes = Vec::new();
         for stream in streams(each).map(|stream| round * each * 2 + stream) {
