@@ -183,6 +183,8 @@ impl Downstream<'_> {
 }
 
 /// Where a request goes, and its response comes from.
+// The larger variant lies in a box already: that of its connection in the pool.
+#[allow(clippy::large_enum_variant)]
 pub enum Upstream {
     /// The only exchange of its connection.
     Http1(ClientConnection),

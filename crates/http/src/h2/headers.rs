@@ -84,9 +84,11 @@ pub(super) struct Taken {
 pub(super) fn take_request(parts: &http::request::Parts, rules: Rules, into: &mut HeaderMap) -> Result<Taken, Refused> {
     into.clear();
     let protocol = parts.extensions.get::<Protocol>().map(Protocol::as_str);
-    let mut taken = Taken::default();
-    taken.upgrade = protocol.is_some();
-    taken.connect = parts.method == Method::CONNECT && protocol.is_none();
+    let mut taken = Taken {
+        upgrade: protocol.is_some(),
+        connect: parts.method == Method::CONNECT && protocol.is_none(),
+        ..Taken::default()
+    };
     let method = if protocol.is_some() { "GET" } else { parts.method.as_str() };
     into.append_known(Known::METHOD, method.as_bytes());
     if let Some(path) = parts.uri.path_and_query().filter(|_| !taken.connect) {
