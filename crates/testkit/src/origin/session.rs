@@ -47,12 +47,13 @@ fn serve_http(stream: TcpStream, number: usize, shared: &Shared) -> io::Result<(
     let mut wire = Wire::new(stream);
     while let Ok(head) = wire.head() {
         let framing = head.request_framing();
+        let to_head = head.word(0) == "HEAD";
         let (index, reply) = choose(shared, number, head);
         let mut answered = false;
         if reply.early {
             answered = true;
             shared.changed.notify_all();
-            let next = answer(&mut wire.stream, &reply, shared);
+            let next = answer(&mut wire.stream, &reply, to_head, shared);
             if !matches!(next, Ok(Next::Serve)) {
                 shared.state().reading -= 1;
                 shared.changed.notify_all();
@@ -63,7 +64,7 @@ fn serve_http(stream: TcpStream, number: usize, shared: &Shared) -> io::Result<(
         let body = wire.body(framing);
         shared.state().record(index, body);
         shared.changed.notify_all();
-        let next = if answered { Next::Serve } else { answer(&mut wire.stream, &reply, shared)? };
+        let next = if answered { Next::Serve } else { answer(&mut wire.stream, &reply, to_head, shared)? };
         if next == Next::End || reply.then != After::Keep {
             return finish(&mut wire, &reply);
         }
@@ -106,11 +107,14 @@ enum Next {
     End,
 }
 
-fn answer(stream: &mut TcpStream, reply: &Reply, shared: &Shared) -> io::Result<Next> {
+fn answer(stream: &mut TcpStream, reply: &Reply, to_head: bool, shared: &Shared) -> io::Result<Next> {
     if let Some(gate) = &reply.hold {
         shared.gates.wait(gate, PATIENCE);
     }
-    let (head, body) = render(reply);
+    let (head, mut body) = render(reply);
+    if to_head {
+        body.clear();
+    }
     let all = head.len() + body.len();
     let allowed = reply.cut.unwrap_or(all);
     stream.write_all(&head[..head.len().min(allowed)])?;
