@@ -296,3 +296,72 @@ fn sessions_are_resumed() {
     assert!(shown.contains("Reused, TLSv1.2"), "{shown}");
     await_stat(&running, "listener.127.0.0.1_$front.ssl.session_reused");
 }
+
+/// A listener that shows by its answer which server name was asked for, and a proxy in front of it that asks for the name
+/// that each request is for.
+fn by_request(options: &str, protocol: &str) -> String {
+    const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
+    const HCM: &str =
+        "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let router = "{name: r, typed_config: {'@type': \
+                  type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
+    let manager = |prefix: &str, route: &str| {
+        format!(
+            "{{name: h, typed_config: {{'@type': {HCM}, stat_prefix: {prefix}, route_config: {{virtual_hosts: [{{name: v, \
+             domains: ['*'], routes: [{{match: {{prefix: /}}, {route}}}]}}]}}, http_filters: [{router}]}}}}"
+        )
+    };
+    let chain = |wanted: &str, answer: &str| {
+        let route = format!("direct_response: {{status: 200, body: {{inline_string: {answer}}}}}");
+        format!(
+            "{{filter_chain_match: {{server_names: [{wanted}]}}, transport_socket: {{name: tls, typed_config: {{'@type': \
+             {TLS}.DownstreamTlsContext, common_tls_context: {{{CERTIFICATE}, alpn_protocols: [h2, http/1.1]}}}}}}, \
+             filters: [{}]}}",
+            manager(answer, &route)
+        )
+    };
+    let inspector = "{name: i, typed_config: {'@type': \
+                     type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}}";
+    format!(
+        "admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}\n\
+         static_resources:\n  listeners:\n  \
+         - {{name: back, address: {{socket_address: {{address: 127.0.0.1, port_value: $back}}}}, listener_filters: \
+         [{inspector}], filter_chains: [{}, {}, {}]}}\n  \
+         - {{name: front, address: {{socket_address: {{address: 127.0.0.1, port_value: $front}}}}, filter_chains: \
+         [{{filters: [{}]}}]}}\n  clusters:\n  \
+         - {{name: back, transport_socket: {{name: tls, typed_config: {{'@type': {TLS}.UpstreamTlsContext, sni: \
+         fixed.test, common_tls_context: {{validation_context: {{trusted_ca: {{filename: $dir/ca.crt}}}}}}}}}}, \
+         typed_extension_protocol_options: {{{OPTIONS}: {{'@type': type.googleapis.com/{OPTIONS}, {protocol}, \
+         upstream_http_protocol_options: {{{options}}}}}}}, load_assignment: {{cluster_name: back, endpoints: \
+         [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: $back}}}}}}}}]}}]}}}}\n",
+        chain("a.test", "a"),
+        chain("b.test", "b"),
+        chain("fixed.test", "fixed"),
+        manager("front", "route: {cluster: back}"),
+    )
+}
+
+#[test]
+fn tls_to_a_host_goes_by_the_name_that_the_request_is_for() {
+    let authority = Authority::new("test");
+    for protocol in ["auto_config: {}", "explicit_http_config: {http_protocol_options: {}}"] {
+        let setup = Setup::new(&by_request("auto_sni: true, auto_san_validation: true", protocol));
+        authority.write(setup.dir.path(), "server", &["DNS:a.test", "DNS:fixed.test"]);
+        let running = setup.start();
+        let ask = |host: &str| {
+            let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
+            let response = crate::support::ask(&mut running.client(), &request);
+            crate::support::answer(&response)
+        };
+        assert_eq!(ask("a.test"), (200, "a".to_owned()), "{protocol}");
+        assert_eq!(ask("A.test:8443"), (200, "a".to_owned()), "{protocol}");
+        // Its filter chain is there, but the certificate does not have the name.
+        let (status, body) = ask("b.test");
+        assert_eq!(status, 503, "{protocol}: {body}");
+        assert!(body.contains("CERTIFICATE_VERIFY_FAILED") || body.contains("SAN"), "{protocol}: {body}");
+        // What was agreed for one name does not serve another.
+        assert_eq!(ask("a.test"), (200, "a".to_owned()), "{protocol}");
+        assert_eq!(running.stat("cluster.back.ssl.fail_verify_san"), 1, "{protocol}");
+    }
+}
