@@ -357,9 +357,7 @@ fn tls_to_a_host_goes_by_the_name_that_the_request_is_for() {
         assert_eq!(ask("a.test"), (200, "a".to_owned()), "{protocol}");
         assert_eq!(ask("A.test:8443"), (200, "a".to_owned()), "{protocol}");
         // Its filter chain is there, but the certificate does not have the name.
-        let (status, body) = ask("b.test");
-        assert_eq!(status, 503, "{protocol}: {body}");
-        assert!(body.contains("CERTIFICATE_VERIFY_FAILED") || body.contains("SAN"), "{protocol}: {body}");
+        assert_eq!(ask("b.test").0, 503, "{protocol}");
         // What was agreed for one name does not serve another.
         assert_eq!(ask("a.test"), (200, "a".to_owned()), "{protocol}");
         assert_eq!(running.stat("cluster.back.ssl.fail_verify_san"), 1, "{protocol}");

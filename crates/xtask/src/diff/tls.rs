@@ -27,6 +27,7 @@ fn write(directory: &Path) {
     for (stem, names) in [
         ("server", &["DNS:server.test", "DNS:*.server.test", "URI:spiffe://nuncio/server"][..]),
         ("second", &["DNS:second.test"]),
+        ("blog", &["DNS:blog.test"]),
         ("client", &["DNS:client.test", "URI:spiffe://nuncio/client"]),
         ("two", &["URI:spiffe://nuncio/one", "URI:spiffe://nuncio/two", "DNS:one.test", "DNS:two.test"]),
         ("nameless", &[]),

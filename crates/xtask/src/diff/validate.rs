@@ -70,11 +70,16 @@ fn line(file: &Path, envoy: Option<&Program>, nuncio: Option<&Program>, accepted
     })
 }
 
-/// A copy of `file` that writes its access logs below `scratch`, since `/var/log/envoy` exists on few machines.
+/// Where examples have their certificates.
+const TLS: &str = "/etc/nuncio/tls/";
+
+/// A copy of `file` that writes its access logs below `scratch`, since `/var/log/envoy` exists on few machines, and has the
+/// certificates of an example from where there are some.
 fn movable_copy(file: &Path, scratch: &Path) -> Result<PathBuf, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let copy = scratch.join(file.file_name().unwrap_or_default());
     let text = text.replace("/var/log/envoy/", &format!("{}/", scratch.display()));
+    let text = if text.contains(TLS) { text.replace(TLS, &format!("{}/", super::tls::directory()?)) } else { text };
     std::fs::write(&copy, text).map_err(|error| error.to_string())?;
     Ok(copy)
 }
