@@ -55,13 +55,24 @@ pub fn grpc_service(service: &core::GrpcService, cx: &mut Compile<'_>) -> Result
 fn retry(policy: &core::RetryPolicy, cx: &mut Compile<'_>) -> GrpcRetry {
     let mut cx = cx.field("retry_policy");
     let defaults = GrpcRetry::default();
-    cx.unsupported_if(!policy.retry_on.is_empty(), "retry_on");
-    let back_off = policy.retry_back_off.as_ref();
+    let core::RetryPolicy {
+        retry_back_off,
+        num_retries,
+        retry_on,
+        retry_priority,
+        retry_host_predicate,
+        host_selection_retry_max_attempts,
+    } = policy;
+    cx.unsupported_if(!retry_on.is_empty(), "retry_on");
+    cx.unsupported_if(retry_priority.is_some(), "retry_priority");
+    cx.unsupported_if(!retry_host_predicate.is_empty(), "retry_host_predicate");
+    cx.unsupported_if(*host_selection_retry_max_attempts != 0, "host_selection_retry_max_attempts");
+    let back_off = retry_back_off.as_ref();
     let base = back_off.and_then(|back_off| back_off.base_interval.as_ref()).and_then(super::duration);
     let base = base.unwrap_or(defaults.base_interval);
     let longest = back_off.and_then(|back_off| back_off.max_interval.as_ref()).and_then(super::duration);
     GrpcRetry {
-        retries: policy.num_retries.value_or(1),
+        retries: num_retries.value_or(1),
         base_interval: base,
         max_interval: longest.unwrap_or(base.saturating_mul(10)),
     }

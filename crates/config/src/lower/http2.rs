@@ -44,6 +44,11 @@ pub fn http2_options(options: &core::Http2ProtocolOptions, cx: &mut Compile<'_>)
     cx.unsupported_if(max_metadata_size.is_some(), "max_metadata_size");
     cx.unsupported_if(enable_huffman_encoding.is_some(), "enable_huffman_encoding");
     cx.unsupported_if(use_oghttp2_codec.is_some(), "use_oghttp2_codec");
+    cx.unsupported_if(
+        override_stream_error_on_invalid_http_message.is_some(),
+        "override_stream_error_on_invalid_http_message",
+    );
+    cx.unsupported_if(*stream_error_on_invalid_http_messaging, "stream_error_on_invalid_http_messaging");
     if max_outbound_frames.is_some() {
         let text = "has no effect: a peer that does not read is not read from, so that no more frames can wait for it";
         cx.field("max_outbound_frames").warn(text);
@@ -61,8 +66,6 @@ pub fn http2_options(options: &core::Http2ProtocolOptions, cx: &mut Compile<'_>)
             .value_or(defaults.max_priority_frames_per_stream),
         max_window_updates_per_data_frame: max_inbound_window_update_frames_per_data_frame_sent
             .value_or(defaults.max_window_updates_per_data_frame),
-        stream_error_on_invalid_message: override_stream_error_on_invalid_http_message
-            .value_or(*stream_error_on_invalid_http_messaging),
         keepalive: keepalive(connection_keepalive, cx),
         custom_settings: custom_settings(custom_settings_parameters, cx),
         max_header_field_bytes: max_header_field_size_kb.get().map(|kb| kb.saturating_mul(1024)),

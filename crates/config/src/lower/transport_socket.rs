@@ -76,8 +76,9 @@ fn proxy_protocol(
     scope: &Scope,
     cx: &mut Compile<'_>,
 ) -> Result<Transport, Invalid> {
-    let ProxyProtocolUpstreamTransport { config, transport_socket, allow_unspecified_address, tlv_as_pool_key: _ } =
+    let ProxyProtocolUpstreamTransport { config, transport_socket, allow_unspecified_address, tlv_as_pool_key } =
         wrapper;
+    cx.unsupported_if(*tlv_as_pool_key, "tlv_as_pool_key");
     cx.unsupported_if(*allow_unspecified_address, "allow_unspecified_address");
     let inner = match transport_socket {
         Some(socket) => upstream(socket, scope, &mut cx.field("transport_socket")),

@@ -19,11 +19,13 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// Bytes that a connection may hold for a stream that its peer does not read.
 const SEND_BUFFER: usize = 256 * 1024;
-/// Streams that this side had to reset because of what the upstream sent.
-const LOCAL_ERROR_RESETS: usize = 512;
+/// Streams that were cancelled and are still known of, so that what the upstream had sent before it knew is no fault.
+const REMEMBERED_RESETS: usize = 4096;
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 
 /// Opens a connection: the preface and the settings go out.
 pub async fn connect(transport: Transport, options: &Http2Options) -> Result<(Opener, ClientConnection), h2::Error> {
@@ -35,7 +37,11 @@ pub async fn connect(transport: Transport, options: &Http2Options) -> Result<(Op
         .initial_connection_window_size(options.connection_window)
         .max_header_list_size(options.max_header_list_bytes)
         .max_send_buffer_size(SEND_BUFFER)
-        .max_local_error_reset_streams(Some(LOCAL_ERROR_RESETS))
+        // Data of streams that were cancelled long ago would count, over the life of the connection: clients that cancel
+        // could end it for all others that share it.
+        .max_local_error_reset_streams(None)
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .reset_stream_duration(REMEMBERED_FOR)
         .enable_push(false);
     if options.hpack_table_size != 4096 {
         builder.header_table_size(options.hpack_table_size);

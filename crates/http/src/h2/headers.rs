@@ -68,11 +68,16 @@ impl Rules {
     }
 }
 
+/// What a field costs besides its text: its entry in the map, and in the copy for the upstream.
+const FIELD_COST: usize = 64;
+
 /// What a request's fields say besides what is in the map.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Taken {
     /// Names and values, in bytes.
     pub bytes: u32,
+    /// The same with what each field costs besides: what the head makes this side hold.
+    pub weight: u32,
     pub dropped_underscores: u16,
     pub expect_continue: bool,
     pub upgrade: bool,
@@ -112,6 +117,7 @@ pub(super) fn take_request(parts: &http::request::Parts, rules: Rules, into: &mu
         into.append_known(Known::CONNECTION, b"upgrade");
     }
     taken.bytes = into.byte_size() as u32;
+    taken.weight = taken.bytes;
     take_fields(&parts.headers, rules, into, &mut taken)?;
     into.join_repeated(JOINED);
     join_cookies(into);
@@ -168,6 +174,7 @@ fn take_fields(fields: &http::HeaderMap, rules: Rules, into: &mut HeaderMap, tak
             continue;
         }
         taken.bytes = taken.bytes.saturating_add((name.len() + value.len()) as u32);
+        taken.weight = taken.weight.saturating_add((name.len() + value.len() + FIELD_COST) as u32);
         match into.append_received(name.as_bytes(), value)? {
             Some(Known::EXPECT) => taken.expect_continue |= value.eq_ignore_ascii_case(b"100-continue"),
             Some(Known::CONTENT_LENGTH) => note_length(value, taken)?,

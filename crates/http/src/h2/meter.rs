@@ -24,7 +24,7 @@ const HEAD: usize = 9;
 /// Streams for which credit is kept at most.
 const STREAM_CREDIT: u32 = 1024;
 /// Bytes of decoded heads that the open streams of a connection may hold, however little was received.
-const MOST_HEADS: u64 = 4 << 20;
+const MOST_HEADS: u64 = 1 << 20;
 /// Data frames for which credit is kept at most: more than a window holds of the smallest frames in use.
 const DATA_CREDIT: u32 = 4096;
 

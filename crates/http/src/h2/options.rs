@@ -25,9 +25,6 @@ pub struct Http2Options {
     pub max_priority_frames_per_stream: u32,
     /// `max_inbound_window_update_frames_per_data_frame_sent`. Default 10.
     pub max_window_updates_per_data_frame: u32,
-    /// `override_stream_error_on_invalid_http_message`: a malformed message ends its stream only, not the connection.
-    /// Default no.
-    pub stream_error_on_invalid_message: bool,
     /// `connection_keepalive`, if pings are sent.
     pub keepalive: Option<Http2Keepalive>,
     /// `max_header_field_size_kb`, in bytes: limit of one header's name and value. None is the limit of the whole head.
@@ -89,7 +86,6 @@ impl Default for Http2Options {
             max_consecutive_empty_frames: 1,
             max_priority_frames_per_stream: 100,
             max_window_updates_per_data_frame: 10,
-            stream_error_on_invalid_message: false,
             keepalive: None,
             max_header_field_bytes: None,
             disallow_obs_text: false,

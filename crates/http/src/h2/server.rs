@@ -19,6 +19,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::ReadBuf;
 
 /// Bytes that a connection may hold for a stream that its peer does not read.
@@ -29,7 +30,12 @@ const MOST_LINGERED: usize = 16 << 20;
 const MOST_OF_FLOOD: usize = 256 * 1024;
 /// Streams that were reset by the client before they were looked at. Beyond it the connection ends (CVE-2023-44487).
 const PENDING_RESETS: usize = 100;
-/// Streams that this side had to reset because of what the client sent (CVE-2025-8671).
+/// Streams that this side reset and still knows of, so that what the client had sent before it knew is no fault: data of
+/// an upload that was answered early.
+const REMEMBERED_RESETS: usize = 1024;
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
+/// Streams that this side had to reset because of what the client sent (CVE-2025-8671). The crate counts them over the
+/// life of a connection.
 const LOCAL_ERROR_RESETS: usize = 512;
 
 /// Why an HTTP/2 connection ended before its time.
@@ -84,7 +90,9 @@ impl ServerConnection {
             .max_header_list_size(options.max_header_list_bytes.saturating_mul(4))
             .max_send_buffer_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(PENDING_RESETS)
-            .max_local_error_reset_streams(Some(LOCAL_ERROR_RESETS));
+            .max_local_error_reset_streams(Some(LOCAL_ERROR_RESETS))
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .reset_stream_duration(REMEMBERED_FOR);
         if options.hpack_table_size != 4096 {
             builder.header_table_size(options.hpack_table_size);
         }
@@ -210,9 +218,10 @@ impl Incoming {
     pub fn open(self, headers: &mut HeaderMap) -> (Result<RequestHead, Refused>, ServerStream) {
         let (parts, receive) = self.request.into_parts();
         let taken = headers::take_request(&parts, self.rules, headers).and_then(|taken| {
-            if self.meter.has_room_for(u64::from(taken.bytes)) { Ok(taken) } else { Err(Refused::NoRoom) }
+            if self.meter.has_room_for(u64::from(taken.weight)) { Ok(taken) } else { Err(Refused::NoRoom) }
         });
         let bytes = taken.as_ref().map_or(0, |taken| u64::from(taken.bytes));
+        let weight = taken.as_ref().map_or(0, |taken| u64::from(taken.weight));
         let empty = receive.is_end_stream();
         let stream = ServerStream {
             respond: self.respond,
@@ -224,7 +233,7 @@ impl Incoming {
             piece: Bytes::new(),
             rules: self.rules,
             bytes: (bytes, 0),
-            _held: Held::new(self.meter, bytes),
+            _held: Held::new(self.meter, weight),
         };
         let head = taken.map(|taken| RequestHead {
             version: Version::Http2,
