@@ -21,7 +21,8 @@ pub struct Arguments {
     cases: Vec<String>,
 }
 
-/// The listener answers from the proxy itself, so that nothing behind it matters.
+/// The listener answers from the proxy itself, so that nothing behind it matters, and after a moment: an answer that ends the
+/// stream before the faulty frame of a case has come would leave nothing to find fault with.
 const CONFIG: &str = r#"
 admin: { address: { socket_address: { address: 127.0.0.1, port_value: 0 } } }
 static_resources:
@@ -43,6 +44,10 @@ static_resources:
               - match: { prefix: / }
                 direct_response: { status: 200, body: { inline_string: "answered by the proxy" } }
           http_filters:
+          - name: envoy.filters.http.fault
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault
+              delay: { fixed_delay: 0.1s, percentage: { numerator: 100 } }
           - name: envoy.filters.http.router
             typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }
 "#;
