@@ -6,6 +6,7 @@ use crate::breaker::Resource;
 use crate::connect::Connected;
 use nuncio_http::connection::ClientConnection;
 use nuncio_http::exchange::Upstream;
+use nuncio_io::transport::Transport;
 use nuncio_stream_info::{Address, TlsInfo};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -29,12 +30,9 @@ impl PooledConnection {
         began: Instant,
         now: Instant,
     ) -> Box<PooledConnection> {
-        let Connected { transport, tls, alpn: _ } = connected;
-        let local = transport.lowest_tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
         let options = &pool.http1;
-        let wire = ClientConnection::new(transport, options.trailers, options.spelling, options.target);
-        let line = Line::new(ConnectionGuard::new(pool, now), (local, tls), began, None);
-        Box::new(PooledConnection { wire: Upstream::Http1(wire), line, active: Cell::new(false) })
+        let speak = |transport| ClientConnection::new(transport, options.trailers, options.spelling, options.target);
+        Self::alone(pool, connected, (began, now), speak)
     }
 
     /// A connection on which no HTTP is spoken.
@@ -44,11 +42,20 @@ impl PooledConnection {
         began: Instant,
         now: Instant,
     ) -> Box<PooledConnection> {
+        Self::alone(pool, connected, (began, now), ClientConnection::raw)
+    }
+
+    /// The only exchange of its connection. `times`: when connecting began, and ended.
+    fn alone(
+        pool: &Rc<HostPool>,
+        connected: Connected,
+        (began, now): (Instant, Instant),
+        speak: impl FnOnce(Transport) -> ClientConnection,
+    ) -> Box<PooledConnection> {
         let Connected { transport, tls, alpn: _ } = connected;
         let local = transport.lowest_tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
-        let wire = Upstream::Http1(ClientConnection::raw(transport));
         let line = Line::new(ConnectionGuard::new(pool, now), (local, tls), began, None);
-        Box::new(PooledConnection { wire, line, active: Cell::new(false) })
+        Box::new(PooledConnection { wire: Upstream::Http1(speak(transport)), line, active: Cell::new(false) })
     }
 
     /// A stream on a connection that has room for one.
