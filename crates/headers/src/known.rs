@@ -40,8 +40,8 @@ impl Known {
 
     /// A number for tables by name, below the number of well-known names.
     #[inline]
-    pub fn index(self) -> usize {
-        usize::from(self.0)
+    pub const fn index(self) -> usize {
+        self.0 as usize
     }
 
     #[inline]

@@ -9,6 +9,8 @@
 
 mod client;
 mod headers;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "no connection uses it yet"))]
+mod hpack;
 mod meter;
 mod options;
 mod outgoing;
