@@ -187,7 +187,7 @@ mod tests {
 
     /// The class of CVE-2023-27493: names of a certificate that would write pairs, elements or headers of their own.
     #[test]
-    fn names_cannot_leave_their_pair() {
+    fn cve_2023_27493_names_cannot_leave_their_pair() {
         let mut out = Vec::new();
         let tls = session(|tls| {
             tls.peer.subject = Some("CN=a\\\"b\\\\\",O=x\";Hash=cd\r\nx: y\\".into());

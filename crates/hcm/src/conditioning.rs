@@ -7,6 +7,7 @@ use crate::client_cert;
 use crate::config::{HcmConfig, TrustOptions};
 use crate::detection::{self, nth_from_right, without_port};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
+use nuncio_http::h1::is_protected;
 use nuncio_stream_info::{Address, ConnectionInfo};
 use std::net::{IpAddr, SocketAddr};
 
@@ -79,14 +80,7 @@ fn strip_nominated(headers: &mut HeaderMap, upgrade: bool) {
             continue;
         }
         let Some(name) = std::str::from_utf8(token).ok().and_then(|text| HeaderName::new(text).ok()) else { continue };
-        let protected = name.is_pseudo()
-            || name.as_str().starts_with("x-forwarded-")
-            || name.as_str().starts_with("x-envoy-")
-            || matches!(
-                name.known(),
-                Some(Known::HOST | Known::X_REQUEST_ID | Known::CONTENT_LENGTH | Known::AUTHORIZATION | Known::COOKIE)
-            );
-        if !protected {
+        if !is_protected(name.as_str()) {
             headers.remove(&name);
         }
     }

@@ -19,6 +19,7 @@ mod target;
 mod write;
 
 pub use body::{BodyDecoder, BodyEvent, TrailerOptions};
+pub use connection::is_protected;
 pub use error::{CodecError, CodecErrorKind, CodecStat};
 pub(crate) use fields::parse_length;
 pub use framing::{request_framing, response_framing};

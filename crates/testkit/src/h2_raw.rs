@@ -1,11 +1,16 @@
-//! A raw HTTP/2 client: it sends the frames it is told to, well-formed or not, while a thread reads what comes back and
-//! keeps account of it.
+//! A raw HTTP/2 peer: it sends the frames it is told to, well-formed or not, while a thread reads what comes back and
+//! keeps account of it. A client here, a server in [`RawServer`].
 
+mod server;
+
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+pub use server::RawServer;
 
 use crate::PATIENCE;
 
@@ -170,7 +175,7 @@ pub mod hpack {
 }
 
 /// What came back so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Account {
     /// Frames by type.
     pub frames: [u64; 10],
@@ -182,10 +187,31 @@ pub struct Account {
     pub statuses: Vec<(u32, u16)>,
     /// The streams that were reset first, with the codes; at most 1000.
     pub resets: Vec<(u32, u32)>,
+    /// The streams that HEADERS came for first, in that order; at most 1000.
+    pub headed: Vec<u32>,
     /// GOAWAY: the last stream and the code, of the last that came.
     pub goaway: Option<(u32, u32)>,
     /// The peer closed or reset the connection.
     pub closed: bool,
+}
+
+impl fmt::Debug for Account {
+    /// The lists only with their last members.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn last<T: fmt::Debug>(list: &[T]) -> String {
+            format!("{} of them, last {:?}", list.len(), &list[list.len().saturating_sub(4)..])
+        }
+        f.debug_struct("Account")
+            .field("frames", &self.frames)
+            .field("data", &self.data)
+            .field("ended", &self.ended)
+            .field("statuses", &last(&self.statuses))
+            .field("resets", &last(&self.resets))
+            .field("headed", &last(&self.headed))
+            .field("goaway", &self.goaway)
+            .field("closed", &self.closed)
+            .finish()
+    }
 }
 
 impl Account {
@@ -204,12 +230,16 @@ impl Account {
         self.goaway.map(|(_, code)| code)
     }
 
-    fn take(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    fn take(&mut self, frame: &Frame<'_>) {
+        let Frame { kind, flags, stream, payload } = *frame;
         if let Some(count) = self.frames.get_mut(usize::from(kind)) {
             *count += 1;
         }
         if matches!(kind, kind::DATA | kind::HEADERS) && flags & flag::END_STREAM != 0 {
             self.ended += 1;
+        }
+        if kind == kind::HEADERS && self.headed.len() < 1000 {
+            self.headed.push(stream);
         }
         let word = |at: usize| payload.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
         match kind {
@@ -223,6 +253,22 @@ impl Account {
         }
     }
 }
+
+/// A frame that came.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// See [`kind`].
+    pub kind: u8,
+    /// See [`flag`].
+    pub flags: u8,
+    /// 0 for the connection.
+    pub stream: u32,
+    /// All behind the nine bytes of its head.
+    pub payload: &'a [u8],
+}
+
+/// Says what is sent for a frame that came, besides the acknowledgements of SETTINGS and PING.
+pub type Answer = Arc<dyn Fn(&Frame<'_>) -> Vec<u8> + Send + Sync>;
 
 struct Shared {
     account: Mutex<Account>,
@@ -255,25 +301,35 @@ impl RawH2 {
     /// Connects and says the preface and then these bytes. SETTINGS and PING are acknowledged as they come.
     pub fn connect_with(address: SocketAddr, first: &[u8]) -> io::Result<Self> {
         let client = Self::deaf(address, first)?;
-        let stream = client.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).try_clone()?;
-        let shared = Arc::clone(&client.shared);
-        thread::spawn(move || {
-            // However reading ends, the connection is over.
-            let _ = read(stream, &shared);
-            shared.account().closed = true;
-            shared.changed.notify_all();
-        });
+        client.listen(Arc::new(|_| Vec::new()))?;
         Ok(client)
     }
 
     /// Connects and never reads: what the peer sends stays in the socket's buffers.
     pub fn deaf(address: SocketAddr, first: &[u8]) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        let client = Self::over(TcpStream::connect_timeout(&address, PATIENCE)?)?;
+        client.send(&[PREFACE, first].concat())?;
+        Ok(client)
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let shared = Shared { account: Mutex::default(), changed: Condvar::new(), writer: Mutex::new(stream) };
-        shared.write(&[PREFACE, first].concat())?;
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Starts the thread that reads.
+    fn listen(&self, answer: Answer) -> io::Result<()> {
+        let stream = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).try_clone()?;
+        let shared = Arc::clone(&self.shared);
+        thread::spawn(move || {
+            // However reading ends, the connection is over.
+            let _ = read(stream, &shared, &answer);
+            shared.account().closed = true;
+            shared.changed.notify_all();
+        });
+        Ok(())
     }
 
     /// Sends bytes: whole frames.
@@ -317,7 +373,7 @@ impl Drop for RawH2 {
     }
 }
 
-fn read(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+fn read(mut stream: TcpStream, shared: &Shared, answer: &Answer) -> io::Result<()> {
     let mut input = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -331,13 +387,15 @@ fn read(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         while let Some(header) = input.get(at..at + 9) {
             let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
             let (kind, flags) = (header[3], header[4]);
-            let number = u32::from_be_bytes([header[5] & 0x7f, header[6], header[7], header[8]]);
+            let stream = u32::from_be_bytes([header[5] & 0x7f, header[6], header[7], header[8]]);
             let Some(payload) = input.get(at + 9..at + 9 + length) else { break };
-            shared.account().take(kind, flags, number, payload);
+            let came = Frame { kind, flags, stream, payload };
+            shared.account().take(&came);
             if flags & flag::ACK == 0 && matches!(kind, kind::SETTINGS | kind::PING) {
                 let echoed: &[u8] = if kind == kind::PING { payload } else { &[] };
                 answers.extend(frame(kind, flag::ACK, 0, echoed));
             }
+            answers.extend(answer(&came));
             at += 9 + length;
         }
         input.drain(..at);

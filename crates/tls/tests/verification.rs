@@ -193,6 +193,36 @@ async fn cve_2025_66220_nul_in_a_name() {
     }
 }
 
+/// CVE-2026-47778: the same in a server's certificate, whose name a proxy would compare with what stands before the NUL.
+#[tokio::test]
+async fn cve_2026_47778_nul_in_the_name_of_an_upstream() {
+    let world = World::new();
+    for san in ["server.example\0.evil.example", "*.example\0.evil.example", "server.example\0"] {
+        let san = SanType::DnsName(Ia5String::try_from(san).unwrap());
+        let mut params = params(SERVER, vec![san.clone(), dns("other.example")]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let server = server(&server_spec(&world.root.sign(&params, P256)));
+        let matching = world.with_sans(&[(SanType2::Dns, exact(SERVER))]);
+        let strict = ClientSpec {
+            auto_sni_san_validation: true,
+            validation: Some(world.root.validation()),
+            ..client_spec(SERVER)
+        };
+        let named = ConnectOptions { server_name: Some(SERVER.into()), ..ConnectOptions::default() };
+        let names: Arc<[Arc<str>]> = Arc::from([Arc::from(SERVER)]);
+        let listed = ConnectOptions { subject_alt_names: Some(names), ..ConnectOptions::default() };
+        for (spec, options) in [
+            (ClientSpec { validation: Some(matching), ..client_spec(SERVER) }, ConnectOptions::default()),
+            (strict.clone(), named),
+            (ClientSpec { auto_sni_san_validation: false, ..strict }, listed),
+        ] {
+            let (_, judged) = handshake_over(65536, &server, &client(&spec), options).await;
+            let refused = judged.map(|_| ()).map_err(|error| error.kind);
+            assert_eq!(refused, Err(FailureKind::VerifySan), "{san:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn pins() {
     use aws_lc_rs::digest::{SHA256, digest};

@@ -120,7 +120,8 @@ impl ClientConnection {
         h1::write_request_head(out, headers, framing, self.spelling, self.target);
         let fields = field_lines(out.get(before..).unwrap_or_default());
         self.request = BodyWriter::new(framing);
-        self.keep_alive = true;
+        // What was asked to become a tunnel, and whether the upstream thinks it did, is nothing to rely on (CVE-2026-73548).
+        self.keep_alive = !headers.has(Known::UPGRADE) && headers.get(Known::METHOD) != Some(b"CONNECT");
         fields
     }
 
@@ -188,7 +189,7 @@ impl ClientConnection {
         if head.status >= 200 || head.upgrade {
             self.wire.bulk = matches!(head.framing, Framing::Length(length) if length > 4096);
             self.response = BodyDecoder::new(head.framing).with_trailers(self.trailers);
-            self.keep_alive = head.keep_alive && head.framing != Framing::UntilClose;
+            self.keep_alive &= head.keep_alive && head.framing != Framing::UntilClose;
         }
         Poll::Ready(Ok(head))
     }

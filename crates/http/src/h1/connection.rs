@@ -37,7 +37,7 @@ pub(super) fn remove_nominated(headers: &mut HeaderMap) -> Result<(), CodecError
         } else if is("te") {
             limit_te(headers).map_err(|()| refused)?;
         } else {
-            headers.retain(|name, _| !is(name));
+            headers.retain(|name, _| !is(name) || is_protected(name));
         }
     }
     let kept = kept.join(&b", "[..]);
@@ -46,6 +46,15 @@ pub(super) fn remove_nominated(headers: &mut HeaderMap) -> Result<(), CodecError
         headers.append_known(Known::CONNECTION, &kept);
     }
     Ok(())
+}
+
+/// Whether a header stays whatever `connection` says: what proxies before this one say of the request, and what says who
+/// sends it. A client could otherwise take away what a server behind this proxy trusts in (CVE-2026-105299).
+pub fn is_protected(name: &str) -> bool {
+    name.starts_with(':')
+        || name.starts_with("x-forwarded-")
+        || name.starts_with("x-envoy-")
+        || ["host", "x-request-id", "content-length", "authorization", "cookie"].contains(&name)
 }
 
 /// RFC 9110 §10.1.4: "A sender of TE MUST also send a "TE" connection option". It is hop-by-hop; only `trailers` says

@@ -1,6 +1,10 @@
 //! HTTP/2 clients that mean harm: each attack that has a name is one test. What must hold of every one: memory and the work
 //! for upstreams stay bounded, the connection ends as it should, and others are served meanwhile.
 
+mod lifetime;
+mod translation;
+mod upstreams;
+
 use std::time::Duration;
 
 use nuncio_testkit::h2_raw::{RawH2, code, flag, frame, hpack, kind, reset, settings, window_update};
@@ -233,8 +237,9 @@ fn cve_2024_30255_continuation_with_end_headers() {
     assert_eq!(target.origin.seen().len(), 0);
 }
 
+/// CVE-2026-47774 and, in another server, CVE-2026-49975: a field of the table costs a byte and is worth thousands.
 #[test]
-fn cve_2026_47774_hpack_bomb_of_cookie_crumbs() {
+fn cve_2026_47774_cve_2026_49975_hpack_bomb_of_cookie_crumbs() {
     let target = Target::new(vec![]);
     // A window of nothing keeps what is answered, and with it the streams.
     let client = target.connect_with(&settings(&[(INITIAL_WINDOW, 0)]));
@@ -398,8 +403,9 @@ fn cve_2020_12604_a_slow_window() {
     target.holds(128 * MIB);
 }
 
+/// envoy#45077: floods that are counted over the life of a connection pass unseen on one that has carried many streams.
 #[test]
-fn a_million_streams_on_one_connection() {
+fn envoy_45077_a_million_streams_on_one_connection() {
     open_and_close(1_000_000);
 }
 
@@ -422,7 +428,7 @@ fn open_and_close(streams_in_all: u32) {
         client.send(&window_update(0, each * 4)).unwrap();
     }
     target.holds(8 * MIB);
-    // envoy#45077: what the streams before allowed does not add up.
+    // What the streams before allowed does not add up.
     let mut all = Vec::new();
     for number in 0..200_000_u32 {
         all.extend(frame(kind::PRIORITY, 0, 2 * (number % 1000) + 1, &[0, 0, 0, 0, 15]));
@@ -455,115 +461,6 @@ fn cve_2026_73550_many_hosts() {
     for seen in target.origin.seen() {
         let hosts: Vec<_> = seen.head.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("host")).collect();
         assert_eq!(hosts.len(), 1, "{hosts:?}");
-    }
-}
-
-#[test]
-fn cve_2023_27491_fields_that_http1_would_read_otherwise() {
-    let target = Target::new(vec![]);
-    let fields: &[(&[u8], &[u8])] = &[
-        (b"x", b"a\r\nevil: 1"),
-        (b"x", b"a\nevil: 1"),
-        (b"x", b"a\revil: 1"),
-        (b"x", b"a\0b"),
-        (b"x\r\nevil", b"1"),
-        (b"x\nevil", b"1"),
-        (b"x: y\r\nevil", b"1"),
-        (b"x\0", b"1"),
-        (b"evil ", b"1"),
-        (b" evil", b"1"),
-        (b"evil:", b"1"),
-        (b"Evil", b"1"),
-        (b"", b"evil"),
-        (b"transfer-encoding", b"chunked"),
-        (b"connection", b"evil"),
-        (b"keep-alive", b"evil"),
-        (b"proxy-connection", b"evil"),
-        (b"upgrade", b"evil"),
-        (b"te", b"evil"),
-        (b":evil", b"1"),
-        (b":status", b"200"),
-        (b":path", b"/evil"),
-        (b":method", b"EVIL"),
-        (b":authority", b"evil"),
-    ];
-    for (name, value) in fields {
-        let client = target.connect();
-        let mut block = hpack::request("GET", "/", &[]);
-        hpack::literal(&mut block, name, value);
-        client.send(&frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &block)).unwrap();
-        let answered = client.await_that(|account| account.closed || account.ended > 0 || !account.resets.is_empty());
-        assert!(answered, "{:?}: {:?}", String::from_utf8_lossy(name), client.account());
-        let account = client.account();
-        assert_ne!(
-            account.status(1),
-            Some(200),
-            "{:?}: {:?}",
-            String::from_utf8_lossy(name),
-            String::from_utf8_lossy(value)
-        );
-    }
-    for (pseudo, value) in [
-        (":path", "/ HTTP/1.1\r\nevil: 1"),
-        (":path", "/a b"),
-        (":path", "evil"),
-        (":path", ""),
-        (":path", "/\0"),
-        (":method", "GET / HTTP/1.1\r\nevil: 1"),
-        (":method", "GE T"),
-        (":method", ""),
-        (":authority", "h.test\r\nevil: 1"),
-        (":authority", "h.test evil"),
-        (":authority", "evil@h.test"),
-        (":scheme", "http://evil"),
-        (":scheme", "ht\r\ntp"),
-    ] {
-        let client = target.connect();
-        let mut fields = vec![(":method", "GET"), (":scheme", "http"), (":authority", "h.test"), (":path", "/")];
-        for field in &mut fields {
-            if field.0 == pseudo {
-                field.1 = value;
-            }
-        }
-        let flags = flag::END_HEADERS | flag::END_STREAM;
-        client.send(&frame(kind::HEADERS, flags, 1, &hpack::block(&fields))).unwrap();
-        let answered = client.await_that(|account| account.closed || account.ended > 0 || !account.resets.is_empty());
-        assert!(answered, "{pseudo} {value:?}: {:?}", client.account());
-        assert_ne!(client.account().status(1), Some(200), "{pseudo} {value:?}");
-    }
-    assert_eq!(target.origin.seen(), [], "the origin saw");
-}
-
-#[test]
-fn cve_2026_48743_lengths_that_are_not_true() {
-    let target = Target::new(vec![]);
-    let end = flag::END_STREAM;
-    let data = |flags: u8, bytes: &[u8]| frame(kind::DATA, flags, 1, bytes);
-    let headers = |flags: u8, length: &[(&str, &str)]| {
-        frame(kind::HEADERS, flag::END_HEADERS | flags, 1, &hpack::request("POST", "/", length))
-    };
-    let cases: Vec<(&str, Vec<u8>)> = vec![
-        ("headers alone", headers(end, &[("content-length", "5")])),
-        ("less than said", [headers(0, &[("content-length", "5")]), data(end, b"abc")].concat()),
-        ("nothing of it", [headers(0, &[("content-length", "5")]), data(end, b"")].concat()),
-        ("more than said", [headers(0, &[("content-length", "5")]), data(end, b"abcdefgh")].concat()),
-        ("more in pieces", [headers(0, &[("content-length", "5")]), data(0, b"abc"), data(end, b"defgh")].concat()),
-        (
-            "two lengths",
-            [headers(0, &[("content-length", "5"), ("content-length", "3")]), data(end, b"abcde")].concat(),
-        ),
-        ("no number", [headers(0, &[("content-length", "5x")]), data(end, b"abcde")].concat()),
-        ("a sign", [headers(0, &[("content-length", "+5")]), data(end, b"abcde")].concat()),
-    ];
-    for (what, bytes) in cases {
-        let client = target.connect();
-        client.send(&bytes).unwrap();
-        let answered = client.await_that(|account| account.closed || account.ended > 0 || !account.resets.is_empty());
-        assert!(answered, "{what}: {:?}", client.account());
-        assert_ne!(client.account().status(1), Some(200), "{what}");
-    }
-    for seen in target.origin.seen() {
-        assert_ne!(seen.body.end, nuncio_testkit::message::End::Complete, "the origin saw {seen:?} to its end");
     }
 }
 

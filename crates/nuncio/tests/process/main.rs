@@ -24,4 +24,5 @@ mod smuggling;
 mod support;
 mod tls;
 mod tunnels;
+mod upgrades;
 mod upstreams;

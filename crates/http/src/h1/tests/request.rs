@@ -377,7 +377,11 @@ fn nominated_headers() {
     check_field(b"Connection: connection, x-foo\r\nX-Foo: 1", "GET|connection=connection; none");
     check_field(b"Connection: x-foo\r\nConnection: x-bar\r\nX-Foo: 1\r\nX-Bar: 1", "GET; none");
     check_field(b"Connection: ,,", "GET|connection=,,; none");
-    check_field(b"Connection: content-length\r\nContent-Length: 1", "GET; 1");
+    check_field(b"Connection: content-length\r\nContent-Length: 1", "GET|content-length=1; 1");
+    check_field(
+        b"Connection: x-request-id, Cookie, x-b\r\nX-Request-Id: 1\r\nCookie: a",
+        "GET|x-request-id=1|cookie=a; none",
+    );
     check_field(b"Connection: te\r\nTE: gzip, trailers", "GET|te=trailers; none");
     check_field(b"Connection: te\r\nTE: gzip", "GET; none");
     check_field(b"Connection: a,b,c,d,e,f,g,h,i\r\nC: 1", "GET; none");

@@ -248,6 +248,18 @@ fn client_certificate_header_is_taken_apart() {
     }
 }
 
+/// CVE-2026-47220: a format that asks for the host of a request that has none, or of no request at all.
+#[test]
+fn cve_2026_47220_server_names_without_a_host() {
+    for exchange in [Exchange::with_request(&[]), Exchange::with_request(&[(":path", b"/")])] {
+        for order in ["SNI_ONLY", "SNI_FIRST", "HOST_FIRST"] {
+            for host in ["", ":HOST", ":ORIG", ":ORIG_OR_HOST"] {
+                assert_eq!(exchange.text(&format!("%REQUESTED_SERVER_NAME({order}{host})%")), "-", "{order}{host}");
+            }
+        }
+    }
+}
+
 #[test]
 fn server_names() {
     let mut exchange = Exchange::with_request(&[(":authority", b"h:8080"), ("x-envoy-original-host", b"o:99")]);

@@ -91,8 +91,39 @@ fn lengths_of_values_that_go_beyond_the_header() {
     assert!(!matches!(parse(&v2(0x21, 0x11, &body)), Parsed::Incomplete));
 }
 
+/// CVE-2026-47692: values (TLV) of version 2 whose lengths are not true, at every length and place.
 #[test]
-fn arbitrary_bytes_do_no_harm() {
+fn cve_2026_47692_values_of_every_length() {
+    let value = |kind: u8, said: usize, bytes: &[u8]| {
+        let mut tlv = vec![kind];
+        tlv.extend(u16::try_from(said).unwrap().to_be_bytes());
+        tlv.extend(bytes);
+        tlv
+    };
+    for before in [0_usize, 1, 7] {
+        for there in [0_usize, 1, 2, 3, 255, 256, 4096] {
+            for said in [0_usize, 1, 2, 3, 4, 255, 256, 257, 4096, 4097, 0xffff] {
+                let mut body = IPV4.to_vec();
+                body.extend(value(1, 2, b"h2").repeat(before));
+                body.extend(value(0xe0, said, &vec![0; there]));
+                // What is left over is read as further values: of kind 0 and no length.
+                let rest = there.checked_sub(said);
+                let whole = v2(0x21, 0x11, &body);
+                let parsed = parse(&whole);
+                match rest {
+                    Some(rest) if rest % 3 == 0 => {
+                        assert!(matches!(parsed, Parsed::Header { .. }), "{said} of {there}")
+                    }
+                    _ => assert_eq!(parsed, Parsed::Wrong(Version::V2), "{said} of {there}"),
+                }
+            }
+        }
+    }
+}
+
+/// CVE-2026-47692: arbitrary bytes in the place of addresses and values.
+#[test]
+fn cve_2026_47692_arbitrary_bytes_do_no_harm() {
     let mut random = 1u64;
     let mut next = move || {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
