@@ -153,7 +153,9 @@ impl Encoder {
     fn find(&self, mark: Mark, known: Option<Known>, name: &[u8], value: &[u8]) -> Option<usize> {
         let same = |age: usize| {
             let entry = self.table.get(age);
-            entry.is_some_and(|entry| entry.value == value && entry.known == known && entry.name == name)
+            entry.is_some_and(|entry| {
+                entry.known == known && entry.value == value && (known.is_some() || entry.name == name)
+            })
         };
         let mut ages = self.marks.iter().enumerate();
         ages.find_map(|(age, other)| (other.line == mark.line && same(age)).then_some(age))
@@ -247,6 +249,10 @@ fn hash(seed: u32, text: &[u8]) -> u32 {
     let mix = |state: u64, word: u64| (state.rotate_left(5) ^ word).wrapping_mul(FACTOR);
     let (words, rest) = text.as_chunks::<8>();
     let state = words.iter().fold(u64::from(seed), |state, word| mix(state, u64::from_le_bytes(*word)));
-    let last = rest.iter().fold(text.len() as u64, |word, byte| word << 8 | u64::from(*byte));
-    (mix(state, last) >> 32) as u32
+    // The last bytes, some of them for the second time if that is quicker.
+    let last = match text.last_chunk::<8>() {
+        Some(last) => u64::from_le_bytes(*last),
+        None => rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    (mix(state, last ^ (text.len() as u64) << 56) >> 32) as u32
 }

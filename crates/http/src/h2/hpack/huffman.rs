@@ -11,8 +11,8 @@ const EOS: usize = 256;
 /// The longest code, in bits.
 const LONGEST: usize = 30;
 
-/// How many bits of the input the decoder looks up at once. No letter or digit needs more.
-const AT_ONCE: usize = 10;
+/// How many bits of the input the decoder looks up at once: most pairs of letters and digits take no more.
+const AT_ONCE: usize = 12;
 
 /// The lengths of the codes in bits, by symbol.
 #[rustfmt::skip]
@@ -45,10 +45,19 @@ struct Group {
     ordered: u16,
 }
 
+/// The one or two symbols whose codes some bits begin with.
+#[derive(Clone, Copy)]
+struct Short {
+    symbols: [u8; 2],
+    count: u8,
+    /// Of their codes together.
+    length: u8,
+}
+
 struct Tables {
     codes: [Code; EOS],
-    /// By the next [`AT_ONCE`] bits: the length of the code in the upper byte, its symbol in the lower. Zero: a longer one.
-    short: [u16; 1 << AT_ONCE],
+    /// By the next [`AT_ONCE`] bits. No symbols: the code is longer.
+    short: [Short; 1 << AT_ONCE],
     /// By the length of the code.
     groups: [Group; LONGEST + 1],
     /// The symbols in the order of their codes. The end of the string, which would be the last, is left out.
@@ -60,7 +69,7 @@ static TABLES: Tables = tables();
 const fn tables() -> Tables {
     let mut made = Tables {
         codes: [Code { bits: 0, length: 0 }; EOS],
-        short: [0; 1 << AT_ONCE],
+        short: [Short { symbols: [0; 2], count: 0, length: 0 }; 1 << AT_ONCE],
         groups: [Group { first: 0, end: 0, ordered: 0 }; LONGEST + 1],
         ordered: [0; EOS],
     };
@@ -78,7 +87,7 @@ const fn tables() -> Tables {
                 }
                 let mut window = (code as usize) << AT_ONCE >> length;
                 while length <= AT_ONCE && window < (code as usize + 1) << (AT_ONCE - length) {
-                    made.short[window] = (length as u16) << 8 | symbol as u16;
+                    made.short[window] = Short { symbols: [symbol as u8, 0], count: 1, length: length as u8 };
                     window += 1;
                 }
                 code += 1;
@@ -91,33 +100,53 @@ const fn tables() -> Tables {
     }
     // Every window is one of a code.
     assert!(code == 1 << LONGEST && place == EOS + 1);
+    made.short = pairs(made.short);
     made
 }
 
-/// The symbol at the upper end of `bits` and the length of its code; nothing if it is the end of the string.
-#[inline]
-fn first_symbol(bits: u64) -> Option<(u8, u32)> {
-    let short = TABLES.short.get((bits >> (64 - AT_ONCE)) as usize).copied().unwrap_or(0);
-    match short {
-        0 => first_long_symbol(bits),
-        _ => Some((short as u8, u32::from(short >> 8))),
+/// The table with second symbols, where all of their code is in the window.
+const fn pairs(single: [Short; 1 << AT_ONCE]) -> [Short; 1 << AT_ONCE] {
+    let mut made = single;
+    let mut window = 0;
+    while window < made.len() {
+        let first = single[window];
+        let second = single[(window << first.length) % single.len()];
+        let length = first.length + second.length;
+        if first.count == 1 && second.count == 1 && length as usize <= AT_ONCE {
+            made[window] = Short { symbols: [first.symbols[0], second.symbols[0]], count: 2, length };
+        }
+        window += 1;
     }
+    made
 }
 
+/// What the upper end of `bits` begins with, if that is short.
+#[inline]
+fn short(bits: u64) -> Option<Short> {
+    TABLES.short.get((bits >> (64 - AT_ONCE)) as usize).copied().filter(|short| short.count != 0)
+}
+
+/// The symbol that the upper end of `bits` begins with, whose code is long; nothing if it is the end of the string.
 #[cold]
-fn first_long_symbol(bits: u64) -> Option<(u8, u32)> {
+fn long(bits: u64) -> Option<Short> {
     let window = (bits >> (64 - LONGEST)) as u32;
     let (length, group) = TABLES.groups.iter().enumerate().skip(AT_ONCE + 1).find(|(_, group)| window < group.end)?;
     let nth = (window - group.first) >> (LONGEST - length);
     let symbol = TABLES.ordered.get(usize::from(group.ordered) + nth as usize)?;
-    Some((*symbol, length as u32))
+    Some(Short { symbols: [*symbol, 0], count: 1, length: length as u8 })
+}
+
+/// The first symbol of `bits` alone, and the length of its code.
+fn single(bits: u64) -> Option<(u8, u32)> {
+    let [symbol, _] = short(bits).or_else(|| long(bits))?.symbols;
+    Some((symbol, u32::from(code(symbol).length)))
 }
 
 /// Appends what `text` is the code of: at most 8/5 of its length. After an error, what was appended means nothing.
 pub(super) fn decode(mut text: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
-    let start = out.len();
-    out.resize(start + text.len().saturating_mul(8) / 5, 0);
-    let mut places = out.get_mut(start..).unwrap_or_default().iter_mut();
+    let mut end = out.len();
+    // No code has fewer than five bits; and one more, as symbols are written in pairs.
+    out.resize(end + text.len().saturating_mul(8) / 5 + 1, 0);
     // The bits not yet decoded, at the upper end, and their number.
     let (mut bits, mut held) = (0u64, 0u32);
     while !text.is_empty() {
@@ -132,21 +161,26 @@ pub(super) fn decode(mut text: &[u8], out: &mut Vec<u8>) -> Result<(), Compressi
             }
         }
         while held >= LONGEST as u32 {
-            let (symbol, length) = first_symbol(bits).ok_or(CompressionError)?;
-            *places.next().ok_or(CompressionError)? = symbol;
-            bits <<= length;
-            held -= length;
+            let found = match short(bits) {
+                Some(found) => found,
+                None => long(bits).ok_or(CompressionError)?,
+            };
+            let place = out.get_mut(end..).and_then(|places| places.first_chunk_mut::<2>());
+            *place.ok_or(CompressionError)? = found.symbols;
+            end += usize::from(found.count);
+            bits <<= found.length;
+            held -= u32::from(found.length);
         }
     }
     // What follows the input are ones, as padding is.
     bits |= u64::MAX >> held;
-    while let Some((symbol, length)) = first_symbol(bits).filter(|(_, length)| *length <= held) {
-        *places.next().ok_or(CompressionError)? = symbol;
+    while let Some((symbol, length)) = single(bits).filter(|(_, length)| *length <= held) {
+        *out.get_mut(end).ok_or(CompressionError)? = symbol;
+        end += 1;
         bits = !(!bits << length);
         held -= length;
     }
-    let unused = places.len();
-    out.truncate(out.len() - unused);
+    out.truncate(end);
     // "A padding strictly longer than 7 bits MUST be treated as a decoding error", as one that is not of ones.
     if held > 7 || bits != u64::MAX {
         return Err(CompressionError);
