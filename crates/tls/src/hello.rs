@@ -55,7 +55,7 @@ pub(crate) fn look(received: &[u8]) -> Hello {
         if *kind != 22 || *major != 3 || length == 0 || length > 1 << 14 {
             return Hello::Malformed;
         }
-        let Some((payload, after)) = after.split_at_checked(length) else { return Hello::Incomplete };
+        let Some((payload, after)) = after.split_at_checked(length) else { return unfinished(&message, after) };
         rest = after;
         // Nearly always it is one record, which then is not copied.
         let found = if record == 0 { whole(payload) } else { None };
@@ -73,9 +73,23 @@ fn incomplete(rest: &[u8], record: usize) -> Hello {
     if is_fine || record > 0 { Hello::Incomplete } else { Hello::Malformed }
 }
 
+/// The first bytes of a record whose others are missing: a length is looked at as soon as it is there, so that nobody is waited
+/// for who announces too much. `message` is what the records before brought.
+fn unfinished(message: &[u8], record: &[u8]) -> Hello {
+    let mut start = message.iter().chain(record).copied();
+    match [start.next(), start.next(), start.next(), start.next()] {
+        [Some(1), Some(a), Some(b), Some(c)] if length_of(a, b, c) > MOST_HELLO => Hello::TooLarge,
+        _ => Hello::Incomplete,
+    }
+}
+
+fn length_of(a: u8, b: u8, c: u8) -> usize {
+    u32::from_be_bytes([0, a, b, c]) as usize
+}
+
 fn whole(message: &[u8]) -> Option<Hello> {
     let [kind, a, b, c, body @ ..] = message else { return None };
-    let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+    let length = length_of(*a, *b, *c);
     if *kind != 1 {
         return Some(Hello::Malformed);
     }
@@ -109,4 +123,33 @@ fn wishes(body: &[u8]) -> Option<Wishes> {
 fn vector<const N: usize>(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<N>()?;
     rest.split_at_checked(length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(length: usize, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![22, 3, 1];
+        bytes.extend((length as u16).to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[test]
+    fn a_hello_that_announces_too_much_is_refused_by_its_first_bytes() {
+        for announced in [MOST_HELLO, MOST_HELLO + 1, 0xff_ffff] {
+            let length = (announced as u32).to_be_bytes();
+            let start = [1, length[1], length[2], length[3]];
+            let expected = if announced > MOST_HELLO { Hello::TooLarge } else { Hello::Incomplete };
+            let whole = record(1 << 14, &start);
+            for end in 0..whole.len() {
+                assert_eq!(look(&whole[..end]), Hello::Incomplete, "{end} bytes");
+            }
+            assert_eq!(look(&whole), expected);
+            let spread = [record(2, &start[..2]), record(1 << 14, &start[2..])].concat();
+            assert_eq!(look(&spread[..spread.len() - 1]), Hello::Incomplete);
+            assert_eq!(look(&spread), expected);
+        }
+    }
 }
