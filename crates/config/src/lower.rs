@@ -36,8 +36,8 @@ pub use address::socket_options;
 pub(crate) use data_source::read as read_file;
 pub use data_source::{data_source, data_source_text};
 pub use format::{
-    default_log_format, format_string, header_mutations, plain_format, request_edits, response_edits,
-    with_header_options,
+    default_log_format, format_string, formatter_extensions, header_mutations, plain_format, request_edits,
+    response_edits, with_header_options,
 };
 pub use grpc_service::grpc_service;
 pub use http2::http2_options;

@@ -21,7 +21,7 @@ mod tls;
 pub use error::FormatError;
 pub(crate) use messages::grpc_status;
 pub use operators::{Operator, operators, wants_route_times};
-pub(crate) use texts::uuid;
+pub use texts::uuid;
 
 use crate::time::TimeZone;
 use crate::{LogContext, Struct};

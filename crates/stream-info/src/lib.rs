@@ -35,7 +35,8 @@ pub use filter_state::{
 };
 pub use flags::{ResponseFlags, UnknownFlag};
 pub use format::{
-    DEFAULT_FORMAT, DEFAULT_TCP_FORMAT, Format, FormatError, FormatOptions, Operator, operators, wants_route_times,
+    DEFAULT_FORMAT, DEFAULT_TCP_FORMAT, Format, FormatError, FormatOptions, Operator, operators, uuid,
+    wants_route_times,
 };
 pub use log_filter::{
     Comparison, ContextPredicate, HeaderPredicate, LogFilter, RuntimeLookup, RuntimeValue, ValuePredicate,

@@ -96,7 +96,7 @@ fn report(error: &FormatError, cx: &mut Compile<'_>) -> Invalid {
 }
 
 /// Whether `formatters` lists `req_without_query`. `metadata` is always there.
-fn formatter_extensions(formatters: &[core::TypedExtensionConfig], cx: &mut Compile<'_>) -> Result<bool, Invalid> {
+pub fn formatter_extensions(formatters: &[core::TypedExtensionConfig], cx: &mut Compile<'_>) -> Result<bool, Invalid> {
     let mut req_without_query = false;
     let before = cx.errors();
     for (index, core::TypedExtensionConfig { name, typed_config }) in formatters.iter().enumerate() {

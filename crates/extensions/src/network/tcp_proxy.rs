@@ -1,7 +1,9 @@
 //! `envoy.filters.network.tcp_proxy`: bytes between a downstream and an upstream connection.
 
 mod config;
+mod early;
 mod filter;
+mod proxied;
 mod relay;
 mod tunnel;
 

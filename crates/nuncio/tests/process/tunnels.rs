@@ -1,7 +1,10 @@
 //! Tunnels: WebSocket over either version, CONNECT that ends here, TCP in HTTP.
 
+use nuncio_testkit::gate::Gates;
 use nuncio_testkit::h2_raw::{RawH2, code, flag, frame, hpack, kind};
-use nuncio_testkit::origin::{After, Origin, Reply};
+use nuncio_testkit::origin::{Action, After, Origin, Reply, Script};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 
 use crate::support::*;
 
@@ -149,4 +152,27 @@ fn tcp_goes_through_tunnels_of_either_version() {
         assert_eq!(large.status(), 200, "{name}");
     }
     assert_eq!(origin.seen().len(), 8);
+}
+
+/// `ON_DOWNSTREAM_DATA`: who says nothing brings no connection to the upstream, and is not kept until a timeout.
+#[test]
+fn a_client_that_leaves_without_a_word_brings_no_upstream_connection() {
+    const TCP: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+    let origin = Origin::start(Script::Tcp { tcp: vec![Action::Echo] }, Gates::default()).unwrap();
+    let mode = "upstream_connect_mode: ON_DOWNSTREAM_DATA, max_early_data_bytes: 4";
+    let filter = format!("{{name: tcp, typed_config: {{'@type': {TCP}, stat_prefix: t, cluster: a, {mode}}}}}");
+    let place = "address: {socket_address: {address: 127.0.0.1, port_value: $front}}";
+    let listener = format!("name: front, {place}, filter_chains: [{{filters: [{filter}]}}]");
+    let running = Setup::new(&bootstrap(&[listener], &[cluster("a", &[origin.address()])], &[])).start();
+    let address = running.setup.address("front");
+    let mut silent = TcpStream::connect(address).unwrap();
+    silent.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(silent.read(&mut [0; 8]).unwrap(), 0);
+    let mut talks = TcpStream::connect(address).unwrap();
+    talks.write_all(b"more than four").unwrap();
+    let mut heard = [0; 14];
+    talks.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"more than four");
+    assert_eq!(running.stat("cluster.a.upstream_cx_total"), 1);
+    assert_eq!(running.stat("tcp.t.early_data_received_count_total"), 1);
 }

@@ -197,8 +197,8 @@ fn put_stream_id(cx: &LogContext<'_>, out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// A version 4 UUID as text.
-pub(crate) fn uuid(random: u128) -> Arc<str> {
+/// A version 4 UUID of these bits, as text (RFC 9562 §5.4).
+pub fn uuid(random: u128) -> Arc<str> {
     let mut text = Vec::with_capacity(36);
     put_uuid(random, &mut text);
     String::from_utf8_lossy(&text).into()

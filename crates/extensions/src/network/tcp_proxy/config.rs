@@ -1,12 +1,19 @@
 //! `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
 
+use super::early::EarlyData;
 use super::filter::{ClusterWeight, TcpProxy};
-use super::tunnel::Tunneling;
+use super::proxied::{Merge, ProxyTlvs, TlvValue};
+use super::tunnel::{RequestId, Tunneling};
+use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
-use nuncio_config::compile::{Compile, Invalid, NetworkExtension, NetworkFactory};
+use nuncio_api::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use nuncio_api::wkt::Any;
+use nuncio_config::compile::{Compile, Invalid, NetworkExtension, NetworkFactory, message_of};
 use nuncio_config::lower;
+use nuncio_headers::HeaderName;
 use nuncio_stats::names::TcpProxyStats;
 use pb::tcp_proxy::ClusterSpecifier;
+use prost::Name;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +33,8 @@ impl NetworkExtension for TcpProxyExtension {
         let access_logs = lower::access_logs(&config.access_log, "access_log", cx);
         let tunneling = config.tunneling_config.as_ref();
         let tunneling = tunneling.map(|tunnel| self::tunneling(tunnel, &mut cx.field("tunneling_config"))).transpose();
+        let early = early_data(&config, cx);
+        let tlvs = proxy_tlvs(&config, cx);
         let prefix = nuncio_stats::sanitize(&config.stat_prefix);
         let scope = cx.store.scope(&format!("tcp.{prefix}"), &[]);
         let duration = |value: Option<&nuncio_api::wkt::Duration>| value.and_then(lower::duration);
@@ -45,6 +54,8 @@ impl NetworkExtension for TcpProxyExtension {
             access_logs: access_logs?,
             log_on_connected: on_connected,
             tunneling: tunneling?,
+            early: early?,
+            tlvs: tlvs?,
         })))
     }
 }
@@ -82,9 +93,6 @@ fn report_unsupported(config: &pb::TcpProxy, cx: &mut Compile<'_>) {
     #[allow(deprecated)]
     let interval = config.access_log_flush_interval.is_some();
     cx.unsupported_if(interval, "access_log_flush_interval");
-    cx.unsupported_if(!config.proxy_protocol_tlvs.is_empty(), "proxy_protocol_tlvs");
-    cx.unsupported_if(config.upstream_connect_mode != 0, "upstream_connect_mode");
-    cx.unsupported_if(config.max_early_data_bytes.is_some(), "max_early_data_bytes");
     cx.unsupported_if(config.check_drain_close.is_some(), "check_drain_close");
     if let Some(options) = &config.access_log_options {
         let mut cx = cx.field("access_log_options");
@@ -107,17 +115,85 @@ fn tunneling(config: &pb::tcp_proxy::TunnelingConfig, cx: &mut Compile<'_>) -> R
         request_id_metadata_key,
         formatters,
     } = config;
-    cx.unsupported_if(*propagate_response_headers, "propagate_response_headers");
-    cx.unsupported_if(*propagate_response_trailers, "propagate_response_trailers");
-    cx.unsupported_if(request_id_extension.is_some(), "request_id_extension");
-    cx.unsupported_if(!request_id_header.is_empty(), "request_id_header");
-    cx.unsupported_if(!request_id_metadata_key.is_empty(), "request_id_metadata_key");
-    cx.unsupported_if(!formatters.is_empty(), "formatters");
+    // They say which operators there are, and those of this list are about requests.
+    let formatters = lower::formatter_extensions(formatters, cx).map(|_| ());
+    // An extension without a type makes no ids, as in Envoy.
+    let id = request_id_extension.as_ref().and_then(|extension| extension.typed_config.as_ref());
+    let id = id.map(|any| request_id(any, (request_id_header, request_id_metadata_key), cx)).transpose();
     if !post_path.is_empty() && !use_post {
         cx.field("post_path").error_hint("can't be set: use_post is false", "set use_post, or remove it");
     }
     let hostname = lower::plain_format(hostname, &mut cx.field("hostname"))?;
     let headers = lower::request_edits(headers_to_add, &[], "headers_to_add", cx)?;
     let path = if post_path.is_empty() { "/" } else { post_path.as_str() };
-    Ok(Arc::new(Tunneling { hostname, post: use_post.then(|| path.into()), headers }))
+    formatters?;
+    Ok(Arc::new(Tunneling {
+        hostname,
+        post: use_post.then(|| path.into()),
+        headers,
+        propagate_headers: *propagate_response_headers,
+        propagate_trailers: *propagate_response_trailers,
+        request_id: id?,
+    }))
+}
+
+/// `request_id_extension`, `request_id_header` and `request_id_metadata_key`.
+fn request_id(any: &Any, (header, key): (&str, &str), cx: &mut Compile<'_>) -> Result<RequestId, Invalid> {
+    let mut extension = cx.field("request_id_extension");
+    if message_of(any) != UuidRequestIdConfig::full_name() {
+        return Err(extension.error(format!("{} is not built: use envoy.request_id.uuid", message_of(any))));
+    }
+    // Its fields are about traces, and there is none to take part in.
+    extension.decode::<UuidRequestIdConfig>(any)?;
+    drop(extension);
+    let header = HeaderName::new(if header.is_empty() { "x-request-id" } else { header });
+    let header = header.map_err(|error| cx.field("request_id_header").error(error.to_string()))?;
+    let key = if key.is_empty() { "tunnel_request_id" } else { key };
+    Ok(RequestId { header, metadata_key: key.into() })
+}
+
+/// `upstream_connect_mode` and `max_early_data_bytes`.
+fn early_data(config: &pb::TcpProxy, cx: &mut Compile<'_>) -> Result<EarlyData, Invalid> {
+    use pb::UpstreamConnectMode::{Immediate, OnDownstreamData};
+    let mode = config.upstream_connect_mode();
+    let limit = config.max_early_data_bytes.as_ref().map(|limit| limit.value);
+    if mode != Immediate && limit.is_none() {
+        let hint = "set it to how many bytes of the client may wait for the upstream";
+        return Err(cx.field("max_early_data_bytes").error_hint("is required by upstream_connect_mode", hint));
+    }
+    // The handshake is complete before any network filter is asked.
+    Ok(EarlyData { waits: mode == OnDownstreamData, limit })
+}
+
+/// `proxy_protocol_tlvs` and `proxy_protocol_tlv_merge_policy`.
+fn proxy_tlvs(config: &pb::TcpProxy, cx: &mut Compile<'_>) -> Result<Arc<ProxyTlvs>, Invalid> {
+    let before = cx.errors();
+    let mut values = Vec::with_capacity(config.proxy_protocol_tlvs.len());
+    for (index, entry) in config.proxy_protocol_tlvs.iter().enumerate() {
+        values.extend(proxy_tlv(entry, &mut cx.element("proxy_protocol_tlvs", index)).ok());
+    }
+    cx.unless_errors_since(before)?;
+    let merge = match config.proxy_protocol_tlv_merge_policy() {
+        pb::ProxyProtocolTlvMergePolicy::AddIfAbsent => Merge::AddIfAbsent,
+        pb::ProxyProtocolTlvMergePolicy::OverwriteByTypeIfExistsOrAdd => Merge::OverwriteByType,
+        pb::ProxyProtocolTlvMergePolicy::AppendIfExistsOrAdd => Merge::Append,
+    };
+    Ok(Arc::new(ProxyTlvs { values, merge }))
+}
+
+fn proxy_tlv(entry: &core::TlvEntry, cx: &mut Compile<'_>) -> Result<(u8, TlvValue), Invalid> {
+    let core::TlvEntry { r#type, value, format_string } = entry;
+    let kind = u8::try_from(*r#type).map_err(|_| cx.field("type").error("a type is one byte: 0 to 255"))?;
+    match format_string {
+        Some(_) if !value.is_empty() => Err(cx.error_hint("has value and format_string", "set one of them")),
+        Some(format) => {
+            let (format, _) = lower::format_string(format, &mut cx.field("format_string"))?;
+            Ok((kind, TlvValue::Format(format)))
+        }
+        None if value.is_empty() => Err(cx.error_hint("has no value", "set value or format_string")),
+        None if value.len() > usize::from(u16::MAX) => {
+            Err(cx.field("value").error("is longer than the 65535 bytes that a value may have"))
+        }
+        None => Ok((kind, TlvValue::Bytes(value.as_slice().into()))),
+    }
 }

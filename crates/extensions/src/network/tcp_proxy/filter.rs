@@ -1,7 +1,10 @@
 //! Serving a connection: choosing the upstream, connecting, and moving bytes until both sides are done.
 
+use super::early::{EarlyData, First, poll_first};
+use super::proxied::ProxyTlvs;
 use super::relay::{Over, Relay};
 use super::tunnel::{Refused, Tunneling};
+use bytes::{Bytes, BytesMut};
 use nuncio_cluster::connect::{ConnectTarget, Connected};
 use nuncio_cluster::pool::{Acquire, ConnectFailure, ConnectionGuard, PoolKey, PoolProtocol, PooledConnection};
 use nuncio_cluster::{Host, HostCounter, LbContext, RoutingPriority, WorkerCluster, WorkerClusters};
@@ -11,7 +14,7 @@ use nuncio_http::exchange::Upstream as Exchange;
 use nuncio_io::splice::{Side, Splice, SpliceError, SpliceSocket};
 use nuncio_io::transport::Transport;
 use nuncio_stats::names::TcpProxyStats;
-use nuncio_stream_info::{AccessLogType, LogContext, ResponseFlags, StreamInfo, TimePoint};
+use nuncio_stream_info::{AccessLogType, LogContext, ProxiedAddresses, ResponseFlags, StreamInfo, TimePoint};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -39,6 +42,8 @@ pub(super) struct TcpProxy {
     pub access_logs: AccessLogs,
     pub log_on_connected: bool,
     pub tunneling: Option<Arc<Tunneling>>,
+    pub early: EarlyData,
+    pub tlvs: Arc<ProxyTlvs>,
 }
 
 impl TerminalFilterFactory for TcpProxy {
@@ -48,6 +53,7 @@ impl TerminalFilterFactory for TcpProxy {
             clusters: Vec::new(),
             access_logs: Arc::clone(&self.access_logs),
             tunneling: self.tunneling.clone(),
+            tlvs: Arc::clone(&self.tlvs),
             ..*self
         };
         let cluster = self.choose(connection.worker.random());
@@ -84,15 +90,49 @@ impl TcpProxy {
         if !self.access_logs.is_empty() || !connection.access_logs.is_empty() {
             info.set_stream_id(random(&worker));
         }
-        if let Some(upstream) = self.connect(cluster, &connection, &mut info).await {
+        let mut early = BytesMut::new();
+        let upstream = match self.first_bytes(&mut connection, started, &mut early).await {
+            None => self.connect(cluster, &connection, &mut info).await,
+            Some(ended) => {
+                if let Ended::TooLong = ended {
+                    info.flags.insert(ResponseFlags::DURATION_TIMEOUT);
+                }
+                None
+            }
+        };
+        info.bytes_received = early.len() as u64;
+        if let Some(upstream) = upstream {
+            if self.early.limit.is_some() && (!early.is_empty() || !connection.transport.is_quiet()) {
+                self.stats.early_data_received_count_total().inc();
+            }
             info.mark(TimePoint::UpstreamConnectEnd, worker.tick());
             if self.log_on_connected {
                 self.log(&info, &connection, AccessLogType::TcpUpstreamConnected);
             }
-            self.forward(&mut connection, upstream, &mut info, started).await;
+            self.forward((&mut connection, early.freeze()), upstream, &mut info, started).await;
         }
         info.end = Some(worker.tick());
         self.log(&info, &connection, AccessLogType::TcpConnectionEnd);
+    }
+
+    /// Waits for the client's first bytes where the upstream is asked only then. Says how the connection ended if it does before.
+    async fn first_bytes(&self, connection: &mut Connection, started: Instant, early: &mut BytesMut) -> Option<Ended> {
+        let limit = self.early.limit.filter(|_| self.early.waits)?;
+        let mut clock = Clock::new(self, started);
+        let Connection { transport, registration, worker, .. } = connection;
+        poll_fn(|cx| {
+            registration.set_waker(cx.waker());
+            if registration.must_close() {
+                return Poll::Ready(Some(Ended::Here));
+            }
+            match poll_first(transport, cx, limit, early) {
+                Poll::Ready(First::Bytes) => Poll::Ready(None),
+                // Nothing was said, and nothing follows: nobody is to be asked.
+                Poll::Ready(First::End) => Poll::Ready(Some(Ended::DownstreamLast)),
+                Poll::Pending => clock.poll(cx, worker.tick(), started).map(Some),
+            }
+        })
+        .await
     }
 
     /// Connects to a host of the cluster, trying others as often as configured.
@@ -122,6 +162,25 @@ impl TcpProxy {
         None
     }
 
+    /// What the upstream connection is told of the downstream one.
+    fn target(&self, cluster: &WorkerCluster, connection: &Connection, info: &StreamInfo) -> ConnectTarget {
+        ConnectTarget { proxied: self.proxied(cluster, connection, info), ..ConnectTarget::default() }
+    }
+
+    fn proxied(
+        &self,
+        cluster: &WorkerCluster,
+        connection: &Connection,
+        info: &StreamInfo,
+    ) -> Option<Arc<ProxiedAddresses>> {
+        if !cluster.info.config.transports.as_ref().is_some_and(|transports| transports.use_proxy_protocol()) {
+            return None;
+        }
+        let worker = &connection.worker;
+        let context = LogContext::new(info, worker.now(), worker.wall());
+        Some(self.tlvs.proxied(&connection.info, &context))
+    }
+
     async fn try_connect(
         &self,
         cluster: &Rc<WorkerCluster>,
@@ -144,7 +203,7 @@ impl TcpProxy {
             return self.try_tunnel(tunneling, (cluster, &host), connection, info).await;
         }
         let pool = cluster.pools.of(&cluster.info, &host, RAW);
-        let Acquire::Connect(mut connecting) = pool.connect(now, target(cluster, connection)) else {
+        let Acquire::Connect(mut connecting) = pool.connect(now, self.target(cluster, connection, info)) else {
             info.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
             return Err(Tried::Hopeless);
         };
@@ -198,7 +257,8 @@ impl TcpProxy {
         info.mark(TimePoint::UpstreamConnectBegin, now);
         host.count(HostCounter::RqTotal);
         let opened = {
-            let mut opening = std::pin::pin!(tunneling.open((cluster, host), connection, info));
+            let proxied = self.proxied(cluster, connection, info);
+            let mut opening = std::pin::pin!(tunneling.open((cluster, host, proxied), connection, info));
             poll_fn(|cx| {
                 connection.registration.set_waker(cx.waker());
                 if connection.registration.must_close() {
@@ -238,11 +298,19 @@ impl TcpProxy {
     }
 
     /// Moves bytes until both sides ended, one failed, or a timer fired.
-    async fn forward(&self, connection: &mut Connection, upstream: Upstream, info: &mut StreamInfo, started: Instant) {
+    async fn forward(
+        &self,
+        (connection, early): (&mut Connection, Bytes),
+        upstream: Upstream,
+        info: &mut StreamInfo,
+        started: Instant,
+    ) {
         match upstream {
-            Upstream::Raw { transport, guard } => self.forward_raw(connection, (transport, guard), info, started).await,
+            Upstream::Raw { transport, guard } => {
+                self.forward_raw((connection, early), (transport, guard), info, started).await;
+            }
             Upstream::Tunnel(mut pooled) => {
-                let ended = self.relay(connection, &mut pooled.wire, info, started).await;
+                let ended = self.relay((connection, early), &mut pooled.wire, info, started).await;
                 if let Ended::UpstreamLast | Ended::UpstreamFailed = ended {
                     pooled.closed_by_peer();
                 }
@@ -257,7 +325,7 @@ impl TcpProxy {
 
     async fn forward_raw(
         &self,
-        connection: &mut Connection,
+        (connection, early): (&mut Connection, Bytes),
         (upstream, guard): (Transport, ConnectionGuard),
         info: &mut StreamInfo,
         started: Instant,
@@ -266,6 +334,8 @@ impl TcpProxy {
         stats.upstream_rq_active().add(1);
         guard.in_use();
         let (ended, upstream) = match (&connection.transport, &upstream) {
+            // What was taken off the socket already can't be spliced.
+            _ if !early.is_empty() => self.relay_raw((connection, early), upstream, info, started).await,
             (Transport::Tcp(a), Transport::Tcp(b)) => {
                 (self.splice(connection, a, b, info, started).await, Some(upstream))
             }
@@ -278,10 +348,7 @@ impl TcpProxy {
             (Transport::Unix(a), Transport::Unix(b)) => {
                 (self.splice(connection, a, b, info, started).await, Some(upstream))
             }
-            _ => {
-                let mut exchange = Exchange::Http1(ClientConnection::opened(upstream));
-                (self.relay(connection, &mut exchange, info, started).await, None)
-            }
+            _ => self.relay_raw((connection, early), upstream, info, started).await,
         };
         match ended {
             Ended::UpstreamLast | Ended::UpstreamFailed => guard.closed_by_peer(),
@@ -297,6 +364,17 @@ impl TcpProxy {
         stats.upstream_rq_active().sub(1);
         stats.upstream_cx_tx_bytes_total().add(info.upstream_bytes.wire_sent);
         stats.upstream_cx_rx_bytes_total().add(info.upstream_bytes.wire_received);
+    }
+
+    async fn relay_raw(
+        &self,
+        connection: (&mut Connection, Bytes),
+        upstream: Transport,
+        info: &mut StreamInfo,
+        started: Instant,
+    ) -> (Ended, Option<Transport>) {
+        let mut exchange = Exchange::Http1(ClientConnection::opened(upstream));
+        (self.relay(connection, &mut exchange, info, started).await, None)
     }
 
     async fn splice<A: SpliceSocket, B: SpliceSocket>(
@@ -339,7 +417,7 @@ impl TcpProxy {
     /// Moves bytes that pass through this process.
     async fn relay(
         &self,
-        connection: &mut Connection,
+        (connection, early): (&mut Connection, Bytes),
         upstream: &mut Exchange,
         info: &mut StreamInfo,
         started: Instant,
@@ -347,6 +425,9 @@ impl TcpProxy {
         let Connection { transport, registration, worker, buffer_limit, .. } = connection;
         let before = upstream.wire_bytes();
         let mut relay = Relay::new(transport, upstream, *buffer_limit as usize, worker.tick());
+        if !early.is_empty() {
+            relay.send_early(early);
+        }
         let mut clock = Clock::new(self, started);
         let ended = poll_fn(|cx| {
             registration.set_waker(cx.waker());
@@ -363,6 +444,9 @@ impl TcpProxy {
             }
         })
         .await;
+        if let Some(tunneling) = &self.tunneling {
+            tunneling.note_trailers(&relay.trailers, info);
+        }
         info.bytes_received = relay.received;
         info.bytes_sent = relay.sent;
         info.downstream_bytes.wire_received = relay.received;
@@ -382,15 +466,6 @@ impl TcpProxy {
             log.log(&context, random);
         }
     }
-}
-
-/// What the upstream connection is told of the downstream one.
-fn target(cluster: &WorkerCluster, connection: &Connection) -> ConnectTarget {
-    if cluster.info.config.transports.is_none() {
-        return ConnectTarget::default();
-    }
-    let proxied = connection.info.proxied_addresses();
-    ConnectTarget { proxied: Some(proxied), ..ConnectTarget::default() }
 }
 
 fn random(worker: &Worker) -> u128 {

@@ -20,7 +20,7 @@ const TURN: usize = 16;
 pub(super) enum Over {
     /// Both sides ended; the upstream last.
     Upstream,
-    /// Both sides ended; the downstream last.
+    /// Both sides ended; the downstream last. Or it ended, and the upstream can't be told otherwise than by the connection's end.
     Downstream,
     /// The downstream failed.
     DownstreamFailed,
@@ -43,6 +43,8 @@ pub(super) struct Relay<'a> {
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) last_activity: Instant,
+    /// What followed the upstream's last bytes.
+    pub(super) trailers: HeaderMap,
 }
 
 impl<'a> Relay<'a> {
@@ -64,7 +66,14 @@ impl<'a> Relay<'a> {
             received: 0,
             sent: 0,
             last_activity: now,
+            trailers: HeaderMap::new(),
         }
+    }
+
+    /// Sends what the client said before there was an upstream.
+    pub(super) fn send_early(&mut self, bytes: Bytes) {
+        self.received += bytes.len() as u64;
+        self.upstream.send_data(bytes);
     }
 
     /// Moves what can be moved. Don't poll again after `Ready`.
@@ -83,7 +92,8 @@ impl<'a> Relay<'a> {
                 self.last_activity = now;
             }
             if self.is_over() {
-                return Poll::Ready(if upstream_was_first { Over::Downstream } else { Over::Upstream });
+                let downstream_was_last = upstream_was_first || !self.upstream_ended;
+                return Poll::Ready(if downstream_was_last { Over::Downstream } else { Over::Upstream });
             }
             if !moved {
                 return Poll::Pending;
@@ -134,8 +144,7 @@ impl<'a> Relay<'a> {
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<bool, Over> {
         let mut moved = false;
         if self.waiting.is_empty() && !self.upstream_ended {
-            let mut trailers = HeaderMap::new();
-            match self.upstream.poll_body(cx, &mut trailers) {
+            match self.upstream.poll_body(cx, &mut self.trailers) {
                 Poll::Ready(Ok(BodyPart::Data { start, end, consumed, last })) => {
                     self.waiting = self.upstream.take_body(start, end, consumed);
                     self.upstream_ended = last;
