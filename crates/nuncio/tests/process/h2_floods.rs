@@ -1,7 +1,10 @@
 //! HTTP/2 clients that mean harm: each attack that has a name is one test. What must hold of every one: memory and the work
 //! for upstreams stay bounded, the connection ends as it should, and others are served meanwhile.
 
+mod heads;
 mod lifetime;
+mod shared;
+mod timeouts;
 mod translation;
 mod upstreams;
 

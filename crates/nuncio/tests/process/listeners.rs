@@ -269,3 +269,58 @@ fn two_listeners_on_one_address_are_refused() {
         assert!(printed.contains(piece), "it does not say {piece:?}:\n{printed}");
     }
 }
+
+/// CVE-2026-47692: values (TLV) of PROXY protocol version 2 whose lengths are not true, in pieces, and headers that stop.
+#[test]
+fn cve_2026_47692_values_of_the_proxy_protocol() {
+    let filter = "listener_filters: [{name: p, typed_config: {'@type': \
+                  type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol, \
+                  pass_through_tlvs: {match_type: INCLUDE_ALL}}}]";
+    let origin = origin(vec![]);
+    let http = Http { clusters: vec![cluster("a", &[origin.address()])], listener: &[filter], ..Http::default() };
+    let running = Setup::new(&http.text()).start();
+    let header = |said: usize, values: &[u8]| {
+        let mut bytes = b"\r\n\r\n\0\r\nQUIT\n\x21\x11".to_vec();
+        bytes.extend(u16::try_from(said).unwrap().to_be_bytes());
+        bytes.extend([192, 0, 2, 1, 192, 0, 2, 2, 1, 1, 0, 80]);
+        bytes.extend(values);
+        bytes
+    };
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    // Seen the header, seen the request: both must be as the lengths say.
+    for (what, values) in [
+        ("truncated", &b"\x01\x00"[..]),
+        ("beyond the header", b"\x01\x00\x05abc"),
+        ("far beyond", b"\x01\xff\xffabc"),
+        ("one byte more", b"\x01\x00\x03abcd"),
+    ] {
+        let mut client = running.client();
+        let whole = [&header(12 + values.len(), values)[..], request].concat();
+        let _ = client.send(&whole);
+        let end = client.rest();
+        assert!(end.data.is_empty() && end.end != End::TimedOut, "{what}: {:?}", text(&end.data));
+    }
+    assert_eq!(origin.seen(), []);
+    // As many values as there may be, byte by byte at the places that matter.
+    let values = b"\x04\x00\x00".repeat((usize::from(u16::MAX) - 12) / 3);
+    let whole = [&header(12 + values.len(), &values)[..], request].concat();
+    let mut client = running.client();
+    for piece in [&whole[..13], &whole[13..14], &whole[14..16], &whole[16..30], &whole[30..31], &whole[31..]] {
+        client.send(piece).unwrap();
+    }
+    let seen = client.response(false).status();
+    assert!(matches!(seen, 0 | 200), "{seen}");
+    // Headers that stop before their end.
+    let before = running.proxy.resident_bytes().unwrap();
+    let mut stopped = Vec::new();
+    for _ in 0..100 {
+        let mut client = running.client();
+        let _ = client.send(&header(65_535, &[4; 60_000]));
+        stopped.push(client);
+    }
+    let mut honest = running.client();
+    honest.send(&header(12, &[])).unwrap();
+    assert_eq!(get(&mut honest, "/").status(), 200);
+    let grown = running.proxy.resident_bytes().unwrap().saturating_sub(before);
+    assert!(grown < 100 * (64 << 10) + (8 << 20), "memory grew by {} KiB", grown / 1024);
+}

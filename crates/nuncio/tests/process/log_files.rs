@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use nuncio_testkit::h2_raw::{RawH2, flag, frame, hpack, kind};
 use nuncio_testkit::process::Signal;
 
 use crate::support::*;
@@ -96,4 +97,26 @@ fn a_full_disk_costs_lines_only() {
     }
     running.await_stat("filesystem.write_failed", |n| n >= 1);
     assert_eq!(running.get("/").status(), 200);
+}
+
+/// CVE-2026-47220: lines about requests without a host, and about what is no request.
+#[test]
+fn cve_2026_47220_server_names_of_requests_without_a_host() {
+    let operators: Vec<String> = ["SNI_FIRST:HOST", "SNI_FIRST:ORIG", "HOST_FIRST:HOST", "HOST_FIRST", "SNI_ONLY"]
+        .iter()
+        .map(|parameters| format!("%REQUESTED_SERVER_NAME({parameters})%"))
+        .collect();
+    let line = format!("%RESPONSE_CODE% {}", operators.join(" "));
+    let config = logs_to("$dir/access.log").replace("%REQ(:PATH)%", &line);
+    let running = Setup::new(&config).start();
+    assert_eq!(ask(&mut running.client(), "GET / HTTP/1.1\r\nx: y\r\n\r\n").status(), 400);
+    ask(&mut running.client(), "GET / HTTP/1.0\r\n\r\n");
+    ask(&mut running.client(), "nonsense\r\n\r\n");
+    let raw = RawH2::connect(running.setup.address("front")).unwrap();
+    let head = hpack::block(&[(":method", "GET"), (":scheme", "http"), (":path", "/")]);
+    raw.send(&frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &head)).unwrap();
+    assert!(raw.await_that(|account| account.closed || account.ended > 0 || !account.resets.is_empty()));
+    assert_eq!(running.get("/").status(), 200);
+    let log = await_file(&running, &running.setup.path("access.log"), |text| text.contains("200 test "));
+    assert!(log.lines().any(|line| line == "400 - - - - -"), "{log}");
 }

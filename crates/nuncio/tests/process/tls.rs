@@ -1,5 +1,7 @@
 //! TLS between the real binary and other programs: `curl` and `openssl`.
 
+mod handshakes;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -361,5 +363,36 @@ fn tls_to_a_host_goes_by_the_name_that_the_request_is_for() {
         // What was agreed for one name does not serve another.
         assert_eq!(ask("a.test"), (200, "a".to_owned()), "{protocol}");
         assert_eq!(running.stat("cluster.back.ssl.fail_verify_san"), 1, "{protocol}");
+    }
+}
+
+/// envoy#21235: a session that was made while a client was trusted must not open the door when the trust has changed on
+/// disk; neither by its ticket nor by its number.
+#[test]
+fn envoy_21235_sessions_end_with_the_trust_they_rest_on() {
+    for switches in ["", ", disable_stateless_session_resumption: true"] {
+        let origin = origin(vec![]);
+        let context = format!(
+            "require_client_certificate: true{switches}\n          common_tls_context: {{{CERTIFICATE}, \
+             validation_context: {{trusted_ca: {{filename: $dir/trusted.crt}}}}}}"
+        )
+        .replace(", disable", "\n          disable");
+        let authority = Authority::new("test");
+        let setup = Setup::new(&https(&origin, &context, ""));
+        fs::write(setup.path("trusted.crt"), authority.pem()).unwrap();
+        authority.write(setup.dir.path(), "server", &["DNS:server.test"]);
+        authority.write(setup.dir.path(), "client", &["DNS:client.test"]);
+        let running = setup.start();
+        let client = ["-tls1_2", "-cert", "client.crt", "-key", "client.key"];
+        let connect = |more: &[&str]| openssl(&running, &[&client[..], more].concat());
+        assert!(connect(&["-sess_out", "session.pem"]).contains("New, TLSv1.2"), "{switches}");
+        let again = connect(&["-sess_in", "session.pem"]);
+        assert!(again.contains("Reused, TLSv1.2"), "{switches}: {again}");
+        replace(running.setup.dir.path(), "trusted.crt", Authority::new("another").pem());
+        await_stat(&running, "listener.127.0.0.1_$front.server_ssl_socket_factory.ssl_context_update_by_sds");
+        let after = connect(&["-sess_in", "session.pem"]);
+        assert!(!after.contains("Reused"), "{switches}: {after}");
+        await_stat(&running, "listener.127.0.0.1_$front.ssl.fail_verify_error");
+        assert_eq!(stat(&running, "listener.127.0.0.1_$front.ssl.session_reused"), 1, "{switches}");
     }
 }

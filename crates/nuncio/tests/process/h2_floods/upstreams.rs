@@ -12,28 +12,33 @@ use super::*;
 
 const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// Fields of a cluster that speaks HTTP/2, with further options of the protocol.
-fn http2(options: &str) -> String {
+/// Fields of a cluster that speaks HTTP/2, with such options of any version.
+fn http2(common: &str) -> String {
     format!(
         ", typed_extension_protocol_options: {{{OPTIONS}: {{'@type': type.googleapis.com/{OPTIONS}, \
-         explicit_http_config: {{http2_protocol_options: {{{options}}}}}}}}}"
+         common_http_protocol_options: {{{common}}}, explicit_http_config: {{http2_protocol_options: {{}}}}}}}}"
     )
 }
 
 /// A proxy in front of a raw HTTP/2 server, and of an honest origin.
-struct Attacked {
-    target: Target,
-    server: RawServer,
+pub(super) struct Attacked {
+    pub(super) target: Target,
+    pub(super) server: RawServer,
 }
 
 impl Attacked {
-    fn new(server: RawServer) -> Self {
+    pub(super) fn new(server: RawServer) -> Self {
+        Self::with(server, "")
+    }
+
+    /// With `common_http_protocol_options` of the cluster.
+    pub(super) fn with(server: RawServer, common: &str) -> Self {
         let origin = origin(vec![]);
         let routes = "[{match: {path: /direct}, direct_response: {status: 200, body: {inline_string: fine}}}, \
                       {match: {path: /other}, route: {cluster: b}}, {match: {prefix: /}, route: {cluster: a}}]";
-        let bad = cluster_with("a", &[server.address()], &http2(""));
+        let bad = cluster_with("a", &[server.address()], &http2(common));
         let clusters = vec![bad, cluster("b", &[origin.address()])];
-        let manager = &["stream_idle_timeout: 60s"][..];
+        let manager = &["codec_type: AUTO", "stream_idle_timeout: 60s"][..];
         let running = Setup::new(&Http { routes, clusters, manager, ..Http::default() }.text()).start();
         let mut target = Target { running, origin, before: 0 };
         target.serves_others();
@@ -46,7 +51,7 @@ impl Attacked {
     }
 
     /// A client that has asked, and the upstream connection that its request came over.
-    fn asked(&self) -> (Client, RawH2) {
+    pub(super) fn asked(&self) -> (Client, RawH2) {
         let mut client = self.target.running.client();
         client.send(b"GET / HTTP/1.1\r\nhost: h.test\r\n\r\n").unwrap();
         let upstream = self.server.accept().unwrap();
@@ -68,14 +73,14 @@ impl Attacked {
     }
 
     /// Memory did not grow by more than this, and other upstreams are there.
-    fn holds(&self, most: u64) {
+    pub(super) fn holds(&self, most: u64) {
         self.target.holds(most);
         assert_eq!(self.target.running.get("/other").status(), 200);
     }
 }
 
 /// The head of a 200.
-fn answer_frame(stream: u32, ends: bool) -> Vec<u8> {
+pub(super) fn answer_frame(stream: u32, ends: bool) -> Vec<u8> {
     let flags = flag::END_HEADERS | if ends { flag::END_STREAM } else { 0 };
     frame(kind::HEADERS, flags, stream, &[0x88])
 }
