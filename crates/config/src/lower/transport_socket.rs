@@ -12,9 +12,10 @@ use nuncio_stats::Scope;
 use prost::Name;
 use std::sync::Arc;
 
-/// The context of a filter chain's transport socket; none for bare sockets.
+/// The context of a filter chain's transport socket; none for bare sockets. `chain` tells the chain from others.
 pub(super) fn downstream(
     socket: &core::TransportSocket,
+    chain: &[u8],
     cx: &mut Compile<'_>,
 ) -> Result<Option<Arc<DownstreamTls>>, Invalid> {
     let Some(any) = config(socket, cx)? else { return Ok(None) };
@@ -24,7 +25,7 @@ pub(super) fn downstream(
     if message == RawBuffer::full_name() {
         Ok(None)
     } else if message == tls::DownstreamTlsContext::full_name() {
-        contexts::server(any, &scope, &mut cx).map(Some)
+        contexts::server(any, (&scope, chain), &mut cx).map(Some)
     } else if message == tls::UpstreamTlsContext::full_name() {
         Err(cx.error_hint("an UpstreamTlsContext stands in a filter chain", "use a DownstreamTlsContext"))
     } else {

@@ -59,13 +59,37 @@ pub struct TlsUse {
     message: Box<[u8]>,
     environment: Environment,
     secrets: Arc<Secrets>,
-    paths: Mutex<BTreeSet<PathBuf>>,
+    paths: Mutex<Paths>,
     stats: TlsSocketFactoryStats,
     failures: TlsUpdateFailureStats,
     /// `<owner>.ssl`.
     scope: Scope,
     /// `certificate.<name>.expiration_unix_time_seconds`, kept as long as the context.
     expiries: Mutex<Vec<CertificateStats>>,
+}
+
+/// Files and directories that a context rests on.
+#[derive(Debug, Default)]
+struct Paths {
+    /// Those that the present one was built from.
+    in_use: BTreeSet<PathBuf>,
+    /// Those of an attempt that failed since: what makes it succeed is a change of one of them.
+    attempted: BTreeSet<PathBuf>,
+}
+
+impl Paths {
+    fn all(&self) -> BTreeSet<PathBuf> {
+        self.in_use.union(&self.attempted).cloned().collect()
+    }
+
+    /// The context was built anew from these, or could not be.
+    fn read(&mut self, paths: BTreeSet<PathBuf>, built: bool) {
+        if built {
+            *self = Paths { in_use: paths, attempted: BTreeSet::new() };
+        } else {
+            self.attempted = paths;
+        }
+    }
 }
 
 /// The certificates of a context.
@@ -119,7 +143,7 @@ impl TlsUse {
 
     /// Files and directories whose change may change it.
     pub fn paths(&self) -> BTreeSet<PathBuf> {
-        self.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner).all()
     }
 
     /// Builds the context anew and puts it in the place of the present one. Reads files; not for workers.
@@ -137,7 +161,8 @@ impl TlsUse {
             }
         };
         self.note_expiry();
-        self.paths.lock().unwrap_or_else(PoisonError::into_inner).extend(found.paths.iter().cloned());
+        let read = std::mem::take(&mut found.paths);
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner).read(read, done.is_ok());
         match done {
             Ok(_) => {
                 self.stats.ssl_context_update_by_sds().inc();
@@ -206,11 +231,20 @@ impl Outcome for Vec<Warning> {
     }
 }
 
-/// The context of a `DownstreamTlsContext`, its findings reported. `scope` is the listener's.
-pub(crate) fn server(any: &Any, scope: &Scope, cx: &mut Compile<'_>) -> Result<Arc<DownstreamTls>, Invalid> {
-    let place = cx.path.to_string();
-    // What a session may not be resumed across: the filter chain, by its place and its whole context.
-    let binding = [place.as_bytes(), b"\0", scope.prefix().as_bytes(), b"\0", &any.value].concat();
+/// The context of a `DownstreamTlsContext`, its findings reported. `scope` is the listener's, `chain` what tells the filter chain
+/// from others.
+pub(crate) fn server(
+    any: &Any,
+    (scope, chain): (&Scope, &[u8]),
+    cx: &mut Compile<'_>,
+) -> Result<Arc<DownstreamTls>, Invalid> {
+    // What a session may not be resumed across: the filter chain and its whole context. Not its place in the list, which changes
+    // when others come and go.
+    let mut binding = Vec::new();
+    for part in [chain, scope.prefix().as_bytes(), &any.value] {
+        binding.extend((part.len() as u64).to_be_bytes());
+        binding.extend(part);
+    }
     let (built, parts) = build(any, cx, |message, cx| {
         let spec = read_server(message, cx)?;
         checked(ServerContext::new(&spec, &binding), cx)
@@ -269,7 +303,7 @@ fn remember(owner: Owner, any: &Any, parts: Parts, scope: &Scope, cx: &mut Compi
         message,
         environment,
         secrets,
-        paths: Mutex::new(paths),
+        paths: Mutex::new(Paths { in_use: paths, attempted: BTreeSet::new() }),
         stats: TlsSocketFactoryStats::register(&factory),
         failures: TlsUpdateFailureStats::register(&factory),
         scope: scope.child("ssl"),
@@ -277,4 +311,21 @@ fn remember(owner: Owner, any: &Any, parts: Parts, scope: &Scope, cx: &mut Compi
     };
     used.note_expiry();
     cx.references.tls.push(Arc::new(used));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_in_use_and_those_of_the_last_attempt() {
+        let set = |names: &[&str]| names.iter().map(PathBuf::from).collect::<BTreeSet<PathBuf>>();
+        let mut paths = Paths { in_use: set(&["a"]), attempted: BTreeSet::new() };
+        for name in ["b", "c"] {
+            paths.read(set(&["a", name]), false);
+            assert_eq!(paths.all(), set(&["a", name]));
+        }
+        paths.read(set(&["d"]), true);
+        assert_eq!(paths.all(), set(&["d"]));
+    }
 }

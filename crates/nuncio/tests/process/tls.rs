@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nuncio_testkit::authority::Authority;
+use nuncio_testkit::process::Signal;
 
 use crate::support::{Running, Setup, origin};
 
@@ -297,6 +298,46 @@ fn sessions_are_resumed() {
     let shown = openssl(&running, &["-tls1_2", "-reconnect"]);
     assert!(shown.contains("Reused, TLSv1.2"), "{shown}");
     await_stat(&running, "listener.127.0.0.1_$front.ssl.session_reused");
+}
+
+/// What a session rests on is the listener and its chain, not their places in the lists.
+#[test]
+fn sessions_outlive_a_reload_that_moves_their_listener() {
+    let origin = origin(vec![]);
+    let context = format!(
+        "common_tls_context: {{{CERTIFICATE}}}\n          session_ticket_keys: {{keys: [{{filename: $dir/ticket.key}}]}}"
+    );
+    let config = https(&origin, &context, "");
+    let setup = Setup::new(&config);
+    fs::write(setup.path("ticket.key"), [7; 80]).unwrap();
+    Authority::new("test").write(setup.dir.path(), "server", &["DNS:server.test"]);
+    let mut running = setup.start();
+    let first = openssl(&running, &["-tls1_2", "-sess_out", "session"]);
+    assert!(first.contains("New, TLSv1.2"), "{first}");
+    // Another listener comes before it, and its own chain gets another filter.
+    let (head, rest) = config.split_once("  - name: https\n").unwrap();
+    let other = "  - {name: other, address: {socket_address: {address: 127.0.0.1, port_value: 0}}, \
+                 filter_chains: [{filters: [{name: e, typed_config: {'@type': \
+                 type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}}]}]}\n";
+    running
+        .setup
+        .write(&format!("{head}{other}  - name: https\n{}", rest.replace("stat_prefix: https", "stat_prefix: again")));
+    running.proxy.signal(Signal::Hangup).unwrap();
+    running.await_stat("listener_manager.listener_modified", |value| value > 0);
+    running.await_output("in force");
+    let second = openssl(&running, &["-tls1_2", "-sess_in", "session"]);
+    assert!(second.contains("Reused, TLSv1.2"), "{second}");
+    // With another match it is another chain.
+    let matched = rest.replace(
+        "    - transport_socket:\n",
+        "    - filter_chain_match: {server_names: [server.test]}\n      transport_socket:\n",
+    );
+    assert_ne!(matched, rest);
+    running.setup.write(&format!("{head}  - name: https\n{matched}"));
+    running.proxy.signal(Signal::Hangup).unwrap();
+    running.await_stat("listener_manager.listener_modified", |value| value > 1);
+    let third = openssl(&running, &["-tls1_2", "-sess_in", "session"]);
+    assert!(third.contains("New, TLSv1.2"), "{third}");
 }
 
 /// A listener that shows by its answer which server name was asked for, and a proxy in front of it that asks for the name

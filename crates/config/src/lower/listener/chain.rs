@@ -8,6 +8,7 @@ use crate::snapshot::FilterChain;
 use nuncio_api::pb::envoy::config::listener::v3 as pb;
 use nuncio_filter::{NetworkFilterFactory, TerminalFilterFactory};
 use nuncio_matcher::{FilterChainMatch, FilterChainMatcher, SourceType};
+use prost::Message;
 use std::sync::Arc;
 
 /// The chains of a listener, and which connection gets which.
@@ -27,7 +28,8 @@ pub(super) fn chains(listener: &pb::Listener, cx: &mut Compile<'_>) -> Result<Ch
     let mut matches = Vec::with_capacity(filter_chains.len());
     for (index, chain) in filter_chains.iter().enumerate() {
         let mut cx = cx.element("filter_chains", index);
-        chains.extend(filter_chain(chain, &mut cx).ok().map(Arc::new));
+        let identity = identity(listener, chain, false);
+        chains.extend(filter_chain(chain, &identity, &mut cx).ok().map(Arc::new));
         let wanted = chain.filter_chain_match.as_ref();
         let lowered = wanted.map(|wanted| chain_match(wanted, &mut cx.field("filter_chain_match"))).transpose();
         matches.extend(lowered.ok().map(Option::unwrap_or_default));
@@ -36,7 +38,8 @@ pub(super) fn chains(listener: &pb::Listener, cx: &mut Compile<'_>) -> Result<Ch
     if let Some(chain) = default_filter_chain {
         let mut cx = cx.field("default_filter_chain");
         default = Some(filter_chains.len());
-        chains.extend(filter_chain(chain, &mut cx).ok().map(Arc::new));
+        let identity = identity(listener, chain, true);
+        chains.extend(filter_chain(chain, &identity, &mut cx).ok().map(Arc::new));
     }
     if matches.len() == filter_chains.len() {
         overlap::check(filter_chains, &matches, cx);
@@ -54,7 +57,19 @@ fn is_plain(listener: &pb::Listener) -> bool {
     listener.udp_listener_config.is_none() && listener.api_listener.is_none() && listener.fcds_config.is_none()
 }
 
-fn filter_chain(chain: &pb::FilterChain, cx: &mut Compile<'_>) -> Result<FilterChain, Invalid> {
+/// What tells a chain from all others of the process, wherever it stands: sessions are not resumed across it. Names alone would
+/// not do, since nothing keeps them unique.
+fn identity(listener: &pb::Listener, chain: &pb::FilterChain, is_default: bool) -> Vec<u8> {
+    let wanted = chain.filter_chain_match.as_ref().map(Message::encode_to_vec).unwrap_or_default();
+    let mut identity = vec![u8::from(is_default)];
+    for part in [listener.name.as_bytes(), chain.name.as_bytes(), &wanted] {
+        identity.extend((part.len() as u64).to_be_bytes());
+        identity.extend(part);
+    }
+    identity
+}
+
+fn filter_chain(chain: &pb::FilterChain, identity: &[u8], cx: &mut Compile<'_>) -> Result<FilterChain, Invalid> {
     #[allow(deprecated)]
     let pb::FilterChain {
         filter_chain_match: _,
@@ -67,7 +82,7 @@ fn filter_chain(chain: &pb::FilterChain, cx: &mut Compile<'_>) -> Result<FilterC
         name,
     } = chain;
     let socket = match transport_socket {
-        Some(socket) => transport_socket::downstream(socket, &mut cx.field("transport_socket")),
+        Some(socket) => transport_socket::downstream(socket, identity, &mut cx.field("transport_socket")),
         None => Ok(None),
     };
     let field = "transport_socket_connect_timeout";
