@@ -53,8 +53,9 @@ pub trait ListenerFilter {
         1024
     }
 
-    /// Looks at the bytes received so far; for a filter with `max_bytes` 0, `data` is empty. `end` says that the client
-    /// sent all it will, or that `max_bytes` were reached: [`PeekStep::More`] then counts as `Next`.
+    /// Looks at the bytes received so far; for a filter with `max_bytes` 0, `data` is empty. `end` says that
+    /// `max_bytes` were reached: [`PeekStep::More`] then counts as `Next`. A client that ends before it said enough is not asked
+    /// about: its connection is closed.
     fn peek(&mut self, socket: &tokio::net::TcpStream, data: &[u8], end: bool, peeked: &mut Peeked) -> PeekStep;
 }
 

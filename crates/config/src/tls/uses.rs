@@ -8,12 +8,12 @@ use nuncio_api::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use nuncio_api::wkt::Any;
 use nuncio_cluster::TlsCounters;
 use nuncio_cluster::config::UpstreamTls;
-use nuncio_stats::Scope;
 use nuncio_stats::names::{CertificateStats, TlsSocketFactoryStats, TlsUpdateFailureStats};
+use nuncio_stats::{Scope, sanitize};
 use nuncio_tls::spec::{ClientSpec, ServerSpec};
 use nuncio_tls::{CertificateDetails, ClientContext, ContextError, Finding, ServerContext, Warning};
 use prost::Message;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -64,6 +64,7 @@ pub struct TlsUse {
     failures: TlsUpdateFailureStats,
     /// `<owner>.ssl`.
     scope: Scope,
+    names: Names,
     /// `certificate.<name>.expiration_unix_time_seconds`, kept as long as the context.
     expiries: Mutex<Vec<CertificateStats>>,
 }
@@ -75,6 +76,43 @@ struct Paths {
     in_use: BTreeSet<PathBuf>,
     /// Those of an attempt that failed since: what makes it succeed is a change of one of them.
     attempted: BTreeSet<PathBuf>,
+}
+
+/// What the gauges of a context's certificates are named by: the secrets that they are.
+struct Names {
+    /// How many certificates have no name; they come first.
+    unnamed: usize,
+    secrets: Vec<String>,
+    authorities: String,
+}
+
+/// Envoy's names for what stands in the context itself: the start of the digest of an empty name.
+const UNNAMED: &str = "unnamed_cert_e3b0c442";
+const UNNAMED_AUTHORITY: &str = "unnamed_ca_cert_e3b0c442";
+
+impl Names {
+    fn of(common: Option<tls::CommonTlsContext>) -> Names {
+        use tls::common_tls_context::ValidationContextType as Kind;
+        let common = common.unwrap_or_default();
+        let authorities = match common.validation_context_type {
+            Some(Kind::ValidationContextSdsSecretConfig(config)) => Some(config.name),
+            Some(Kind::CombinedValidationContext(combined)) => {
+                combined.validation_context_sds_secret_config.map(|config| config.name)
+            }
+            _ => None,
+        };
+        Names {
+            unnamed: common.tls_certificates.len(),
+            secrets: common.tls_certificate_sds_secret_configs.into_iter().map(|config| config.name).collect(),
+            authorities: authorities.filter(|name| !name.is_empty()).unwrap_or_else(|| UNNAMED_AUTHORITY.to_owned()),
+        }
+    }
+
+    /// The name of the certificate at a place of the context's list.
+    fn certificate(&self, index: usize) -> &str {
+        let secret = index.checked_sub(self.unnamed).and_then(|index| self.secrets.get(index));
+        secret.filter(|name| !name.is_empty()).map_or(UNNAMED, String::as_str)
+    }
 }
 
 impl Paths {
@@ -116,20 +154,28 @@ impl TlsUse {
         })
     }
 
-    /// Sets the gauges of when certificates expire: of each kind the one that is first to.
+    /// Sets the gauges of when certificates expire: of each name the one that is first to.
     fn note_expiry(&self) {
         let Some(Certificates { chain, authorities }) = self.certificates() else { return };
-        let mut stats = Vec::new();
-        for (kind, certificates) in [("cert", chain), ("ca_cert", authorities)] {
-            let first = certificates.iter().map(|certificate| certificate.expiration_time).min();
-            let since = first.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-            let Some(since) = since else { continue };
-            // Envoy's name for secrets without one: the start of the digest of an empty name.
-            let scope = self.scope.child(&format!("certificate.unnamed_{kind}_e3b0c442"));
-            let gauge = CertificateStats::register(&scope);
-            gauge.expiration_unix_time_seconds().set(since.as_secs());
-            stats.push(gauge);
+        let expiry = |certificate: &CertificateDetails| {
+            certificate.expiration_time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        };
+        let mut first = BTreeMap::new();
+        let mut note = |name: &str, at: u64| {
+            first.entry(name.to_owned()).and_modify(|first: &mut u64| *first = at.min(*first)).or_insert(at);
+        };
+        for (index, certificate) in chain.iter().enumerate() {
+            note(self.names.certificate(index), expiry(certificate));
         }
+        for certificate in &authorities {
+            note(&self.names.authorities, expiry(certificate));
+        }
+        let stats = first.into_iter().map(|(name, at)| {
+            let gauge = CertificateStats::register(&self.scope.child(&format!("certificate.{}", sanitize(&name))));
+            gauge.expiration_unix_time_seconds().set(at);
+            gauge
+        });
+        let stats = stats.collect();
         *self.expiries.lock().unwrap_or_else(PoisonError::into_inner) = stats;
     }
 
@@ -297,7 +343,15 @@ fn remember(owner: Owner, any: &Any, parts: Parts, scope: &Scope, cx: &mut Compi
         Owner::Downstream(_) => "server_ssl_socket_factory",
         Owner::Upstream(_) => "client_ssl_socket_factory",
     });
+    // It was decoded a moment ago; what can't be has no certificates either.
+    let common = match &owner {
+        Owner::Downstream(_) => {
+            tls::DownstreamTlsContext::decode(&any.value[..]).map(|context| context.common_tls_context)
+        }
+        Owner::Upstream(_) => tls::UpstreamTlsContext::decode(&any.value[..]).map(|context| context.common_tls_context),
+    };
     let used = TlsUse {
+        names: Names::of(common.ok().flatten()),
         place,
         owner,
         message,

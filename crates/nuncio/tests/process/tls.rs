@@ -284,6 +284,7 @@ fn secrets_have_names_and_may_stand_in_a_file() {
     let second = secret("second");
     let running = setup.start();
     let first = shown(&running);
+    assert!(stat(&running, "listener.127.0.0.1_$front.ssl.certificate.pair.expiration_unix_time_seconds") > 0);
     authority.write(running.setup.dir.path(), "second", &["DNS:server.test"]);
     replace(running.setup.dir.path(), "secrets.yaml", &second);
     await_stat(&running, "listener.127.0.0.1_$front.server_ssl_socket_factory.ssl_context_update_by_sds");

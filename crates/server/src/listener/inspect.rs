@@ -32,8 +32,12 @@ pub(super) async fn inspect(listener: &ActiveListener, socket: &TcpStream, port:
     };
     stats.downstream_pre_cx_active().sub(1);
     match outcome {
-        Some(Ok(true)) => Inspected::Continue(Box::new(peeked)),
-        Some(Ok(false)) => Inspected::Close,
+        Some(Ok(Verdict::Next)) => Inspected::Continue(Box::new(peeked)),
+        Some(Ok(Verdict::Close)) => Inspected::Close,
+        Some(Ok(Verdict::PeerEnded)) => {
+            stats.downstream_listener_filter_remote_close().inc();
+            Inspected::Close
+        }
         Some(Err(_)) => {
             stats.downstream_listener_filter_error().inc();
             Inspected::Close
@@ -53,21 +57,36 @@ async fn within<T>(limit: Duration, run: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, run).await.ok()
 }
 
-/// False if a filter closes the connection.
-async fn run_all(filters: &mut [Box<dyn ListenerFilter>], socket: &TcpStream, peeked: &mut Peeked) -> io::Result<bool> {
+/// What a filter made of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// On to the next.
+    Next,
+    /// It is to be closed.
+    Close,
+    /// The peer ended its stream before the filter had seen enough.
+    PeerEnded,
+}
+
+async fn run_all(
+    filters: &mut [Box<dyn ListenerFilter>],
+    socket: &TcpStream,
+    peeked: &mut Peeked,
+) -> io::Result<Verdict> {
     for filter in filters {
         let limit = filter.max_bytes();
-        if limit == 0 {
-            if filter.peek(socket, &[], true, peeked) == PeekStep::Close {
-                return Ok(false);
-            }
-            continue;
-        }
-        if !run_one(filter.as_mut(), limit, socket, peeked).await? {
-            return Ok(false);
+        let verdict = if limit > 0 {
+            run_one(filter.as_mut(), limit, socket, peeked).await?
+        } else if filter.peek(socket, &[], true, peeked) == PeekStep::Close {
+            Verdict::Close
+        } else {
+            Verdict::Next
+        };
+        if verdict != Verdict::Next {
+            return Ok(verdict);
         }
     }
-    Ok(true)
+    Ok(Verdict::Next)
 }
 
 async fn run_one(
@@ -75,21 +94,24 @@ async fn run_one(
     limit: usize,
     socket: &TcpStream,
     peeked: &mut Peeked,
-) -> io::Result<bool> {
+) -> io::Result<Verdict> {
     let mut buffer = vec![0; limit.min(filter.first_look())];
     let mut seen = 0;
     loop {
         let count = peek_more(socket, &mut buffer, seen, limit).await?;
-        let end = count <= seen || count >= limit;
+        if count <= seen {
+            return Ok(Verdict::PeerEnded);
+        }
+        let end = count >= limit;
         seen = count;
         match filter.peek(socket, &buffer[..count], end, peeked) {
-            PeekStep::Next => return Ok(true),
+            PeekStep::Next => return Ok(Verdict::Next),
             PeekStep::Take(taken) => {
                 take(socket, &mut buffer[..taken.min(count)])?;
-                return Ok(true);
+                return Ok(Verdict::Next);
             }
-            PeekStep::Close => return Ok(false),
-            PeekStep::More if end => return Ok(true),
+            PeekStep::Close => return Ok(Verdict::Close),
+            PeekStep::More if end => return Ok(Verdict::Next),
             PeekStep::More => {}
         }
     }
