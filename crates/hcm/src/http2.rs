@@ -12,7 +12,9 @@ use crate::timer::{LazyTimer, deadline, earlier};
 use bytes::Bytes;
 use nuncio_filter::{Drain, Registration};
 use nuncio_http::ResetReason;
-use nuncio_http::h2::{AcceptError, Flood, Http2Keepalive, Incoming, Pings, Refused, ServerConnection, ServerStream};
+use nuncio_http::h2::{
+    ConnectionError, Flood, Http2Keepalive, Incoming, Pings, Refused, ServerConnection, ServerStream,
+};
 use nuncio_io::transport::Transport;
 use nuncio_stats::names::Http2CodecStats;
 use nuncio_stream_info::details;
@@ -95,7 +97,7 @@ pub(crate) struct Http2Connection {
 /// Pings that show whether the client is still there.
 struct Keepalive {
     options: Http2Keepalive,
-    pings: Option<Pings>,
+    pings: Pings,
     next: Option<Instant>,
     /// When the answer to the ping on its way must be here.
     due: Option<Instant>,
@@ -115,7 +117,12 @@ impl Http2Connection {
         config.stats.manager.downstream_cx_http2_total().inc();
         config.stats.manager.downstream_cx_http2_active().add(1);
         let resets = config.http2.stream_resets.map(|rate| (rate.burst as f64, opened));
-        let keepalive = config.http2.keepalive.map(|options| Keepalive { options, pings: None, next: None, due: None });
+        let keepalive = config.http2.keepalive.map(|options| Keepalive {
+            options,
+            pings: wire.pings(),
+            next: options.next(opened, environment.worker.random()),
+            due: None,
+        });
         Http2Connection {
             wire,
             stats: environment.http2_stats(),
@@ -231,17 +238,7 @@ impl Http2Connection {
     /// Sends pings and waits for their answers.
     fn poll_pings(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         let Some(keepalive) = &mut self.keepalive else { return Poll::Pending };
-        if keepalive.pings.is_none() {
-            keepalive.pings = self.wire.pings();
-            if keepalive.pings.is_some() {
-                let random = self.environment.worker.random();
-                keepalive.next = keepalive.options.next(now, random);
-            } else {
-                return Poll::Pending;
-            }
-        }
-        let Some(pings) = &mut keepalive.pings else { return Poll::Pending };
-        if keepalive.due.is_some() && pings.poll_answer(cx) {
+        if keepalive.due.is_some() && keepalive.pings.take_answer() {
             keepalive.due = None;
             keepalive.next = keepalive.options.next(now, self.environment.worker.random());
         }
@@ -252,10 +249,9 @@ impl Http2Connection {
         }
         if keepalive.next.is_some_and(|next| next <= now) {
             keepalive.next = None;
-            if pings.send() {
+            if keepalive.pings.send() {
                 keepalive.due = deadline(now, Some(keepalive.options.timeout));
             }
-            let _ = pings.poll_answer(cx);
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -353,21 +349,22 @@ impl Http2Connection {
         *left < 0.0
     }
 
-    fn failed(&self, error: &AcceptError) {
+    fn failed(&self, error: &ConnectionError) {
         tracing::debug!(target: "http2", "[C{}] connection ended: {error}", self.environment.info.id);
         let manager = &self.environment.config.stats.manager;
         match error {
-            AcceptError::Flood(flood) => {
+            ConnectionError::Flood(flood) => {
                 match flood {
                     Flood::EmptyFrames => self.stats.inbound_empty_frames_flood().inc(),
                     Flood::Priority => self.stats.inbound_priority_frames_flood().inc(),
                     Flood::WindowUpdate => self.stats.inbound_window_update_frames_flood().inc(),
                     Flood::Control => self.stats.outbound_control_flood().inc(),
+                    Flood::Useless => self.stats.inbound_useless_frames_flood().inc(),
                 }
                 manager.downstream_cx_protocol_error().inc();
             }
-            AcceptError::Protocol(_) => manager.downstream_cx_protocol_error().inc(),
-            AcceptError::Io(_) => {}
+            ConnectionError::Protocol(_) => manager.downstream_cx_protocol_error().inc(),
+            ConnectionError::Io(_) => {}
         }
     }
 

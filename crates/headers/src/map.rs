@@ -371,7 +371,7 @@ impl HeaderMap {
         text.eq_ignore_ascii_case(name.as_bytes()).then_some(text)
     }
 
-    fn push_known(&mut self, name: Known, start: usize) {
+    pub(crate) fn push_known(&mut self, name: Known, start: usize) {
         self.push_marked(name, u32::MAX, (start, self.arena.len() - start));
     }
 

@@ -36,30 +36,46 @@ impl HeaderMap {
         &self.arena
     }
 
-    /// Adds an entry as a decoder of HTTP/2 gives it: the name is in lower case, and neither holds CR, LF or NUL. Tells
-    /// which well-known name it is.
+    /// Adds an entry as a decoder of HTTP/2 gives it: the name is in lower case, `known` its id if it has one, and neither
+    /// text holds CR, LF or NUL.
     #[inline]
-    pub fn append_received(&mut self, name: &[u8], value: &[u8]) -> Result<Option<Known>, HeadersTooLarge> {
-        let known = Known::from_lower(name);
-        if let Some(known) = known {
-            self.append_known(known, value);
-            return Ok(Some(known));
-        }
-        let Ok(name_len) = u16::try_from(name.len()) else { return Err(HeadersTooLarge) };
-        let name_at = self.arena.len();
-        if name_at + name.len() + value.len() > u32::MAX as usize {
+    pub fn append_received(&mut self, known: Option<Known>, name: &[u8], value: &[u8]) -> Result<(), HeadersTooLarge> {
+        let at = self.arena.len();
+        if at + name.len() + value.len() > u32::MAX as usize {
             return Err(HeadersTooLarge);
         }
+        if let Some(known) = known {
+            self.arena.extend_from_slice(value);
+            self.push_known(known, at);
+            return Ok(());
+        }
+        let Ok(name_len) = u16::try_from(name.len()) else { return Err(HeadersTooLarge) };
         self.arena.extend_from_slice(name);
         self.arena.extend_from_slice(value);
         self.entries.push(Entry {
-            name: name_at as u32,
-            value: (name_at + name.len()) as u32,
+            name: at as u32,
+            value: (at + name.len()) as u32,
             value_len: value.len() as u32,
             name_len,
             id: OTHER,
         });
-        Ok(None)
+        Ok(())
+    }
+
+    /// Adds to the value of the last entry, if that is of this name and nothing was written behind it.
+    pub fn extend_last(&mut self, name: Known, separator: &[u8], value: &[u8]) -> bool {
+        let end = self.arena.len();
+        match self.entries.last_mut() {
+            Some(last) if last.id == name.id() && (last.value + last.value_len) as usize == end => {
+                let Ok(more) = u32::try_from(separator.len() + value.len()) else { return false };
+                let Some(length) = last.value_len.checked_add(more) else { return false };
+                last.value_len = length;
+                self.arena.extend_from_slice(separator);
+                self.arena.extend_from_slice(value);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Appends `name: value CRLF` for every entry that is not in `skip`, in order.

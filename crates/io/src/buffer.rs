@@ -59,6 +59,11 @@ impl ReadBuffer {
         ReadBuffer { data: BytesMut::new() }
     }
 
+    /// A buffer in which `bytes` wait.
+    pub fn with(bytes: Bytes) -> Self {
+        ReadBuffer { data: BytesMut::from(bytes) }
+    }
+
     /// What waits.
     #[inline]
     pub fn filled(&self) -> &[u8] {
@@ -157,6 +162,26 @@ impl Drop for ReadBuffer {
     }
 }
 
+/// An empty vector for bytes to send, of the worker's.
+#[inline]
+pub fn take_output() -> Vec<u8> {
+    OUTPUTS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(HEAD_BUFFER))
+}
+
+/// Gives a vector back to the worker; a large one is freed.
+#[inline]
+pub fn give_output(mut output: Vec<u8>) {
+    output.clear();
+    if output.capacity() == 0 || output.capacity() > 4 * HEAD_BUFFER {
+        return;
+    }
+    OUTPUTS.with_borrow_mut(|pool| {
+        if pool.len() < POOLED {
+            pool.push(output);
+        }
+    });
+}
+
 /// Bytes to send that the peer did not take yet, in order.
 ///
 /// Small pieces are gathered in one vector, so that a head and a small body leave in one write; large ones are queued
@@ -191,7 +216,7 @@ impl WriteBuffer {
     #[inline]
     pub fn tail(&mut self) -> &mut Vec<u8> {
         if self.tail.capacity() == 0 {
-            self.tail = OUTPUTS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(HEAD_BUFFER));
+            self.tail = take_output();
         }
         &mut self.tail
     }
@@ -275,16 +300,8 @@ impl WriteBuffer {
         if self.tail.len() > self.sent || self.tail.capacity() == 0 {
             return;
         }
-        let mut tail = std::mem::take(&mut self.tail);
         self.sent = 0;
-        tail.clear();
-        if tail.capacity() <= 4 * HEAD_BUFFER {
-            OUTPUTS.with_borrow_mut(|pool| {
-                if pool.len() < POOLED {
-                    pool.push(tail);
-                }
-            });
-        }
+        give_output(std::mem::take(&mut self.tail));
     }
 
     #[inline]

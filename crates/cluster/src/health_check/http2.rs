@@ -31,10 +31,9 @@ pub(super) struct Answer {
 }
 
 impl Http2Connection {
-    pub(super) async fn open(transport: Transport) -> Result<Http2Connection, Broken> {
-        let opened = connect(transport, &Http2Options::default()).await;
-        let (opener, connection) = opened.map_err(|_| Broken::Late)?;
-        Ok(Http2Connection { opener, connection })
+    pub(super) fn open(transport: Transport) -> Http2Connection {
+        let (opener, connection) = connect(transport, &Http2Options::default());
+        Http2Connection { opener, connection }
     }
 
     /// Whether the connection can be used for another check.

@@ -148,7 +148,7 @@ impl Probe {
                 Some(connection) => connection,
                 None => {
                     let transport = connect(config, info, host, true).await.map_err(|_| Broken::Late)?;
-                    Http2Connection::open(transport).await?
+                    Http2Connection::open(transport)
                 }
             };
             match connection.exchange(head, body.clone(), keep).await {

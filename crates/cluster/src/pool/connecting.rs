@@ -61,16 +61,7 @@ async fn establish(
         max_headers: u16::try_from(http.max_headers_count).unwrap_or(u16::MAX),
         ..http.http2.clone()
     };
-    let limit = cluster.config.connect_timeout;
-    match tokio::time::timeout(limit, Multiplexed::open(connected, &options)).await {
-        Ok(Ok(multiplexed)) => Ok(Established::Multiplexed(Box::new(multiplexed))),
-        Ok(Err(error)) => {
-            Err(ConnectFailure { timeout: false, local: false, overflow: false, reason: error.to_string().into() })
-        }
-        Err(_) => {
-            Err(ConnectFailure { timeout: true, local: false, overflow: false, reason: Arc::from("connect timeout") })
-        }
-    }
+    Ok(Established::Multiplexed(Box::new(Multiplexed::open(connected, &options))))
 }
 
 /// A connection that was over before it could be used.

@@ -25,21 +25,12 @@ pub(super) struct Multiplexed {
     tls: Option<Arc<TlsInfo>>,
 }
 
-/// An HTTP/2 connection that was not opened.
-pub(super) struct NotOpened(String);
-
-impl std::fmt::Display for NotOpened {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl Multiplexed {
-    pub(super) async fn open(connected: Connected, options: &Http2Options) -> Result<Multiplexed, NotOpened> {
+    pub(super) fn open(connected: Connected, options: &Http2Options) -> Multiplexed {
         let Connected { transport, tls, alpn: _ } = connected;
         let local = transport.lowest_tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
-        let (opener, connection) = connect(transport, options).await.map_err(|error| NotOpened(error.to_string()))?;
-        Ok(Multiplexed { opener, connection, local, tls })
+        let (opener, connection) = connect(transport, options);
+        Multiplexed { opener, connection, local, tls }
     }
 
     /// The connection takes requests of its pool; a task moves its bytes.
@@ -50,7 +41,7 @@ impl Multiplexed {
         let http = &pool.cluster.config.http;
         let keepalive = http.http2.keepalive.map(|options| Keepalive {
             options,
-            pings: None,
+            pings: connection.pings(),
             next: options.next(now, fastrand::u64(..)),
             due: None,
         });
@@ -138,7 +129,7 @@ impl HostPool {
 /// Pings that show whether the host is still there.
 struct Keepalive {
     options: Http2Keepalive,
-    pings: Option<Pings>,
+    pings: Pings,
     next: Option<Instant>,
     /// When the answer to the ping on its way must be here.
     due: Option<Instant>,
@@ -171,7 +162,7 @@ impl Run {
 
     /// Pings, and the ends that time brings. Ready is the end of the connection.
     fn poll_times(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        if self.poll_pings(cx, now) {
+        if self.poll_pings(now) {
             self.line.guard.pool().http2_stats().keepalive_timeout().inc();
             return Poll::Ready(());
         }
@@ -217,13 +208,9 @@ impl Run {
     }
 
     /// True if the host did not answer in time.
-    fn poll_pings(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    fn poll_pings(&mut self, now: Instant) -> bool {
         let Some(keepalive) = &mut self.keepalive else { return false };
-        if keepalive.pings.is_none() {
-            keepalive.pings = self.connection.pings();
-        }
-        let Some(pings) = &mut keepalive.pings else { return false };
-        if keepalive.due.is_some() && pings.poll_answer(cx) {
+        if keepalive.due.is_some() && keepalive.pings.take_answer() {
             keepalive.due = None;
             keepalive.next = keepalive.options.next(now, fastrand::u64(..));
         }
@@ -232,11 +219,9 @@ impl Run {
         }
         if keepalive.next.is_some_and(|next| next <= now) {
             keepalive.next = None;
-            if pings.send() {
+            if keepalive.pings.send() {
                 keepalive.due = now.checked_add(keepalive.options.timeout);
             }
-            // The first look registers the task for the answer; there is none yet.
-            let _ = pings.poll_answer(cx);
         }
         false
     }

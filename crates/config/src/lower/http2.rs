@@ -42,17 +42,7 @@ pub fn http2_options(options: &core::Http2ProtocolOptions, cx: &mut Compile<'_>)
     let defaults = Http2Options::default();
     cx.unsupported_if(*allow_metadata, "allow_metadata");
     cx.unsupported_if(max_metadata_size.is_some(), "max_metadata_size");
-    cx.unsupported_if(enable_huffman_encoding.is_some(), "enable_huffman_encoding");
     cx.unsupported_if(use_oghttp2_codec.is_some(), "use_oghttp2_codec");
-    cx.unsupported_if(
-        override_stream_error_on_invalid_http_message.is_some(),
-        "override_stream_error_on_invalid_http_message",
-    );
-    cx.unsupported_if(*stream_error_on_invalid_http_messaging, "stream_error_on_invalid_http_messaging");
-    if max_outbound_frames.is_some() {
-        let text = "has no effect: a peer that does not read is not read from, so that no more frames can wait for it";
-        cx.field("max_outbound_frames").warn(text);
-    }
     Http2Options {
         hpack_table_size: hpack_table_size.value_or(defaults.hpack_table_size),
         max_concurrent_streams: max_concurrent_streams.value_or(defaults.max_concurrent_streams),
@@ -60,6 +50,10 @@ pub fn http2_options(options: &core::Http2ProtocolOptions, cx: &mut Compile<'_>)
         connection_window: initial_connection_window_size.value_or(defaults.connection_window),
         allow_connect: *allow_connect,
         max_outbound_control_frames: max_outbound_control_frames.value_or(defaults.max_outbound_control_frames),
+        max_outbound_frames: max_outbound_frames.value_or(defaults.max_outbound_frames),
+        huffman: enable_huffman_encoding.value_or(defaults.huffman),
+        stream_error_on_invalid_message: override_stream_error_on_invalid_http_message
+            .value_or(*stream_error_on_invalid_http_messaging),
         max_consecutive_empty_frames: max_consecutive_inbound_frames_with_empty_payload
             .value_or(defaults.max_consecutive_empty_frames),
         max_priority_frames_per_stream: max_inbound_priority_frames_per_stream

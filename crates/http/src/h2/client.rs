@@ -1,17 +1,18 @@
 //! The upstream end of an HTTP/2 connection, and its streams.
 
-use super::headers::{self, Rules};
-use super::meter::{Meter, Metered};
-use super::outgoing::Outgoing;
+use super::core::{Core, Shared, give_map};
+use super::error::{ConnectionError, ErrorCode};
+use super::headers;
+use super::meter::Meter;
+use super::outgoing::{Outgoing, WaitingHead};
 use super::server::{poll_body, take_piece};
-use super::{Http2Options, Pings, reset_reason};
+use super::stream::{Head, Stream};
+use super::wire::Wire;
+use super::{Http2Options, Pings};
 use crate::connection::{BodyPart, RecvError};
 use crate::h1::ResponseHead;
 use crate::{Framing, ResetReason, Version};
 use bytes::Bytes;
-use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
-use h2::{Reason, RecvStream, SendStream};
-use http::{Request, Response};
 use nuncio_headers::{HeaderMap, Known};
 use nuncio_io::transport::Transport;
 use std::future::Future;
@@ -19,44 +20,21 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-/// Bytes that a connection may hold for a stream that its peer does not read.
-const SEND_BUFFER: usize = 256 * 1024;
-/// Streams that were cancelled and are still known of, so that what the upstream had sent before it knew is no fault.
-const REMEMBERED_RESETS: usize = 4096;
-const REMEMBERED_FOR: Duration = Duration::from_secs(30);
-
-/// Opens a connection: the preface and the settings go out.
-pub async fn connect(transport: Transport, options: &Http2Options) -> Result<(Opener, ClientConnection), h2::Error> {
-    let io = Metered::client(transport, options);
-    let meter = io.meter();
-    let mut builder = Builder::new();
-    builder
-        .initial_window_size(options.stream_window)
-        .initial_connection_window_size(options.connection_window)
-        .max_header_list_size(options.max_header_list_bytes)
-        .max_send_buffer_size(SEND_BUFFER)
-        // Data of streams that were cancelled long ago would count, over the life of the connection: clients that cancel
-        // could end it for all others that share it.
-        .max_local_error_reset_streams(None)
-        .max_concurrent_reset_streams(REMEMBERED_RESETS)
-        .reset_stream_duration(REMEMBERED_FOR)
-        .enable_push(false);
-    if options.hpack_table_size != 4096 {
-        builder.header_table_size(options.hpack_table_size);
-    }
-    let (send, connection) = builder.handshake::<_, Bytes>(io).await?;
-    let rules = Rules::new(options, crate::h1::Underscores::Allow);
-    let opener = Opener { send, meter: Rc::clone(&meter), rules };
-    Ok((opener, ClientConnection { connection, meter }))
+/// Opens a connection. The preface and the settings go out when it is first polled.
+pub fn connect(transport: Transport, options: &Http2Options) -> (Opener, ClientConnection) {
+    let wire = Wire::new(transport, Bytes::new(), Core::new(false, options));
+    let meter = wire.meter();
+    let opener = Opener::new(&wire.core, &meter);
+    (opener, ClientConnection { wire, meter, said_end: false })
 }
 
 /// Moves the bytes of a connection's streams: a future that must be polled as long as there are any. It ends with the
-/// connection.
+/// connection, which ends when nobody can open streams on it any more and the last one is over.
 pub struct ClientConnection {
-    connection: Connection<Metered, Bytes>,
+    wire: Wire,
     meter: Rc<Meter>,
+    said_end: bool,
 }
 
 impl ClientConnection {
@@ -65,9 +43,18 @@ impl ClientConnection {
         &self.meter
     }
 
-    /// The pings of the connection. There is one, and it is given once.
-    pub fn pings(&mut self) -> Option<Pings> {
-        self.connection.ping_pong().map(Pings)
+    /// The pings of the connection.
+    pub fn pings(&self) -> Pings {
+        Pings::new(&self.wire.core)
+    }
+
+    /// Tells the peer that no more streams come, once there is nobody to open them.
+    fn say_end(&mut self) {
+        let mut core = self.wire.core.borrow_mut();
+        if core.openers == 0 && core.ids.is_empty() && !core.over && !self.said_end {
+            self.said_end = true;
+            core.send_goaway(0, ErrorCode::NO_ERROR, "");
+        }
     }
 }
 
@@ -77,20 +64,29 @@ impl Future for ClientConnection {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
         let this = self.get_mut();
-        let outcome = ready!(Pin::new(&mut this.connection).poll(cx));
-        Poll::Ready(outcome.is_err_and(|error| error.is_library() || this.meter.flood().is_some()))
+        this.say_end();
+        let outcome = ready!(this.wire.poll_move(cx));
+        // The end of TLS is said as far as it can be said at once; the transport is closed next.
+        let _ = this.wire.poll_shutdown(cx);
+        Poll::Ready(match outcome {
+            Ok(_) | Err(ConnectionError::Io(_)) => false,
+            Err(ConnectionError::Flood(_) | ConnectionError::Protocol(_)) => true,
+        })
     }
 }
 
 /// Opens streams on a connection.
-#[derive(Clone)]
 pub struct Opener {
-    send: SendRequest<Bytes>,
+    core: Shared,
     meter: Rc<Meter>,
-    rules: Rules,
 }
 
 impl Opener {
+    fn new(core: &Shared, meter: &Rc<Meter>) -> Opener {
+        core.borrow_mut().openers += 1;
+        Opener { core: Rc::clone(core), meter: Rc::clone(meter) }
+    }
+
     /// What passed over the connection.
     pub fn meter(&self) -> &Rc<Meter> {
         &self.meter
@@ -98,7 +94,7 @@ impl Opener {
 
     /// Streams that the peer lets this side have open at once.
     pub fn max_streams(&self) -> usize {
-        self.send.current_max_send_streams()
+        self.core.borrow().peer.max_streams as usize
     }
 
     /// Whether the connection takes new streams.
@@ -108,16 +104,14 @@ impl Opener {
 
     /// Whether the peer takes extended CONNECT (RFC 8441).
     pub fn takes_extended_connect(&self) -> bool {
-        self.send.is_extended_connect_protocol_enabled()
+        self.core.borrow().peer.connect_protocol
     }
 
     /// A stream for one request. Nothing is sent yet.
     pub fn open(&self) -> ClientStream {
         ClientStream {
             opener: self.clone(),
-            response: None,
-            send: None,
-            receive: None,
+            key: None,
             head: None,
             head_bytes: 0,
             out: Outgoing::default(),
@@ -131,14 +125,29 @@ impl Opener {
     }
 }
 
+impl Clone for Opener {
+    fn clone(&self) -> Self {
+        Opener::new(&self.core, &self.meter)
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        let mut core = self.core.borrow_mut();
+        core.openers -= 1;
+        if core.openers == 0 {
+            core.wake();
+        }
+    }
+}
+
 /// One request with its response.
 pub struct ClientStream {
     opener: Opener,
-    response: Option<ResponseFuture>,
-    send: Option<SendStream<Bytes>>,
-    receive: Option<RecvStream>,
-    /// A head that goes out with the next flush, so that it can say whether it ends the stream.
-    head: Option<Request<()>>,
+    /// Its place among the connection's streams, once it was opened.
+    key: Option<usize>,
+    /// A head that waits for a place among the streams, or for room.
+    head: Option<Box<WaitingHead>>,
     head_bytes: usize,
     out: Outgoing,
     piece: Bytes,
@@ -165,15 +174,44 @@ impl ClientStream {
             self.failed = Some(ResetReason::ConnectError);
             return 0;
         }
-        match headers::make_request(headers) {
-            Some((head, bytes)) => {
-                self.head = Some(head);
-                self.head_bytes = bytes;
-            }
-            // What HTTP/1 lets a target be and HTTP/2 does not.
-            None => self.failed = Some(ResetReason::ProtocolError),
+        // What HTTP/1 lets a target be and HTTP/2 does not.
+        if !headers::is_sendable_request(headers) {
+            self.failed = Some(ResetReason::ProtocolError);
+            return 0;
+        }
+        if !self.try_open(headers) && self.failed.is_none() {
+            self.head = Some(WaitingHead::new(headers));
+            self.head_bytes = headers.byte_size();
         }
         self.head_bytes
+    }
+
+    /// Opens the stream, if there is room for it.
+    fn try_open(&mut self, headers: &HeaderMap) -> bool {
+        let mut core = self.opener.core.borrow_mut();
+        self.failed = if core.over {
+            Some(ResetReason::ConnectionTermination)
+        } else if core.goaway || core.next_id > 0x7fff_ffff {
+            Some(ResetReason::RemoteRefusedStreamReset)
+        } else {
+            None
+        };
+        if self.failed.is_some() || core.ids.len() >= core.peer.max_streams as usize || !core.has_room() {
+            return false;
+        }
+        let id = core.next_id;
+        core.next_id += 2;
+        let mut stream = Stream::new(id, core.limits.stream_window, core.peer.initial_window);
+        stream.bodiless = headers.get(Known::METHOD) == Some(b"HEAD");
+        stream.tunnel = self.connect || self.upgrade.is_some();
+        let key = core.streams.insert(stream);
+        core.ids.insert(id, key);
+        core.credit.stream_opened();
+        self.key = Some(key);
+        self.head_bytes = core.write_section(key, false, |encoder, out| headers::write_request(headers, encoder, out));
+        self.bytes.1 += self.head_bytes as u64;
+        core.wake();
+        true
     }
 
     /// Sends a piece of the body.
@@ -183,7 +221,7 @@ impl ClientStream {
 
     /// Ends the body, with trailers if there are any.
     pub fn send_end(&mut self, trailers: Option<&HeaderMap>) {
-        self.out.end(trailers.map(headers::make_trailers));
+        self.out.end(trailers);
     }
 
     /// Bytes that wait to be handed to the connection.
@@ -205,29 +243,24 @@ impl ClientStream {
     /// Hands what there is to the connection, as far as the peer's windows allow.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(head) = self.head.take() {
-            let last = self.out.is_headless() && !self.connect && self.upgrade.is_none();
-            match self.opener.send.send_request(head, last) {
-                Ok((response, stream)) => {
-                    self.bytes.1 += self.head_bytes as u64;
-                    self.response = Some(response);
-                    self.send = Some(stream);
-                    if last {
-                        self.out.set_done();
-                    }
-                }
-                Err(error) => {
-                    // Nothing was sent: the connection takes no more streams.
-                    let ended = self.opener.meter.is_ended();
-                    self.failed = Some(match reset_reason(&error, ended) {
-                        ResetReason::ConnectionTermination => ResetReason::ConnectionTermination,
-                        _ => ResetReason::RemoteRefusedStreamReset,
-                    });
-                    return Poll::Ready(Err(io::Error::other(error)));
-                }
+            if self.try_open(head.headers()) {
+                drop(head);
+            } else if let Some(reason) = self.failed {
+                return Poll::Ready(Err(io::Error::other(reason.as_str())));
+            } else {
+                self.head = Some(head);
+                self.opener.core.borrow_mut().wait_opening(cx);
+                return Poll::Pending;
             }
         }
-        let Some(stream) = &mut self.send else { return Poll::Ready(Ok(())) };
-        self.out.poll_flush(cx, stream, &mut self.bytes.1).map_err(io::Error::other)
+        let Some(key) = self.key else {
+            return Poll::Ready(match self.failed {
+                Some(reason) => Err(io::Error::other(reason.as_str())),
+                None => Ok(()),
+            });
+        };
+        let mut core = self.opener.core.borrow_mut();
+        core.poll_send(cx, key, &mut self.out, &mut self.bytes.1).map_err(|reason| io::Error::other(reason.as_str()))
     }
 
     /// Reads the next head of the response; informational ones come out one by one.
@@ -239,61 +272,57 @@ impl ClientStream {
         if let Some(reason) = self.failed {
             return Poll::Ready(Err(RecvError::Reset(reason)));
         }
-        let Some(response) = &mut self.response else { return Poll::Pending };
-        if let Poll::Ready(Some(Ok(head))) = response.poll_informational(cx) {
-            return Poll::Ready(self.take_head(head, true, headers));
-        }
-        match ready!(Pin::new(response).poll(cx)) {
-            Ok(head) => {
-                let (parts, receive) = head.into_parts();
-                let empty = receive.is_end_stream();
-                self.receive = Some(receive);
-                self.response = None;
-                Poll::Ready(self.take_head(Response::from_parts(parts, ()), empty, headers))
+        let Some(key) = self.key else { return Poll::Pending };
+        let mut core = self.opener.core.borrow_mut();
+        let Some(stream) = core.streams.get_mut(key) else { return Poll::Pending };
+        let next = stream.receive.informational.pop_front().or_else(|| stream.receive.head.take());
+        let Some(head) = next else {
+            if let Some(reason) = stream.reset {
+                return Poll::Ready(Err(RecvError::Reset(reason)));
             }
-            Err(error) => Poll::Ready(Err(self.failure(&error))),
-        }
+            stream.wait_receive(cx);
+            return Poll::Pending;
+        };
+        drop(core);
+        Poll::Ready(Ok(self.take_head(head, headers)))
     }
 
-    fn take_head(
-        &mut self,
-        head: Response<()>,
-        empty: bool,
-        headers: &mut HeaderMap,
-    ) -> Result<ResponseHead, RecvError> {
-        let (parts, ()) = head.into_parts();
-        let rules = self.opener.rules;
-        let taken = headers::take_response(&parts, self.upgrade.as_deref(), rules, headers)
-            .map_err(|_| RecvError::Reset(ResetReason::ProtocolError))?;
+    fn take_head(&mut self, mut head: Head, headers: &mut HeaderMap) -> ResponseHead {
+        std::mem::swap(headers, &mut head.headers);
+        give_map(head.headers);
+        let (taken, status) = (head.taken, head.status);
         self.bytes.0 += u64::from(taken.bytes);
         self.answered = true;
-        let status = parts.status.as_u16();
-        let upgrade = taken.upgrade || (self.connect && (200..300).contains(&status));
+        let protocol = self.upgrade.as_deref().filter(|_| status == 200);
+        if let Some(protocol) = protocol {
+            headers::make_upgraded(headers, protocol);
+        }
+        let upgraded = protocol.is_some();
+        let upgrade = upgraded || (self.connect && (200..300).contains(&status));
         let framing = match taken.length {
             _ if upgrade => Framing::UntilClose,
-            _ if empty => Framing::None,
-            Some(length) => Framing::Length(length),
-            None => Framing::UntilClose,
-        };
-        Ok(ResponseHead {
-            status: if taken.upgrade { 101 } else { status },
-            version: Version::Http2,
+            _ if head.last || status < 200 => Framing::None,
             // A length of zero without the end of the stream: trailers may follow.
-            framing: if framing == Framing::Length(0) { Framing::UntilClose } else { framing },
+            Some(0) | None => Framing::UntilClose,
+            Some(length) => Framing::Length(length),
+        };
+        ResponseHead {
+            status: if upgraded { 101 } else { status },
+            version: Version::Http2,
+            framing,
             keep_alive: true,
             close_notify: false,
             upgrade,
             head_bytes: taken.bytes,
             field_bytes: taken.bytes,
             dropped_underscore_headers: taken.dropped_underscores,
-        })
+        }
     }
 
     /// Reads the next piece of the response's body.
     pub fn poll_body(&mut self, cx: &mut Context<'_>, trailers: &mut HeaderMap) -> Poll<Result<BodyPart, RecvError>> {
-        let Some(receive) = &mut self.receive else { return Poll::Ready(Err(RecvError::Truncated)) };
-        let rules = self.opener.rules;
-        match ready!(poll_body(receive, &mut self.piece, &mut self.bytes.0, cx, (rules, trailers))) {
+        let Some(key) = self.key else { return Poll::Ready(Err(RecvError::Truncated)) };
+        match ready!(poll_body(&self.opener.core, key, &mut self.piece, &mut self.bytes.0, cx, trailers)) {
             Err(RecvError::Reset(ResetReason::RemoteRefusedStreamReset)) => {
                 Poll::Ready(Err(RecvError::Reset(ResetReason::RemoteReset)))
             }
@@ -301,31 +330,20 @@ impl ClientStream {
         }
     }
 
-    /// Whether the response was read to its end.
-    pub fn response_done(&self) -> bool {
-        self.piece.is_empty() && self.receive.as_ref().is_some_and(RecvStream::is_end_stream)
-    }
-
     /// Takes the piece, and lets the peer send as much again.
     pub fn take_body(&mut self) -> Bytes {
-        match &mut self.receive {
-            Some(receive) => take_piece(receive, &mut self.piece),
+        match self.key {
+            Some(key) => take_piece(&self.opener.core, key, &mut self.piece),
             None => Bytes::new(),
         }
-    }
-
-    fn failure(&self, error: &h2::Error) -> RecvError {
-        RecvError::Reset(reset_reason(error, self.opener.meter.is_ended()))
     }
 }
 
 impl Drop for ClientStream {
     /// A stream that is given up before its end is cancelled, so that the upstream stops working on it.
     fn drop(&mut self) {
-        if !self.response_done()
-            && let Some(stream) = &mut self.send
-        {
-            stream.send_reset(Reason::CANCEL);
+        if let Some(key) = self.key {
+            self.opener.core.borrow_mut().drop_stream(key);
         }
     }
 }

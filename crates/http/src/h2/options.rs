@@ -19,6 +19,12 @@ pub struct Http2Options {
     pub allow_connect: bool,
     /// `max_outbound_control_frames`: answers to the peer's frames that may wait. Default 1000.
     pub max_outbound_control_frames: u32,
+    /// `max_outbound_frames`: frames that may wait for a peer that does not read; beyond it, streams wait. Default 10000.
+    pub max_outbound_frames: u32,
+    /// `enable_huffman_encoding`: texts of heads are sent in Huffman code where that is shorter. Default yes.
+    pub huffman: bool,
+    /// `override_stream_error_on_invalid_http_message`: a malformed message ends its stream, not the connection. Default no.
+    pub stream_error_on_invalid_message: bool,
     /// `max_consecutive_inbound_frames_with_empty_payload`. Default 1.
     pub max_consecutive_empty_frames: u32,
     /// `max_inbound_priority_frames_per_stream`. Default 100.
@@ -83,6 +89,9 @@ impl Default for Http2Options {
             connection_window: 8 << 20,
             allow_connect: false,
             max_outbound_control_frames: 1000,
+            max_outbound_frames: 10_000,
+            huffman: true,
+            stream_error_on_invalid_message: false,
             max_consecutive_empty_frames: 1,
             max_priority_frames_per_stream: 100,
             max_window_updates_per_data_frame: 10,

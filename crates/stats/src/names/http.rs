@@ -146,6 +146,7 @@ stat_group! {
             headers_cb_no_stream,
             inbound_empty_frames_flood,
             inbound_priority_frames_flood,
+            inbound_useless_frames_flood,
             inbound_window_update_frames_flood,
             keepalive_timeout,
             metadata_empty_frames,

@@ -112,11 +112,18 @@ fn codec(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) -> CodecType 
 /// How HTTP/2 is spoken, within the limits of requests that all protocols share.
 fn http2(config: &pb::HttpConnectionManager, request: &RequestOptions, cx: &mut Compile<'_>) -> Http2Options {
     let options = config.http2_protocol_options.clone().unwrap_or_default();
+    let lowered = lower::http2_options(&options, &mut cx.field("http2_protocol_options"));
+    let of_manager = config.stream_error_on_invalid_http_message.map(|wanted| wanted.value);
+    let stream_error = match of_manager {
+        Some(wanted) if options.override_stream_error_on_invalid_http_message.is_none() => wanted,
+        _ => lowered.stream_error_on_invalid_message,
+    };
     Http2Options {
         max_header_list_bytes: request.max_head_bytes,
         max_headers: request.max_headers,
         underscores: request.underscores,
-        ..lower::http2_options(&options, &mut cx.field("http2_protocol_options"))
+        stream_error_on_invalid_message: stream_error,
+        ..lowered
     }
 }
 
