@@ -224,12 +224,7 @@ struct Logger {
 
 impl Subscriber for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let target = metadata.target();
-        if target == "h2" || target.starts_with("h2::") {
-            // What the codec says of a peer, a peer can make it say as often as it likes.
-            return self.control.level("http2") == 0;
-        }
-        number(metadata.level()) >= self.control.level(target)
+        number(metadata.level()) >= self.control.level(metadata.target())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

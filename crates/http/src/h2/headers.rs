@@ -152,13 +152,9 @@ impl<'m> Reader<'m> {
             return Err(Refused::Malformed);
         }
         match known {
-            Some(known) => {
-                if !self.take_known(known, value)? {
-                    return Ok(());
-                }
-            }
+            Some(known) if !self.take_known(known, value)? => return Ok(()),
             None if !is_name(name) => return Err(Refused::Malformed),
-            None => {}
+            _ => {}
         }
         if self.rules.underscores != Underscores::Allow && name.contains(&b'_') {
             if self.rules.underscores == Underscores::Reject {
