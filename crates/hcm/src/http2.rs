@@ -80,6 +80,8 @@ pub(crate) struct Http2Connection {
     opened: Instant,
     /// Since when no stream is open.
     idle_since: Option<Instant>,
+    /// Since when a head is being received that did not end yet.
+    head_since: Option<Instant>,
     requests: u32,
     /// The client was told to open no more streams; since when.
     drained: Option<Instant>,
@@ -133,6 +135,7 @@ impl Http2Connection {
             timer: LazyTimer::new(),
             opened,
             idle_since: Some(opened),
+            head_since: None,
             requests: 0,
             drained: None,
             counted: (0, 0),
@@ -201,6 +204,11 @@ impl Http2Connection {
         } else if self.idle_since.is_none() {
             self.idle_since = Some(now);
         }
+        match (self.wire.is_reading_head(), self.head_since) {
+            (true, None) => self.head_since = Some(now),
+            (false, Some(_)) => self.head_since = None,
+            _ => {}
+        }
         loop {
             if self.ends_at.is_some() {
                 return if self.timer.arm(cx, now, self.ends_at) { Poll::Ready(()) } else { Poll::Pending };
@@ -214,7 +222,10 @@ impl Http2Connection {
                 _ => None,
             };
             let pings = self.keepalive.as_ref().and_then(|keepalive| earlier(keepalive.next, keepalive.due));
-            if !self.timer.arm(cx, now, earlier(earlier(idle, old), earlier(told, pings))) {
+            let head = self.head_since.and_then(|since| {
+                earlier(deadline(since, timeouts.request_headers), deadline(since, timeouts.stream_idle))
+            });
+            if !self.timer.arm(cx, now, earlier(earlier(idle, old), earlier(earlier(told, pings), head))) {
                 return self.poll_pings(cx, now);
             }
             let reached = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -227,6 +238,15 @@ impl Http2Connection {
                 self.end_now(now, false);
                 cx.waker().wake_by_ref();
             } else if reached(told) {
+                self.end_now(now, false);
+                cx.waker().wake_by_ref();
+            } else if reached(head) {
+                // Nothing else can be received of a client that does not end its head.
+                if self.head_since.is_some_and(|since| deadline(since, timeouts.request_headers) == head) {
+                    stats.downstream_rq_header_timeout().inc();
+                } else {
+                    stats.downstream_rq_idle_timeout().inc();
+                }
                 self.end_now(now, false);
                 cx.waker().wake_by_ref();
             } else if self.poll_pings(cx, now).is_ready() {

@@ -24,18 +24,6 @@ impl HeaderMap {
         self.entries.iter().map(|entry| self.line(entry))
     }
 
-    /// All entries in order, with the place of each value in [`HeaderMap::text`].
-    #[inline]
-    pub fn placed(&self) -> impl Iterator<Item = (Line<'_>, usize)> {
-        self.entries.iter().map(|entry| (self.line(entry), entry.value as usize))
-    }
-
-    /// The text that the values lie in, with what lies between them.
-    #[inline]
-    pub fn text(&self) -> &[u8] {
-        &self.arena
-    }
-
     /// Adds an entry as a decoder of HTTP/2 gives it: the name is in lower case, `known` its id if it has one, and neither
     /// text holds CR, LF or NUL.
     #[inline]

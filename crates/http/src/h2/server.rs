@@ -99,6 +99,11 @@ impl ServerConnection {
         Some(Incoming { head, headers, stream })
     }
 
+    /// Whether a head has begun and not ended yet.
+    pub fn is_reading_head(&self) -> bool {
+        self.wire.core.borrow().block.is_some()
+    }
+
     /// Tells the client to open no more streams on this connection (RFC 9113 §6.8), first without a limit, then, after a
     /// round trip, with the last stream that will be served. The connection ends with its last stream.
     pub fn drain(&mut self) {
