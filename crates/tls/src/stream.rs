@@ -34,8 +34,6 @@ const MOST_EMPTY_RECORDS: u8 = 32;
 const MOST_MESSAGES: u8 = 32;
 /// Largest message after the handshake, bytes.
 const MOST_MESSAGE: usize = 64 * 1024;
-/// A read of this size means that the peer sends in bulk.
-const BULK_READ: usize = 16 * 1024;
 
 /// What rustls keeps for TLS 1.3; TLS 1.2 needs nothing more.
 pub(crate) enum Kernel {
@@ -141,7 +139,8 @@ pub(crate) struct TlsStream {
     /// The beginning of a message that spans records.
     message: Vec<u8>,
     reading: Reading,
-    is_bulk: bool,
+    /// Room for the next read.
+    reads: Size,
     has_sent_close: bool,
     empty_records: u8,
     messages: u8,
@@ -168,7 +167,7 @@ impl TlsStream {
             output,
             message: Vec::new(),
             reading: Reading::Open,
-            is_bulk: false,
+            reads: Size::Record,
             has_sent_close: false,
             empty_records: 0,
             messages: 0,
@@ -327,7 +326,7 @@ impl TlsStream {
 
     /// Reads records from the carrier; 0 is its end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.prepare(if self.is_bulk { Size::Bulk } else { Size::Record });
+        self.input.prepare(self.reads);
         let room = self.input.room();
         let mut room = ReadBuf::new(room);
         let result = self.carrier.poll_read_buf(cx, &mut room);
@@ -337,7 +336,7 @@ impl TlsStream {
             // Nothing that is held back may wait for a peer that may wait for it.
             let _ = self.poll_drain(cx);
         } else {
-            self.is_bulk = count >= BULK_READ;
+            self.reads = Size::for_read_after(count);
             self.input.end += count;
         }
         result.map_ok(|()| count)

@@ -4,7 +4,7 @@ use crate::h1::{self, BodyDecoder, BodyEvent, CodecError, HeadScanner};
 use crate::{Framing, ResetReason};
 use bytes::Bytes;
 use nuncio_headers::HeaderMap;
-use nuncio_io::buffer::{BULK_BUFFER, HEAD_BUFFER, ReadBuffer, WriteBuffer};
+use nuncio_io::buffer::{BULK_BUFFER, HEAD_BUFFER, LARGE_BUFFER, ReadBuffer, WriteBuffer};
 use nuncio_io::transport::Transport;
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -81,6 +81,8 @@ pub(super) struct Wire {
     pub sent: u64,
     pub ended: bool,
     pub bulk: bool,
+    /// The last read filled a buffer for bulk transfer.
+    full: bool,
 }
 
 impl Wire {
@@ -94,6 +96,7 @@ impl Wire {
             sent: 0,
             ended: false,
             bulk: false,
+            full: false,
         }
     }
 
@@ -102,8 +105,13 @@ impl Wire {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
-        let want = if self.bulk { BULK_BUFFER } else { HEAD_BUFFER };
+        let want = match (self.bulk, self.full) {
+            (false, _) => HEAD_BUFFER,
+            (true, false) => BULK_BUFFER,
+            (true, true) => LARGE_BUFFER,
+        };
         let count = ready!(self.input.poll_fill(cx, &mut self.transport, want))?;
+        self.full = count >= BULK_BUFFER;
         self.received += count as u64;
         self.ended = count == 0;
         Poll::Ready(Ok(count))

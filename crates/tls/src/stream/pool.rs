@@ -10,16 +10,24 @@ const SMALL: usize = 2 * 1024;
 const RECORD: usize = 17 * 1024;
 /// Four of the largest records.
 const BULK: usize = 4 * MAX_RECORD;
-/// Buffers of each size that a worker keeps: 128 KiB, 544 KiB and 1 MiB.
-const KEPT: [usize; 3] = [64, 32, 16];
-const SIZES: [usize; 3] = [SMALL, RECORD, BULK];
+/// Eight of the largest records.
+const LARGE: usize = 8 * MAX_RECORD;
+const SIZES: [usize; 4] = [SMALL, RECORD, BULK, LARGE];
+/// A read of this size, bytes, means that the peer sends in bulk.
+const BULK_READ: usize = 16 * 1024;
+/// A read of this size, bytes, has filled a buffer for bulk, but for the beginning of a record.
+const LARGE_READ: usize = BULK - MAX_RECORD;
+/// Buffers of each size that a worker keeps: 128 KiB, 544 KiB and twice 1 MiB.
+const KEPT: [usize; SIZES.len()] = [64, 32, 16, 8];
 
-/// Most plaintext bytes that one buffer of records carries.
-pub(super) const MOST_PLAINTEXT: usize = 4 * MAX_PLAINTEXT;
-const _: () = assert!(BULK >= MOST_PLAINTEXT + 4 * OVERHEAD && RECORD >= MAX_RECORD);
+/// Most plaintext bytes that become one write. What is read in bulk is written at once, and its records leave no tail.
+pub(super) const MOST_PLAINTEXT: usize = nuncio_io::buffer::LARGE_BUFFER;
+const _: () = assert!(LARGE >= MOST_PLAINTEXT + MOST_PLAINTEXT.div_ceil(MAX_PLAINTEXT) * OVERHEAD);
+const _: () = assert!(RECORD >= MAX_RECORD);
 
 thread_local! {
-    static FREE: RefCell<[Vec<Vec<u8>>; 3]> = const { RefCell::new([const { Vec::new() }; 3]) };
+    static FREE: RefCell<[Vec<Vec<u8>>; SIZES.len()]> =
+        const { RefCell::new([const { Vec::new() }; SIZES.len()]) };
 }
 
 /// Which buffer is wanted.
@@ -28,11 +36,23 @@ pub(crate) enum Size {
     Small,
     Record,
     Bulk,
+    Large,
 }
 
 impl Size {
     /// Room for one record of any size, bytes.
     pub(crate) const RECORD_BYTES: usize = RECORD;
+
+    /// What the next read needs, if the last one brought `count` bytes.
+    pub(crate) fn for_read_after(count: usize) -> Size {
+        if count < BULK_READ {
+            Size::Record
+        } else if count < LARGE_READ {
+            Size::Bulk
+        } else {
+            Size::Large
+        }
+    }
 
     /// The smallest one that has room for `bytes`.
     pub(crate) fn for_bytes(bytes: usize) -> Size {
@@ -40,8 +60,10 @@ impl Size {
             Size::Small
         } else if bytes <= RECORD {
             Size::Record
-        } else {
+        } else if bytes <= BULK {
             Size::Bulk
+        } else {
+            Size::Large
         }
     }
 }

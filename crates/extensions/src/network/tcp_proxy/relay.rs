@@ -2,18 +2,18 @@
 //!
 //! *Invariant*: a side is read only while less than the connection's buffer limit waits for the other.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use nuncio_headers::HeaderMap;
 use nuncio_http::connection::{BodyPart, RecvError};
 use nuncio_http::exchange::Upstream;
+use nuncio_io::buffer::{BULK_BUFFER, HEAD_BUFFER, LARGE_BUFFER, ReadBuffer, WriteBuffer};
 use nuncio_io::transport::Transport;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// Room for one read.
-const READ: usize = 64 * 1024;
-/// Reads after which other connections have a turn.
-const TURN: usize = 16;
+/// Bytes read for one side before they are written and other connections have their turn. Small, so that all of them have
+/// theirs while the first peer works on what it got: half as many peers are asleep when something comes for them.
+const TURN: usize = BULK_BUFFER;
 
 /// How the movement came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +33,14 @@ pub(super) struct Relay<'a> {
     downstream: &'a mut Transport,
     upstream: &'a mut Upstream,
     limit: usize,
-    read: BytesMut,
+    read: ReadBuffer,
+    /// Room for the next read from the client.
+    want: usize,
     /// What the client did not take yet.
-    waiting: Bytes,
+    waiting: WriteBuffer,
     downstream_ended: bool,
     upstream_ended: bool,
+    upstream_failed: bool,
     /// The client was told the end.
     shut: bool,
     pub(super) received: u64,
@@ -58,10 +61,12 @@ impl<'a> Relay<'a> {
             downstream,
             upstream,
             limit: limit.max(1),
-            read: BytesMut::new(),
-            waiting: Bytes::new(),
+            read: ReadBuffer::new(),
+            want: HEAD_BUFFER,
+            waiting: WriteBuffer::new(),
             downstream_ended: false,
             upstream_ended: false,
+            upstream_failed: false,
             shut: false,
             received: 0,
             sent: 0,
@@ -76,9 +81,10 @@ impl<'a> Relay<'a> {
         self.upstream.send_data(bytes);
     }
 
-    /// Moves what can be moved. Don't poll again after `Ready`.
+    /// Moves what can be moved, and yields to others after a large amount. Don't poll again after `Ready`.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Over> {
-        for _ in 0..TURN {
+        let until = (self.received + self.sent).saturating_add(TURN as u64);
+        loop {
             let upstream_was_first = self.upstream_ended && !self.downstream_ended;
             let mut moved = match self.poll_up(cx) {
                 Ok(moved) => moved,
@@ -98,9 +104,11 @@ impl<'a> Relay<'a> {
             if !moved {
                 return Poll::Pending;
             }
+            if self.received + self.sent >= until {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     fn is_over(&self) -> bool {
@@ -112,67 +120,65 @@ impl<'a> Relay<'a> {
         drained && ((self.shut && self.downstream_ended) || one_way)
     }
 
+    /// Reads what the client sent, and hands it to the upstream.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<bool, Over> {
         let mut moved = false;
-        if !self.downstream_ended && self.upstream.buffered() < self.limit {
-            self.read.reserve(READ);
-            match self.downstream.poll_read(cx, &mut self.read) {
+        let until = self.received.saturating_add(TURN as u64);
+        while !self.downstream_ended && self.received < until && self.upstream.buffered() < self.limit {
+            match self.read.poll_fill(cx, self.downstream, self.want) {
                 Poll::Ready(Ok(0)) => {
                     self.downstream_ended = true;
                     self.upstream.send_end(None);
-                    moved = true;
                 }
                 Poll::Ready(Ok(count)) => {
+                    self.want = want_after(count);
                     self.received += count as u64;
-                    self.upstream.send_data(self.read.split().freeze());
-                    moved = true;
+                    let chunk = self.read.take(0, count);
+                    self.upstream.send_data(chunk);
                 }
                 Poll::Ready(Err(_)) => return Err(Over::DownstreamFailed),
-                Poll::Pending => {}
+                Poll::Pending => break,
             }
-            if self.read.is_empty() && !moved {
-                // Nothing to read: an idle connection holds no buffer.
-                self.read = BytesMut::new();
-            }
+            moved = true;
         }
+        self.read.release();
         match self.upstream.poll_flush(cx) {
             Poll::Ready(Err(_)) => Err(Over::UpstreamFailed),
             Poll::Ready(Ok(())) | Poll::Pending => Ok(moved),
         }
     }
 
-    fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<bool, Over> {
+    /// Reads what the upstream sent, once the client took all that came before. Tells whether there was something.
+    fn receive(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        if self.waiting.is_empty() && !self.upstream_ended {
+        while !self.upstream_ended && !self.upstream_failed && self.waiting.len() < TURN.min(self.limit) {
             match self.upstream.poll_body(cx, &mut self.trailers) {
                 Poll::Ready(Ok(BodyPart::Data { start, end, consumed, last })) => {
-                    self.waiting = self.upstream.take_body(start, end, consumed);
+                    self.waiting.push(self.upstream.take_body(start, end, consumed));
                     self.upstream_ended = last;
-                    moved = true;
                 }
-                Poll::Ready(Ok(BodyPart::End { .. }) | Err(RecvError::Closed)) => {
-                    self.upstream_ended = true;
-                    moved = true;
-                }
-                Poll::Ready(Err(_)) => return Err(Over::UpstreamFailed),
-                Poll::Pending => {}
+                Poll::Ready(Ok(BodyPart::End { .. }) | Err(RecvError::Closed)) => self.upstream_ended = true,
+                Poll::Ready(Err(_)) => self.upstream_failed = true,
+                Poll::Pending => break,
             }
+            moved = true;
         }
-        while !self.waiting.is_empty() {
-            match self.downstream.poll_write(cx, &self.waiting) {
-                Poll::Ready(Ok(0) | Err(_)) => return Err(Over::DownstreamFailed),
-                Poll::Ready(Ok(count)) => {
-                    self.waiting.advance(count);
-                    self.sent += count as u64;
-                    moved = true;
-                }
-                Poll::Pending => return Ok(moved),
-            }
-        }
-        match self.downstream.poll_flush(cx) {
+        moved
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<bool, Over> {
+        let mut moved = self.waiting.is_empty() && self.receive(cx);
+        let before = self.sent;
+        let flushed = self.waiting.poll_flush(cx, self.downstream, &mut self.sent);
+        moved |= self.sent > before;
+        match flushed {
             Poll::Ready(Err(_)) => return Err(Over::DownstreamFailed),
             Poll::Ready(Ok(())) => {}
             Poll::Pending => return Ok(moved),
+        }
+        if self.upstream_failed {
+            // What came before is with the client.
+            return Err(Over::UpstreamFailed);
         }
         if self.upstream_ended && !self.shut {
             match self.downstream.poll_shutdown(cx) {
@@ -186,5 +192,14 @@ impl<'a> Relay<'a> {
             }
         }
         Ok(moved)
+    }
+}
+
+/// Room for the next read, if the last one brought `count` bytes.
+fn want_after(count: usize) -> usize {
+    match count {
+        BULK_BUFFER.. => LARGE_BUFFER,
+        HEAD_BUFFER.. => BULK_BUFFER,
+        _ => HEAD_BUFFER,
     }
 }
