@@ -20,6 +20,7 @@
 
 mod access_log;
 mod client;
+mod connection_log;
 mod drain;
 pub mod grpc;
 mod http;
@@ -33,6 +34,7 @@ mod worker;
 
 pub use access_log::{AccessLog, AccessLogs};
 pub use client::{ClientError, ClientRequest, ClientResponse, HttpClient, HttpClientHandle};
+pub use connection_log::ConnectionLog;
 pub use drain::{ConnectionRegistry, Drain, Registration};
 pub use http::{Chunk, DataStep, End, FilterSlot, HttpFilter, HttpFilterFactory, Interest, Step};
 pub use listener::{ListenerFilter, ListenerFilterFactory, PeekStep, Peeked};

@@ -1,6 +1,6 @@
 //! Network filters: what runs on the bytes of a connection.
 
-use crate::{AccessLogs, Completed, ConnectionRegistry, Drain, Registration, Work, Worker};
+use crate::{Completed, ConnectionLog, ConnectionRegistry, Drain, Registration, Work, Worker};
 use bytes::BytesMut;
 use nuncio_io::transport::Transport;
 use nuncio_stats::Store;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub enum OpenStep {
     /// On to the next filter.
     Next,
-    /// Close the connection; the text is its `%CONNECTION_TERMINATION_DETAILS%`.
+    /// Close the connection; the text is its `%DOWNSTREAM_LOCAL_CLOSE_REASON%`.
     Close(&'static str),
     /// Nothing further happens until the work is done; then `resume` is asked.
     Await(Work),
@@ -75,6 +75,12 @@ pub trait NetworkFilterFactory: Send + Sync {
 pub trait TerminalFilterFactory: Send + Sync {
     /// Serves `connection` until it is over. The future runs on the worker's thread; dropping it closes the connection.
     fn serve(&self, connection: Connection) -> Pin<Box<dyn Future<Output = ()>>>;
+
+    /// Whether it says itself in [`Connection::log`] how many bytes passed. Of others they are counted on their way, where
+    /// there is a log.
+    fn counts_bytes(&self) -> bool {
+        false
+    }
 }
 
 /// An accepted connection whose filter chain was chosen.
@@ -93,8 +99,8 @@ pub struct Connection {
     pub registration: Registration,
     /// Bytes that may be buffered for a peer that does not read (`per_connection_buffer_limit_bytes`).
     pub buffer_limit: u32,
-    /// The listener's access logs, written when the connection ends.
-    pub access_logs: AccessLogs,
+    /// What the listener's access logs are to say of the connection as a whole; none where there are none.
+    pub log: Option<Rc<ConnectionLog>>,
 }
 
 impl Connection {
@@ -108,7 +114,7 @@ impl Connection {
             drain: Drain::new(),
             registration: ConnectionRegistry::new().register(),
             buffer_limit: 1024 * 1024,
-            access_logs: AccessLogs::from([]),
+            log: None,
         }
     }
 }

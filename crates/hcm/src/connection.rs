@@ -4,11 +4,12 @@ use crate::config::CodecType;
 use crate::config::HcmConfig;
 use crate::environment::Environment;
 use crate::http2::Http2Connection;
-use crate::stream::{ActiveStream, StreamEnd};
+use crate::stream::{ActiveStream, StreamEnd, protocol};
 use crate::timer::{LazyTimer, deadline, earlier};
 use nuncio_filter::{Connection, Drain, Registration};
 use nuncio_http::connection::{RecvError, ServerConnection};
 use nuncio_http::h1::RequestHead;
+use nuncio_stream_info::ResponseFlags;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -125,7 +126,7 @@ pub(crate) struct Http1Connection {
 
 impl Http1Connection {
     fn new(config: Arc<HcmConfig>, connection: Connection, detect: bool) -> Http1Connection {
-        let Connection { transport, info, worker, drain, registration, buffer_limit, .. } = connection;
+        let Connection { transport, info, worker, drain, registration, buffer_limit, log, .. } = connection;
         let wire =
             ServerConnection::new(transport, Arc::clone(&config.request_options), config.trailers, config.spelling);
         let now = worker.tick();
@@ -139,7 +140,7 @@ impl Http1Connection {
         Http1Connection {
             wire,
             detect,
-            environment: Environment::new(config, worker, info, buffer_limit),
+            environment: Environment::new(config, worker, (info, log), buffer_limit),
             registration,
             drain,
             state: State::Idle { since: now, head_started: None },
@@ -213,6 +214,7 @@ impl Http1Connection {
                 self.count_codec();
                 let manager = &self.environment.config.stats.manager;
                 manager.downstream_cx_protocol_error().inc();
+                self.environment.note(|info| info.flags.insert(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR));
                 self.count_request();
                 self.draining = true;
                 stream.refuse(&self.environment, (&mut self.wire).into(), &error, head_started.unwrap_or(now));
@@ -297,6 +299,7 @@ impl Http1Connection {
     ) -> Poll<Next> {
         self.count_codec();
         self.count_request();
+        self.environment.note(|info| info.protocol = Some(protocol(head.version)));
         let config = Arc::clone(&self.environment.config);
         if config.max_requests_per_connection > 0
             && self.requests >= config.max_requests_per_connection
@@ -386,6 +389,8 @@ impl Http1Connection {
         }
         if until.is_some_and(|until| until <= now) || self.timer.arm(cx, now, until) {
             self.environment.config.stats.manager.downstream_cx_delayed_close_timeout().inc();
+            self.environment
+                .note(|info| info.downstream_local_close_reason = Some("triggered_delayed_close_timeout".into()));
             return Poll::Ready(Next::Over);
         }
         self.set_waker(cx);
@@ -464,6 +469,7 @@ impl Http1Connection {
     }
 
     fn into_http2(self) -> Box<Http2Connection> {
+        self.environment.note(|info| info.protocol = Some(nuncio_stream_info::Protocol::Http2));
         let (transport, before) = self.wire.into_parts();
         let ends = (self.registration, self.drain);
         Box::new(Http2Connection::new(transport, before, self.environment, ends, self.opened))

@@ -2,10 +2,10 @@
 
 use crate::config::HcmConfig;
 use nuncio_cluster::WorkerClusters;
-use nuncio_filter::{LocalAddress, Worker};
+use nuncio_filter::{ConnectionLog, LocalAddress, Worker};
 use nuncio_http::h1::{CodecError, CodecStat};
 use nuncio_stats::names::{Http1CodecStats, Http2CodecStats};
-use nuncio_stream_info::ConnectionInfo;
+use nuncio_stream_info::{ConnectionInfo, StreamInfo};
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -17,6 +17,8 @@ pub(crate) struct Environment {
     pub worker: Rc<Worker>,
     pub clusters: Rc<WorkerClusters>,
     pub info: Arc<ConnectionInfo>,
+    /// What the listener's access logs say of the connection.
+    pub log: Option<Rc<ConnectionLog>>,
     buffer_limit: usize,
     /// Streams that are open on the connection, where it has many.
     streams: Cell<u32>,
@@ -30,11 +32,18 @@ impl Environment {
     pub(crate) fn new(
         config: Arc<HcmConfig>,
         worker: Rc<Worker>,
-        info: Arc<ConnectionInfo>,
+        (info, log): (Arc<ConnectionInfo>, Option<Rc<ConnectionLog>>),
         buffer_limit: u32,
     ) -> Self {
         let clusters = worker.services().get_or_insert_with(WorkerClusters::empty);
-        Environment { config, worker, clusters, info, buffer_limit: buffer_limit as usize, streams: Cell::new(0) }
+        Environment { config, worker, clusters, info, log, buffer_limit: buffer_limit as usize, streams: Cell::new(0) }
+    }
+
+    /// Says something of the connection as a whole, where somebody wants to know.
+    pub(crate) fn note(&self, note: impl FnOnce(&mut StreamInfo)) {
+        if let Some(log) = &self.log {
+            log.note(note);
+        }
     }
 
     /// Bytes that may wait in a stream for a peer that does not read (`per_connection_buffer_limit_bytes`). The streams of

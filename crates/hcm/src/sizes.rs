@@ -22,7 +22,8 @@ fn at_most<T>(limit: usize) {
 
 #[test]
 fn an_idle_connection_is_small() {
-    at_most::<HttpConnection>(480);
+    // 8 of them lead to what the listener's access logs say of the connection, if it has any.
+    at_most::<HttpConnection>(488);
     at_most::<ConnectionInfo>(328);
 }
 

@@ -9,6 +9,8 @@ mod begin;
 mod finish;
 mod outcome;
 
+pub(crate) use begin::protocol;
+
 use crate::chain::{self, ChainEntry, Direction, Flow, Side};
 use crate::environment::Environment;
 use crate::router::Router;

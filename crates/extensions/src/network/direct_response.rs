@@ -6,6 +6,7 @@ use nuncio_config::compile::{Compile, Invalid, NetworkExtension, NetworkFactory}
 use nuncio_config::lower;
 use nuncio_filter::{Connection, TerminalFilterFactory};
 use nuncio_io::buffer::WriteBuffer;
+use nuncio_stream_info::details;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,6 +39,9 @@ impl TerminalFilterFactory for DirectResponse {
 }
 
 async fn respond(response: Bytes, mut connection: Connection) {
+    if let Some(log) = &connection.log {
+        log.note(|info| info.details = details::DIRECT_RESPONSE.into());
+    }
     let mut output = WriteBuffer::new();
     output.push(response);
     poll_fn(|cx| {

@@ -6,6 +6,7 @@ use nuncio_config::compile::{Compile, Invalid, NetworkExtension, NetworkFactory}
 use nuncio_config::lower;
 use nuncio_filter::{Connection, NetworkFilter, NetworkFilterFactory, OpenStep, Worker};
 use nuncio_stats::names::LocalRateLimitStats;
+use nuncio_stream_info::ResponseFlags;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -68,6 +69,10 @@ impl NetworkFilter for Filter {
             return OpenStep::Next;
         }
         shared.stats.rate_limited().inc();
-        OpenStep::Close("local_ratelimit_close")
+        if let Some(log) = &connection.log {
+            // The flag that Envoy gives to connections over the limit.
+            log.note(|info| info.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED));
+        }
+        OpenStep::Close("local_ratelimit_close_over_limit")
     }
 }

@@ -383,7 +383,7 @@ impl Driver<'_> {
     }
 }
 
-fn protocol(version: Version) -> Protocol {
+pub(crate) fn protocol(version: Version) -> Protocol {
     match version {
         Version::Http10 => Protocol::Http10,
         Version::Http11 => Protocol::Http11,

@@ -5,13 +5,13 @@ use super::handshake::{self, Failed, Ready};
 use super::inspect::{Inspected, inspect};
 use super::{ActiveListener, Directory};
 use nuncio_config::snapshot::FilterChain;
-use nuncio_filter::{Connection, NetworkFilter, OpenStep, Peeked, Worker};
+use nuncio_filter::{Connection, ConnectionLog, NetworkFilter, OpenStep, Peeked, Worker};
 use nuncio_io::accept::Accepted;
 use nuncio_io::transport::Transport;
 use nuncio_matcher::ChainQuery;
 use nuncio_stream_info::{
-    AccessLogType, Address, ConnectionInfo, ConnectionState, FilterState, FilterStateObject, LifeSpan, LogContext,
-    Mutability, ResponseFlags, Sharing, StreamInfo, details,
+    Address, ConnectionInfo, ConnectionState, FilterState, FilterStateObject, LifeSpan, Mutability, ResponseFlags,
+    Sharing, StreamInfo, details,
 };
 use std::future::Future;
 use std::net::SocketAddr;
@@ -98,6 +98,12 @@ async fn open(
         }
     };
     let info = Arc::new(info);
+    let log = ConnectionLog::of(&listener.config.access_logs, &worker, &info);
+    let terminal = chain.terminal.as_ref()?;
+    let transport = match &log {
+        Some(log) if !terminal.counts_bytes() => log.counted(transport),
+        _ => transport,
+    };
     let connection = Connection {
         transport,
         info,
@@ -106,10 +112,9 @@ async fn open(
         drain: Rc::clone(&listener.drain),
         registration: listener.registry.register(),
         buffer_limit: listener.config.buffer_limit,
-        access_logs: Arc::clone(&listener.config.access_logs),
+        log,
     };
     let filters = open_filters(&chain, &connection).await?;
-    let terminal = chain.terminal.as_ref()?;
     let serving = if filters.is_empty() {
         terminal.serve(connection)
     } else {
@@ -140,7 +145,10 @@ async fn prepare(
         let port = direct_local.port().unwrap_or(0);
         match inspect(&listener, tcp, port).await {
             Inspected::Continue(found) => peeked = *found,
-            Inspected::Close => return None,
+            Inspected::Close => {
+                not_inspected(&listener, worker, ConnectionInfo::new(worker.unique_id(), opened, direct_local, remote));
+                return None;
+            }
         }
         if listener.config.use_original_dst
             && let Some(destination) =
@@ -153,7 +161,15 @@ async fn prepare(
                 let restored = peeked.original_destination;
                 match inspect(&listener, tcp, destination.port()).await {
                     Inspected::Continue(found) => peeked = *found,
-                    Inspected::Close => return None,
+                    Inspected::Close => {
+                        let local = Address::Ip(destination);
+                        not_inspected(
+                            &listener,
+                            worker,
+                            ConnectionInfo::new(worker.unique_id(), opened, local, remote),
+                        );
+                        return None;
+                    }
                 }
                 peeked.original_destination = peeked.original_destination.or(restored);
             }
@@ -215,8 +231,15 @@ fn address(address: &nuncio_io::Address) -> Address {
     }
 }
 
+/// It ended while listener filters looked at it: logged, closed.
+fn not_inspected(listener: &ActiveListener, worker: &Rc<Worker>, mut info: ConnectionInfo) {
+    info.listener_name = Arc::clone(&listener.config.name);
+    info.listener_metadata = listener.config.metadata.clone();
+    log_end(listener, worker, Arc::new(info), |_| {});
+}
+
 /// No filter chain wants the connection: counted, logged, closed.
-fn no_chain(listener: &ActiveListener, worker: &Worker, info: Arc<ConnectionInfo>) {
+fn no_chain(listener: &ActiveListener, worker: &Rc<Worker>, info: Arc<ConnectionInfo>) {
     listener.handle.stats.no_filter_chain_match().inc();
     log_end(listener, worker, info, |stream| {
         stream.flags.insert(ResponseFlags::NO_ROUTE_FOUND);
@@ -225,7 +248,7 @@ fn no_chain(listener: &ActiveListener, worker: &Worker, info: Arc<ConnectionInfo
 }
 
 /// The handshake failed: logged, closed.
-fn no_session(listener: &ActiveListener, worker: &Worker, info: Arc<ConnectionInfo>, failed: Failed) {
+fn no_session(listener: &ActiveListener, worker: &Rc<Worker>, info: Arc<ConnectionInfo>, failed: Failed) {
     if failed.timeout {
         listener.handle.stats.downstream_cx_transport_socket_connect_timeout().inc();
     }
@@ -238,16 +261,14 @@ fn no_session(listener: &ActiveListener, worker: &Worker, info: Arc<ConnectionIn
 }
 
 /// Writes the listener's own log of a connection that no filter came to serve.
-fn log_end(listener: &ActiveListener, worker: &Worker, info: Arc<ConnectionInfo>, note: impl FnOnce(&mut StreamInfo)) {
-    if listener.config.access_logs.is_empty() {
-        return;
-    }
-    let now = worker.tick();
-    let mut stream = StreamInfo::of_connection(info, worker.wall());
-    note(&mut stream);
-    let context = LogContext { kind: AccessLogType::NotSet, ..LogContext::new(&stream, now, worker.wall()) };
-    for log in listener.config.access_logs.iter() {
-        log.log(&context, worker.random());
+fn log_end(
+    listener: &ActiveListener,
+    worker: &Rc<Worker>,
+    info: Arc<ConnectionInfo>,
+    note: impl FnOnce(&mut StreamInfo),
+) {
+    if let Some(log) = ConnectionLog::of(&listener.config.access_logs, worker, &info) {
+        log.note(note);
     }
 }
 
@@ -260,7 +281,12 @@ async fn open_filters(chain: &FilterChain, connection: &Connection) -> Option<Ve
         loop {
             match step {
                 OpenStep::Next => break,
-                OpenStep::Close(_) => return None,
+                OpenStep::Close(why) => {
+                    if let Some(log) = &connection.log {
+                        log.note(|info| info.downstream_local_close_reason = Some(why.into()));
+                    }
+                    return None;
+                }
                 OpenStep::Await(mut work) => {
                     let done = std::future::poll_fn(|cx| work.poll(cx)).await;
                     step = filter.resume(connection, done);

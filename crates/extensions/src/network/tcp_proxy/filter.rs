@@ -59,6 +59,10 @@ impl TerminalFilterFactory for TcpProxy {
         let cluster = self.choose(connection.worker.random());
         Box::pin(proxy.run(cluster, connection))
     }
+
+    fn counts_bytes(&self) -> bool {
+        true
+    }
 }
 
 /// An upstream connection with its counts.
@@ -87,7 +91,7 @@ impl TcpProxy {
         self.stats.downstream_cx_total().inc();
         let started = worker.tick();
         let mut info = StreamInfo::of_connection(Arc::clone(&connection.info), worker.wall());
-        if !self.access_logs.is_empty() || !connection.access_logs.is_empty() {
+        if !self.access_logs.is_empty() || connection.log.is_some() {
             info.set_stream_id(random(&worker));
         }
         let mut early = BytesMut::new();
@@ -113,6 +117,9 @@ impl TcpProxy {
         }
         info.end = Some(worker.tick());
         self.log(&info, &connection, AccessLogType::TcpConnectionEnd);
+        if let Some(log) = &connection.log {
+            log.note(|whole| *whole = info);
+        }
     }
 
     /// Waits for the client's first bytes where the upstream is asked only then. Says how the connection ended if it does before.
@@ -462,7 +469,7 @@ impl TcpProxy {
         let random = worker.random();
         let now = worker.now();
         let context = LogContext { kind, random: self::random(worker), ..LogContext::new(info, now, worker.wall()) };
-        for log in self.access_logs.iter().chain(connection.access_logs.iter()) {
+        for log in self.access_logs.iter() {
             log.log(&context, random);
         }
     }
