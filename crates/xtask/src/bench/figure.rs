@@ -24,6 +24,10 @@ figures! {
     PROCESSOR_USED: "processor_used_percent", "processor used, %", 0;
     P50: "p50_us", "p50, µs", 0;
     P99: "p99_us", "p99, µs", 0;
+    P99_ALONE: "p99_alone_us", "p99 alone, µs", 0;
+    P99_FLOOD: "p99_flood_us", "p99 in the flood, µs", 0;
+    P99_RATIO: "p99_ratio", "p99 in the flood ÷ alone", 2;
+    HELLOS: "handshakes_per_second", "handshakes/s", 0;
     P999: "p999_us", "p99.9, µs", 0;
     CPU_PER_GB: "cpu_seconds_per_gb", "CPU per GB, s", 3;
     GB_PER_SECOND: "gb_per_second", "GB/s", 2;
@@ -97,6 +101,7 @@ const TARGETS: &[Target] = &[
     Target { variant: Some(FULL), ..target("handshakes", &HANDSHAKES, Rule::Ahead(Kind::Haproxy, 1.5)) },
     Target { variant: Some(RESUMED), ..target("handshakes", &HANDSHAKES, Rule::Ahead(Kind::Envoy, 1.0)) },
     Target { variant: Some(RESUMED), ..target("handshakes", &HANDSHAKES, Rule::Ahead(Kind::Haproxy, 1.0)) },
+    target("handshake-flood", &P99_RATIO, Rule::AtMost(2.0)),
     target("tls-bulk", &CPU_PER_GB, Rule::Against(Kind::Envoy, 1.0)),
     target("tls-bulk", &CPU_PER_GB, Rule::Against(Kind::Haproxy, 1.0)),
     target("tls-memory", &PER_IDLE, Rule::AtMost(16.0)),

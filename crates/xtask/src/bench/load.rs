@@ -52,11 +52,21 @@ pub enum Security {
     Resumed,
 }
 
+/// Handshakes that are begun beside the requests of [`Load::paced`], each ended when the proxy has answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Flood {
+    /// Begun a second, evenly spaced; as many as are answered when absent.
+    pub rate: Option<u32>,
+    /// At the same time at most.
+    pub at_once: usize,
+}
+
 /// The generator and its origins.
 pub struct Load {
     poll: Poll,
     events: Events,
     world: World,
+    flood: Option<Flood>,
 }
 
 impl Load {
@@ -65,7 +75,7 @@ impl Load {
         let build = || -> io::Result<Self> {
             let poll = Poll::new()?;
             let world = World::new(poll.registry().try_clone()?, [listen()?, listen()?, listen()?])?;
-            Ok(Self { poll, events: Events::with_capacity(1_024), world })
+            Ok(Self { poll, events: Events::with_capacity(1_024), world, flood: None })
         };
         build().map_err(|error| format!("the origin: {error}"))
     }
@@ -93,6 +103,23 @@ impl Load {
         Ok(())
     }
 
+    /// Sets what comes beside the requests of [`Load::paced`], until the next reset.
+    pub fn flood(&mut self, flood: Flood) -> Result<(), String> {
+        self.world.hello = stream::hello()?;
+        self.flood = Some(flood);
+        Ok(())
+    }
+
+    /// Begins the handshakes that are due at this time of a flood.
+    fn flood_until(&mut self, begun: &mut u32, elapsed: Duration) {
+        let Some(Flood { rate, at_once }) = self.flood else { return };
+        let due = rate.map_or(u32::MAX, |rate| (elapsed.as_secs_f64() * f64::from(rate)) as u32);
+        while *begun < due && self.world.hellos < at_once {
+            *begun += 1;
+            self.world.begin_handshake();
+        }
+    }
+
     /// Sets whether a closed loop has a connection for each request, until the next reset.
     pub fn once(&mut self, once: bool) {
         self.world.once = once;
@@ -103,6 +130,7 @@ impl Load {
         self.world.repeat = false;
         self.world.once = false;
         self.world.tls = None;
+        self.flood = None;
         self.world.close_all();
         self.clear();
     }
@@ -200,13 +228,14 @@ impl Load {
         let begin = Instant::now();
         let count = (duration.as_secs_f64() * f64::from(rate)) as u32;
         let due = |number: u32| begin + Duration::from_secs(1) * number / rate;
-        let mut sent = 0;
+        let (mut sent, mut begun) = (0, 0);
         let answered = self.world.tally.completed;
         self.world.latencies = Some(Histogram::default());
         while begin.elapsed() < duration {
             while sent < count && due(sent) <= Instant::now() && self.world.send(due(sent)) {
                 sent += 1;
             }
+            self.flood_until(&mut begun, begin.elapsed());
             self.turn(Duration::ZERO)?;
         }
         let reached = self.world.tally.completed - answered;

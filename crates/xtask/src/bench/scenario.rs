@@ -54,6 +54,8 @@ pub enum Scenario {
     Tls,
     /// TLS 1.3 handshakes, full and resumed, with one request each.
     Handshakes,
+    /// Latency of established TLS connections, alone and in a flood of handshakes.
+    HandshakeFlood,
     /// TCP proxy that terminates TLS: CPU per GB.
     TlsBulk,
     /// The memory scenario with TLS connections.
@@ -78,6 +80,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::Grpc,
     Scenario::Tls,
     Scenario::Handshakes,
+    Scenario::HandshakeFlood,
     Scenario::TlsBulk,
     Scenario::TlsMemory,
     Scenario::Http2Memory,
@@ -100,6 +103,7 @@ impl Scenario {
             Self::Grpc => "grpc",
             Self::Tls => "tls",
             Self::Handshakes => "handshakes",
+            Self::HandshakeFlood => "handshake-flood",
             Self::TlsBulk => "tls-bulk",
             Self::TlsMemory => "tls-memory",
             Self::Http2Memory => "http2-memory",
@@ -128,7 +132,7 @@ impl Scenario {
             Self::Http2 | Self::Http2Memory => Setup::Http2 { both: false },
             Self::Http2Both => Setup::Http2 { both: true },
             Self::Grpc => Setup::Grpc,
-            Self::Tls | Self::TlsMemory => Setup::Tls,
+            Self::Tls | Self::TlsMemory | Self::HandshakeFlood => Setup::Tls,
             Self::Handshakes => Setup::TlsAnswer,
             Self::TlsBulk => Setup::TlsTcp,
             Self::TlsClusters => Setup::TlsClusters(tls::TLS_CLUSTERS),
@@ -199,6 +203,7 @@ impl Stage {
             Scenario::Http | Scenario::Log | Scenario::Tls => self.http(peer, scenario.setup()),
             Scenario::Http2 | Scenario::Http2Both | Scenario::Grpc => self.http2(peer, scenario.setup()),
             Scenario::Handshakes => self.handshakes(peer),
+            Scenario::HandshakeFlood => self.handshake_flood(peer),
             Scenario::Http2Memory => self.http2_memory(peer),
             Scenario::TlsClusters => self.tls_clusters(peer),
             Scenario::Latency => self.latency(peer),

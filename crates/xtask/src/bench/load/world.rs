@@ -1,5 +1,6 @@
 //! Every connection of the load and of the origins, and what happens on each when its socket is ready.
 
+mod flood;
 mod multiplexed;
 
 use std::collections::VecDeque;
@@ -37,6 +38,8 @@ pub struct Tally {
     /// TLS handshakes, and how many of them resumed a session.
     pub handshakes: u64,
     pub resumed: u64,
+    /// Handshakes that were begun only, and answered.
+    pub hellos: u64,
     /// Bytes that came over bulk connections.
     pub bytes: u64,
     /// Requests that were not answered so, and connections that could not be made.
@@ -56,6 +59,8 @@ pub enum Role {
     Origin,
     /// Sends without end.
     Source,
+    /// Begins a handshake with the proxy, and goes away when it is answered.
+    Hello { sent: bool },
 }
 
 /// What a client is doing.
@@ -142,6 +147,9 @@ pub struct World {
     pub connected: usize,
     /// Requests without a reply yet.
     pub waiting: usize,
+    /// What a connection says that only begins a handshake, and how many of them there are.
+    pub hello: Vec<u8>,
+    pub hellos: usize,
     pub tally: Tally,
     /// Latencies, when wanted.
     pub latencies: Option<Histogram>,
@@ -179,6 +187,8 @@ impl World {
             connecting: 0,
             connected: 0,
             waiting: 0,
+            hello: Vec::new(),
+            hellos: 0,
             tally: Tally::default(),
             latencies: None,
         })
@@ -210,7 +220,10 @@ impl World {
     /// Ends the connections to the proxy; those of the origins end when the proxy ends them.
     pub fn close_clients(&mut self) {
         for (index, place) in self.connections.iter_mut().enumerate() {
-            if place.as_ref().is_some_and(|it| matches!(it.role, Role::Client(_) | Role::Sink { .. })) {
+            if place
+                .as_ref()
+                .is_some_and(|it| matches!(it.role, Role::Client(_) | Role::Sink { .. } | Role::Hello { .. }))
+            {
                 *place = None;
                 self.vacant.push(index);
             }
@@ -222,7 +235,7 @@ impl World {
         self.idle.clear();
         self.again.clear();
         self.unwritten.clear();
-        (self.connecting, self.connected, self.waiting) = (0, 0, 0);
+        (self.connecting, self.connected, self.waiting, self.hellos) = (0, 0, 0, 0);
     }
 
     /// Begins a connection to the proxy.
@@ -334,6 +347,7 @@ impl World {
             Role::Origin => self.answer(&mut connection, ready),
             Role::Sink { .. } => self.drain(&mut connection),
             Role::Source => self.pour(&mut connection, ready),
+            Role::Hello { .. } => self.greet_only(&mut connection, ready),
         };
         self.connections[index] = Some(connection);
         match after {
@@ -366,6 +380,7 @@ impl World {
                 self.connect(Role::Client(Phase::Connecting));
             }
             Role::Sink { .. } => self.connected -= 1,
+            Role::Hello { .. } => self.hellos -= 1,
             // The proxy ends connections to its origin as it likes.
             Role::Origin | Role::Source => return,
         }
