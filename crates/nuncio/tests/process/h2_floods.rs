@@ -3,6 +3,7 @@
 
 mod heads;
 mod lifetime;
+mod mangled;
 mod shared;
 mod timeouts;
 mod translation;

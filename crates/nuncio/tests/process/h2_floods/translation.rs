@@ -110,3 +110,39 @@ fn cve_2026_48743_lengths_that_are_not_true() {
         assert_ne!(seen.body.end, nuncio_testkit::message::End::Complete, "the origin saw {seen:?} to its end");
     }
 }
+
+/// CVE-2023-35944: schemes in other letters, which a check that compares them as they are would miss.
+#[test]
+fn cve_2023_35944_schemes_in_other_letters() {
+    let origin = origin(vec![]);
+    let manager = Http {
+        manager: &["codec_type: AUTO", "use_remote_address: true"],
+        clusters: vec![cluster("a", &[origin.address()])],
+        ..Http::default()
+    };
+    let plain = Setup::new(&manager.text()).start();
+    let strict = Setup::new(&manager.text().replace("name: all, ", "name: all, require_tls: ALL, ")).start();
+    let ask = |running: &Running, scheme: &str, forwarded: Option<&str>| {
+        let client = RawH2::connect(running.setup.address("front")).unwrap();
+        let mut fields = vec![(":method", "GET"), (":scheme", scheme), (":authority", "h.test"), (":path", "/")];
+        fields.extend(forwarded.map(|proto| ("x-forwarded-proto", proto)));
+        client.send(&frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &hpack::block(&fields))).unwrap();
+        let ended = |account: &mut nuncio_testkit::h2_raw::Account| {
+            account.closed || account.ended > 0 || !account.resets.is_empty()
+        };
+        assert!(client.await_that(ended), "{scheme}: {:?}", client.account());
+        client.account().status(1)
+    };
+    for scheme in ["http", "HTTP", "Http", "https", "HTTPS", "hTTps"] {
+        for forwarded in [None, Some("https"), Some("HTTPS"), Some("hTTpS")] {
+            let status = ask(&strict, scheme, forwarded);
+            assert_ne!(status, Some(200), "{scheme} {forwarded:?}: this is no TLS");
+            ask(&plain, scheme, forwarded);
+        }
+    }
+    let seen = origin.seen();
+    assert!(!seen.is_empty());
+    for seen in seen {
+        assert_eq!(seen.head.get("x-forwarded-proto"), Some("http"), "{seen:?}");
+    }
+}

@@ -13,7 +13,7 @@ use super::*;
 const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// Fields of a cluster that speaks HTTP/2, with such options of any version.
-fn http2(common: &str) -> String {
+pub(super) fn http2(common: &str) -> String {
     format!(
         ", typed_extension_protocol_options: {{{OPTIONS}: {{'@type': type.googleapis.com/{OPTIONS}, \
          common_http_protocol_options: {{{common}}}, explicit_http_config: {{http2_protocol_options: {{}}}}}}}}"
