@@ -5,13 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::client::{Builder, SendRequest};
 use http::{Method, Request, Uri};
 use tokio::runtime::Runtime;
 
 use crate::PATIENCE;
 use crate::client::Response;
 use crate::message::{Body, End, Head};
+use crate::origin::Http2Settings;
 use crate::origin::h2::{fields, lines_of, read};
 
 /// A connection. It makes progress while requests are under way, and rests in between.
@@ -43,13 +44,18 @@ pub struct H2Request {
 impl H2Client {
     /// Connects and says the preface.
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
+        Self::connect_with(address, Http2Settings::default())
+    }
+
+    /// The same, with settings of its own.
+    pub fn connect_with(address: SocketAddr, settings: Http2Settings) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let send = runtime.block_on(async {
             let stream = tokio::net::TcpStream::from_std(stream)?;
-            let (send, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
+            let (send, connection) = builder(settings).handshake(stream).await.map_err(io::Error::other)?;
             tokio::spawn(async move {
                 // How the connection ends, its streams tell.
                 let _ = connection.await;
@@ -82,6 +88,20 @@ impl H2Client {
             responses
         })
     }
+}
+
+fn builder(settings: Http2Settings) -> Builder {
+    let mut builder = Builder::new();
+    if let Some(size) = settings.header_table_size {
+        builder.header_table_size(size);
+    }
+    if let Some(window) = settings.initial_window {
+        builder.initial_window_size(window);
+    }
+    if let Some(size) = settings.max_frame_size {
+        builder.max_frame_size(size);
+    }
+    builder
 }
 
 fn failed(end: End) -> Response {

@@ -12,6 +12,7 @@ mod descriptors;
 mod examples;
 mod h2_floods;
 mod http;
+mod http2;
 mod interception;
 mod lifecycle;
 mod listeners;

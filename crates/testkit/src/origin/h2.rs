@@ -50,6 +50,9 @@ async fn run(stream: TcpStream, number: usize, shared: Arc<Shared>, settings: Ht
     if let Some(size) = settings.max_frame_size {
         builder.max_frame_size(size);
     }
+    if let Some(size) = settings.header_table_size {
+        builder.header_table_size(size);
+    }
     if settings.extended_connect {
         builder.enable_connect_protocol();
     }

@@ -34,7 +34,7 @@ impl Script {
     }
 }
 
-/// The SETTINGS of an HTTP/2 origin; those that are absent are not sent.
+/// The SETTINGS of an HTTP/2 origin, or of a client but for those that are a server's; those that are absent are not sent.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http2Settings {
@@ -44,6 +44,8 @@ pub struct Http2Settings {
     pub initial_window: Option<u32>,
     /// SETTINGS_MAX_FRAME_SIZE, bytes.
     pub max_frame_size: Option<u32>,
+    /// SETTINGS_HEADER_TABLE_SIZE, bytes.
+    pub header_table_size: Option<u32>,
     /// SETTINGS_ENABLE_CONNECT_PROTOCOL.
     pub extended_connect: bool,
 }
