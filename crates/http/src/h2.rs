@@ -20,6 +20,8 @@ mod output;
 mod receive;
 mod server;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use client::{ClientConnection, ClientStream, Opener, connect};

@@ -343,7 +343,7 @@ impl Drop for ClientStream {
     /// A stream that is given up before its end is cancelled, so that the upstream stops working on it.
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.opener.core.borrow_mut().drop_stream(key);
+            self.opener.core.borrow_mut().drop_stream(key, self.piece.len());
         }
     }
 }

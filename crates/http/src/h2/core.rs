@@ -120,7 +120,6 @@ pub(super) struct Core {
 pub(super) struct Limits {
     pub max_streams: u32,
     pub stream_window: u32,
-    pub connection_window: u32,
     pub max_answers: u32,
     pub max_frames: u32,
     pub stream_error_on_invalid_message: bool,
@@ -150,7 +149,6 @@ impl Core {
             limits: Limits {
                 max_streams: options.max_concurrent_streams,
                 stream_window: options.stream_window,
-                connection_window: options.connection_window.max(DEFAULT_WINDOW),
                 max_answers: options.max_outbound_control_frames,
                 max_frames: options.max_outbound_frames,
                 stream_error_on_invalid_message: options.stream_error_on_invalid_message,
@@ -230,6 +228,7 @@ impl Core {
         let id = stream.id;
         let freed = if stream.receive.ended { 0 } else { stream.receive.discard() };
         stream.wake();
+        self.leave_queues(key);
         self.leave_wire(id);
         self.release_connection(freed);
     }
@@ -278,14 +277,11 @@ impl Core {
         self.wake_opening();
     }
 
-    /// Nobody holds the other end of the stream any more.
-    pub fn drop_stream(&mut self, key: usize) {
+    /// Nobody holds the other end of the stream any more; there, `piece` bytes were looked at and not taken.
+    pub fn drop_stream(&mut self, key: usize, piece: usize) {
+        self.leave_queues(key);
         let Some(mut stream) = self.streams.try_remove(key) else { return };
-        let held = stream.receive.discard();
-        if stream.queued {
-            self.wait_output.retain(|waiting| *waiting != key);
-            self.wait_window.retain(|waiting| *waiting != key);
-        }
+        let held = stream.receive.discard() + piece;
         if let Some(map) = stream.receive.head.take().map(|head| head.headers) {
             give_map(map);
         }
@@ -300,6 +296,16 @@ impl Core {
         }
         self.pass_turn();
         self.wake();
+    }
+
+    /// The stream waits for nothing any more: the turn that it may have been given is the next one's.
+    fn leave_queues(&mut self, key: usize) {
+        if let Some(stream) = self.streams.get_mut(key)
+            && std::mem::take(&mut stream.queued)
+        {
+            self.wait_output.retain(|waiting| *waiting != key);
+            self.wait_window.retain(|waiting| *waiting != key);
+        }
     }
 
     /// No stream is left: what was needed for many of them is given back.
@@ -333,10 +339,11 @@ impl Core {
         self.release_connection(bytes);
     }
 
-    /// The same for the window of the connection.
+    /// The same for the window of the connection. It is told early enough that what streams hold, however much of the window
+    /// that is, leaves the rest of it to the others.
     pub fn release_connection(&mut self, bytes: usize) {
         self.owed = self.owed.saturating_add(bytes as u32);
-        if self.owed > 0 && self.owed >= self.limits.connection_window / 2 && !self.over {
+        if self.owed > 0 && i64::from(self.owed) >= self.receive_window && !self.over {
             let owed = std::mem::take(&mut self.owed);
             self.receive_window += i64::from(owed);
             frame::write_word(kind::WINDOW_UPDATE, 0, owed, self.output.frame());
@@ -348,9 +355,7 @@ impl Core {
     pub fn wait_output(&mut self, key: usize, cx: &Context<'_>) {
         if let Some(stream) = self.streams.get_mut(key) {
             stream.wait_send(cx);
-            if !std::mem::replace(&mut stream.queued, true) {
-                self.wait_output.push_back(key);
-            }
+            stand(stream, key, &mut self.wait_output);
         }
     }
 
@@ -358,9 +363,7 @@ impl Core {
     pub fn wait_window(&mut self, key: usize, cx: &Context<'_>) {
         if let Some(stream) = self.streams.get_mut(key) {
             stream.wait_send(cx);
-            if !std::mem::replace(&mut stream.queued, true) {
-                self.wait_window.push_back(key);
-            }
+            stand(stream, key, &mut self.wait_window);
         }
     }
 
@@ -395,6 +398,7 @@ impl Core {
         while let Some(key) = self.wait_output.pop_front() {
             if let Some(stream) = self.streams.get_mut(key) {
                 stream.queued = false;
+                stream.turn = true;
                 stream.wake_send();
                 return;
             }
@@ -405,6 +409,7 @@ impl Core {
         while let Some(key) = self.wait_window.pop_front() {
             if let Some(stream) = self.streams.get_mut(key) {
                 stream.queued = false;
+                stream.turn = true;
                 stream.wake_send();
                 return;
             }
@@ -479,5 +484,17 @@ impl Core {
             false => self.goaway || self.openers == 0,
         };
         (self.over || (told && self.ids.is_empty())) && self.output.is_empty()
+    }
+}
+
+/// The stream stands in line; in front, if another took what it was woken for.
+fn stand(stream: &mut Stream, key: usize, line: &mut VecDeque<usize>) {
+    if std::mem::replace(&mut stream.queued, true) {
+        return;
+    }
+    if std::mem::take(&mut stream.turn) {
+        line.push_front(key);
+    } else {
+        line.push_back(key);
     }
 }

@@ -183,6 +183,7 @@ impl Core {
             let flags = if last { flag::END_STREAM } else { 0 };
             let head = FrameHead { length, kind: kind::DATA, flags, stream: stream.id };
             stream.send_window -= length as i64;
+            stream.turn = false;
             stream.sent_end |= last;
             stream.last_flags = self.output.push_data(head, payload);
             self.send_window -= length as i64;

@@ -29,8 +29,17 @@ pub(super) struct Output {
     /// Large payloads, with their places in `small`.
     large: VecDeque<(usize, Bytes)>,
     large_bytes: usize,
-    /// Frames since nothing waited: all, and answers to the peer's.
-    frames: u32,
+    /// Frames that wait: those in front of `mark`, and those behind it.
+    front: Frames,
+    back: Frames,
+    /// A place in all that was ever gathered in `small`.
+    mark: u64,
+}
+
+/// Frames: all, and answers to the peer's.
+#[derive(Default, Clone, Copy)]
+struct Frames {
+    all: u32,
     answers: u32,
 }
 
@@ -46,18 +55,19 @@ impl Output {
         self.len() == 0
     }
 
-    /// Frames that wait, as far as that is known: it is counted anew once nothing waits.
+    /// Frames that wait. Of those in front of the mark, that they were sent shows once all of them were.
+    #[inline]
     pub fn frames(&self) -> u32 {
-        self.frames
+        self.front.all.saturating_add(self.back.all)
     }
 
     /// Answers to frames of the peer that wait, counted in the same way.
     pub fn answers(&self) -> u32 {
-        self.answers
+        self.front.answers.saturating_add(self.back.answers)
     }
 
     pub fn count_answer(&mut self) {
-        self.answers = self.answers.saturating_add(1);
+        self.back.answers = self.back.answers.saturating_add(1);
     }
 
     /// The vector that the next frame is appended to.
@@ -66,7 +76,7 @@ impl Output {
         if self.small.capacity() == 0 {
             self.small = take_output();
         }
-        self.frames = self.frames.saturating_add(1);
+        self.back.all = self.back.all.saturating_add(1);
         &mut self.small
     }
 
@@ -130,8 +140,8 @@ impl Output {
             self.base += self.small.len() as u64;
             give_output(std::mem::take(&mut self.small));
             self.sent = 0;
-            self.frames = 0;
-            self.answers = 0;
+            self.mark = self.base;
+            (self.front, self.back) = (Frames::default(), Frames::default());
             if self.large.capacity() > MAX_SLICES {
                 self.large = VecDeque::new();
             }
@@ -180,6 +190,10 @@ impl Output {
             self.large.pop_front();
         }
         self.sent += count;
+        if self.base + self.sent as u64 >= self.mark {
+            self.front = std::mem::take(&mut self.back);
+            self.mark = self.base + self.small.len() as u64;
+        }
         self.compact();
     }
 

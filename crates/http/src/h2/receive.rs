@@ -477,8 +477,22 @@ impl Core {
             self.peer.known = true;
             self.peer.max_streams = u32::MAX;
         }
+        // The last window of a frame counts: each change is work for all streams.
+        let mut window = None;
         for (identifier, value) in frame::settings(payload) {
-            self.setting(identifier, value)?;
+            match identifier {
+                setting::INITIAL_WINDOW_SIZE if i64::from(value) > MAX_WINDOW => {
+                    return Err(Violation::new(
+                        ErrorCode::FLOW_CONTROL_ERROR,
+                        "SETTINGS_INITIAL_WINDOW_SIZE is too large",
+                    ));
+                }
+                setting::INITIAL_WINDOW_SIZE => window = Some(value),
+                _ => self.setting(identifier, value)?,
+            }
+        }
+        if let Some(window) = window {
+            self.resize_windows(window)?;
         }
         frame::write_settings_ack(self.output.frame());
         self.output.count_answer();
@@ -493,7 +507,6 @@ impl Core {
                 return Err(Violation::protocol("SETTINGS_ENABLE_PUSH has a wrong value"));
             }
             setting::MAX_CONCURRENT_STREAMS => self.peer.max_streams = value,
-            setting::INITIAL_WINDOW_SIZE => return self.resize_windows(value),
             setting::MAX_FRAME_SIZE if !(16_384..=16_777_215).contains(&value) => {
                 return Err(Violation::protocol("SETTINGS_MAX_FRAME_SIZE has a wrong value"));
             }
@@ -510,14 +523,12 @@ impl Core {
 
     /// RFC 9113 §6.9.2: a new initial window changes those of all streams, which may make them negative.
     fn resize_windows(&mut self, value: u32) -> Result<(), Violation> {
-        if i64::from(value) > MAX_WINDOW {
-            return Err(Violation::new(ErrorCode::FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE is too large"));
-        }
         let more = i64::from(value) - i64::from(self.peer.initial_window);
         self.peer.initial_window = value;
-        if more == 0 {
+        if more == 0 || self.ids.is_empty() {
             return Ok(());
         }
+        self.credit.useless_frame()?;
         for key in self.ids.values() {
             let Some(stream) = self.streams.get_mut(*key) else { continue };
             stream.send_window += more;

@@ -268,7 +268,7 @@ impl ServerStream {
 impl Drop for ServerStream {
     /// A stream that is given up before its end is cancelled.
     fn drop(&mut self) {
-        self.core.borrow_mut().drop_stream(self.key);
+        self.core.borrow_mut().drop_stream(self.key, self.piece.len());
     }
 }
 

@@ -130,6 +130,8 @@ pub(super) struct Stream {
     pub tunnel: bool,
     /// It stands in a queue of its connection.
     pub queued: bool,
+    /// It was its turn, and it has sent nothing since.
+    pub turn: bool,
     /// Place of the flags of the frame that was sent last.
     pub last_flags: u64,
     waker: Option<Waker>,
@@ -148,6 +150,7 @@ impl Stream {
             bodiless: false,
             tunnel: false,
             queued: false,
+            turn: false,
             last_flags: 0,
             waker: None,
             wants_receive: false,
