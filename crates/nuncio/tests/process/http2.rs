@@ -59,10 +59,10 @@ fn fields(number: usize) -> Vec<String> {
         format!("set-cookie: two={number}"),
         "x-odd: !#$%&'*+.^_`|~ \"quoted\" <>[]{}()@,;:\\/?=".to_owned(),
     ];
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         fields.push(format!("x-long: {}", format!("{number:04}").repeat(700)));
     }
-    if number % 11 == 0 {
+    if number.is_multiple_of(11) {
         fields.push(format!("authorization: Bearer {number}"));
     }
     fields

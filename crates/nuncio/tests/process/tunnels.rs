@@ -1,7 +1,8 @@
 //! Tunnels: WebSocket over either version, CONNECT that ends here, TCP in HTTP.
 
 use nuncio_testkit::gate::Gates;
-use nuncio_testkit::h2_raw::{RawH2, code, flag, frame, hpack, kind};
+use nuncio_testkit::h2_raw::{RawH2, RawServer, code, flag, frame, hpack, kind, reset, settings};
+use nuncio_testkit::message::End;
 use nuncio_testkit::origin::{Action, After, Origin, Reply, Script};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -175,4 +176,105 @@ fn a_client_that_leaves_without_a_word_brings_no_upstream_connection() {
     assert_eq!(&heard, b"more than four");
     assert_eq!(running.stat("cluster.a.upstream_cx_total"), 1);
     assert_eq!(running.stat("tcp.t.early_data_received_count_total"), 1);
+}
+
+const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// An upstream that speaks HTTP/2, takes extended CONNECT or does not, and sends back the DATA that it gets.
+fn echo_of_http2(offers: bool) -> RawServer {
+    // SETTINGS_ENABLE_CONNECT_PROTOCOL.
+    let first = if offers { settings(&[(8, 1)]) } else { settings(&[]) };
+    let server = RawServer::start(first, |came| match came.kind {
+        kind::HEADERS => frame(kind::HEADERS, flag::END_HEADERS | came.flags & flag::END_STREAM, came.stream, &[0x88]),
+        kind::DATA => frame(kind::DATA, came.flags & flag::END_STREAM, came.stream, came.payload),
+        _ => Vec::new(),
+    });
+    server.unwrap()
+}
+
+fn start_to_http2(server: &RawServer) -> Running {
+    let http2 = format!(
+        ", typed_extension_protocol_options: {{{OPTIONS}: {{'@type': type.googleapis.com/{OPTIONS}, \
+         explicit_http_config: {{http2_protocol_options: {{allow_connect: true}}}}}}}}"
+    );
+    let manager = [
+        "codec_type: AUTO",
+        "http2_protocol_options: {allow_connect: true}",
+        "upgrade_configs: [{upgrade_type: websocket}, {upgrade_type: CONNECT}]",
+    ];
+    let routes = "[{match: {connect_matcher: {}}, route: {cluster: a}}, {match: {prefix: /}, route: {cluster: a}}]";
+    let clusters = vec![cluster_with("a", &[server.address()], &http2)];
+    let running = Setup::new(&Http { routes, clusters, manager: &manager, ..Http::default() }.text()).start();
+    // Until an upstream has said what it takes, nothing but plain requests can be sent.
+    assert_eq!(running.get("/").status(), 200);
+    running
+}
+
+const UPGRADE: &[u8] =
+    b"GET /chat HTTP/1.1\r\nhost: h.test\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\r\n";
+
+#[test]
+fn a_websocket_of_http1_reaches_an_upstream_of_http2() {
+    let server = echo_of_http2(true);
+    let running = start_to_http2(&server);
+    let mut client = running.client();
+    client.send(UPGRADE).unwrap();
+    let head = client.head().unwrap();
+    assert_eq!((head.status(), head.get("upgrade")), (101, Some("websocket")));
+    client.send(b"ping").unwrap();
+    assert_eq!(client.bytes(4).data, b"ping");
+    let large = vec![b'x'; 50_000];
+    client.send(&large).unwrap();
+    assert_eq!(client.bytes(large.len()).data, large);
+    // Others share the connection meanwhile.
+    let upstream = server.accept().unwrap();
+    let mut other = running.client();
+    other.send(UPGRADE).unwrap();
+    assert_eq!(other.head().unwrap().status(), 101);
+    assert_eq!(upstream.account().headed, [1, 3, 5]);
+    // The upstream's end is the client's.
+    upstream.send(&frame(kind::DATA, flag::END_STREAM, 3, b"bye")).unwrap();
+    let rest = client.rest();
+    assert_eq!((rest.data.as_slice(), rest.end), (&b"bye"[..], End::Complete));
+    other.send(b"still here").unwrap();
+    assert_eq!(other.bytes(10).data, b"still here");
+    // And a client's end is the upstream's.
+    drop(other);
+    assert!(upstream.await_that(|account| account.reset(5).is_some() || account.ended > 1), "{:?}", upstream.account());
+    running.await_stat("cluster.a.upstream_rq_active", |active| active == 0);
+}
+
+#[test]
+fn a_websocket_of_http2_reaches_an_upstream_of_http2() {
+    let server = echo_of_http2(true);
+    let running = start_to_http2(&server);
+    let client = RawH2::connect(running.setup.address("front")).unwrap();
+    for stream in [1, 3] {
+        client.send(&frame(kind::HEADERS, flag::END_HEADERS, stream, &websocket("/chat"))).unwrap();
+        assert!(client.await_that(|account| account.status(stream) == Some(200)), "{:?}", client.account());
+    }
+    client.send(&frame(kind::DATA, 0, 1, &[b'x'; 10_000])).unwrap();
+    client.send(&frame(kind::DATA, flag::END_STREAM, 3, b"last words")).unwrap();
+    assert!(client.await_that(|account| account.data == 10_010 && account.ended == 1), "{:?}", client.account());
+    let upstream = server.accept().unwrap();
+    client.send(&reset(1, code::CANCEL)).unwrap();
+    assert!(upstream.await_that(|account| account.reset(3).is_some()), "{:?}", upstream.account());
+    assert!(!client.account().closed);
+}
+
+#[test]
+fn a_websocket_to_an_upstream_that_does_not_take_it() {
+    let server = echo_of_http2(false);
+    let running = start_to_http2(&server);
+    let mut client = running.client();
+    client.send(UPGRADE).unwrap();
+    let response = client.response(false);
+    assert!(matches!(response.status(), 502 | 503), "{response:?}");
+    // What it does take is served.
+    let other = RawH2::connect(running.setup.address("front")).unwrap();
+    let head = hpack::block(&[(":method", "CONNECT"), (":authority", "h.test:80")]);
+    other.send(&frame(kind::HEADERS, flag::END_HEADERS, 1, &head)).unwrap();
+    assert!(other.await_that(|account| account.status(1) == Some(200)), "{:?}", other.account());
+    other.send(&frame(kind::DATA, 0, 1, b"through")).unwrap();
+    assert!(other.await_that(|account| account.data == 7), "{:?}", other.account());
 }
