@@ -19,6 +19,7 @@ mod format;
 mod grpc_service;
 mod http2;
 mod listener;
+mod match_tree;
 mod matcher;
 mod number;
 mod rate_limit;
@@ -41,6 +42,7 @@ pub use format::{
 };
 pub use grpc_service::grpc_service;
 pub use http2::http2_options;
+pub use match_tree::{LowerAction, header_match_tree};
 pub use matcher::{
     cidrs, cookie_spec, header, header_spec, headers, list, metadata_matcher, metadata_spec, query, query_spec, regex,
     regex_spec, string, string_spec, strings, substitution, substitution_spec, value, value_spec,

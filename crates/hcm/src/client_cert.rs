@@ -2,7 +2,9 @@
 
 use crate::config::{ClientCertDetails, ForwardClientCert};
 use nuncio_headers::{HeaderMap, Known};
-use nuncio_stream_info::{ConnectionInfo, TlsInfo};
+use nuncio_matcher::percent_decoded;
+use nuncio_stream_info::{ConnectionInfo, TlsInfo, write_json_string};
+use std::borrow::Cow;
 
 /// Applies `forward_client_cert_details`. What a client says of itself counts for nothing unless it showed a certificate, or
 /// the mode keeps the header always.
@@ -19,19 +21,114 @@ pub(crate) fn forward(
             headers.remove_known(Known::X_FORWARDED_CLIENT_CERT);
         }
         (ForwardClientCert::AppendForward, Some(tls)) => {
-            let before = headers.joined(&Known::X_FORWARDED_CLIENT_CERT.into()).map(|value| value.into_owned());
-            let mut value = before.unwrap_or_default();
-            if !value.is_empty() {
-                value.push(b',');
-            }
-            element(tls, details, &mut value);
-            headers.set_known(Known::X_FORWARDED_CLIENT_CERT, &value);
+            append(tls, details, headers);
         }
         (ForwardClientCert::SanitizeSet, Some(tls)) => {
-            let mut value = Vec::new();
-            element(tls, details, &mut value);
-            headers.set_known(Known::X_FORWARDED_CLIENT_CERT, &value);
+            headers.set_with(&Known::X_FORWARDED_CLIENT_CERT.into(), |out| {
+                if details.json { array(tls, details, out) } else { element(tls, details, out) }
+            });
         }
+    }
+}
+
+/// Adds an element to the header, in the format that it has.
+fn append(tls: &TlsInfo, details: ClientCertDetails, headers: &mut HeaderMap) {
+    let name = Known::X_FORWARDED_CLIENT_CERT.into();
+    let Some(present) = headers.joined(&name).filter(|present| !present.is_empty()).map(Cow::into_owned) else {
+        headers.set_with(&name, |out| if details.json { array(tls, details, out) } else { element(tls, details, out) });
+        return;
+    };
+    match present.strip_suffix(b"]").filter(|present| present.starts_with(b"[")) {
+        Some(elements) => headers.set_with(&name, |out| {
+            out.extend_from_slice(elements);
+            if elements.len() > 1 {
+                out.push(b',');
+            }
+            object(tls, details, out);
+            out.push(b']');
+        }),
+        None => headers.append_to_list(&name, ",", |out| element(tls, details, out)),
+    }
+}
+
+/// The header in JSON, with one element.
+fn array(tls: &TlsInfo, details: ClientCertDetails, out: &mut Vec<u8>) {
+    out.push(b'[');
+    object(tls, details, out);
+    out.push(b']');
+}
+
+/// One element in JSON.
+fn object(tls: &TlsInfo, details: ClientCertDetails, out: &mut Vec<u8>) {
+    let mut members = Members { out, first: true };
+    members.list("by", tls.local.uri.iter().map(|uri| uri.as_bytes()));
+    members.text("hash", tls.peer_fingerprint_256.as_deref().unwrap_or_default().as_bytes());
+    if details.cert
+        && let Some(certificate) = &tls.peer_certificate
+    {
+        members.text("cert", &percent_decoded(certificate.as_bytes()));
+    }
+    if details.chain
+        && let Some(chain) = &tls.peer_certificate_chain
+    {
+        let chain = percent_decoded(chain.as_bytes());
+        let chain = String::from_utf8_lossy(&chain);
+        members.list("chain", chain.split_inclusive(PEM_END).map(str::as_bytes));
+    }
+    if details.subject {
+        members.text("subject", tls.peer.subject.as_deref().unwrap_or_default().as_bytes());
+    }
+    if details.uri {
+        members.list("uri", tls.peer.uri.iter().map(|uri| uri.as_bytes()));
+    }
+    if details.dns {
+        members.list("dns", tls.peer.dns.iter().map(|name| name.as_bytes()));
+    }
+    if details.issuer {
+        members.text("issuer", tls.peer_issuer.as_deref().unwrap_or_default().as_bytes());
+    }
+    members.end();
+}
+
+/// The end of each certificate of a chain.
+const PEM_END: &str = "-----END CERTIFICATE-----\n";
+
+/// The members of a JSON object; those without content are left out.
+struct Members<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl Members<'_> {
+    fn name(&mut self, name: &str) {
+        self.out.push(if self.first { b'{' } else { b',' });
+        self.first = false;
+        write_json_string(name.as_bytes(), self.out);
+        self.out.push(b':');
+    }
+
+    fn text(&mut self, name: &str, text: &[u8]) {
+        if !text.is_empty() {
+            self.name(name);
+            write_json_string(text, self.out);
+        }
+    }
+
+    fn end(self) {
+        self.out.extend_from_slice(if self.first { b"{}" } else { b"}" });
+    }
+
+    fn list<'v>(&mut self, name: &str, values: impl Iterator<Item = &'v [u8]>) {
+        let mut values = values.peekable();
+        if values.peek().is_none() {
+            return;
+        }
+        self.name(name);
+        for (index, value) in values.enumerate() {
+            self.out.push(if index == 0 { b'[' } else { b',' });
+            write_json_string(value, self.out);
+        }
+        self.out.push(b']');
     }
 }
 
@@ -138,7 +235,7 @@ mod tests {
     use std::time::Instant;
 
     const ALL: ClientCertDetails =
-        ClientCertDetails { cert: true, chain: true, subject: true, issuer: false, uri: true, dns: true };
+        ClientCertDetails { cert: true, chain: true, subject: true, issuer: false, uri: true, dns: true, json: false };
 
     fn session(edit: impl FnOnce(&mut TlsInfo)) -> TlsInfo {
         let mut tls = TlsInfo { peer_fingerprint_256: Some("ab".into()), ..TlsInfo::default() };
@@ -202,5 +299,21 @@ mod tests {
                         Subject=\"CN=a\\\"b\\\\\\\",O=x\\\";Hash=cd  x: y\\\\\";URI=spiffe://n/a;\
                         URI=\"spiffe://n/b;Hash=cd,By=\\\"z\\\\\";URI=spiffe://n/?q=1;DNS=a.test;DNS=\"b  x: y\"";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let mut out = Vec::new();
+        object(&tls, ALL, &mut out);
+        let expected = r#"{"by":["spiffe://n/server"],"hash":"ab","cert":"-----BEGIN ","chain":["-----BEGIN CHAIN"],"subject":"CN=a\\\"b\\\\\",O=x\";Hash=cd\r\nx: y\\","uri":["spiffe://n/a","spiffe://n/b;Hash=cd,By=\"z\\","spiffe://n/?q=1"],"dns":["a.test","b\r\nx: y"]}"#;
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_element_takes_the_format_of_those_before_it() {
+        let appended =
+            |sent: &str| forwarded(ForwardClientCert::AppendForward, Some(session(|_| ())), Some(sent)).unwrap();
+        let object = r#"{"by":["spiffe://n/server"],"hash":"ab"}"#;
+        assert_eq!(appended(r#"[{"by":["x"]}]"#), format!(r#"[{{"by":["x"]}},{object}]"#));
+        assert_eq!(appended("[]"), format!("[{object}]"));
+        for text in ["[", "]", "[x", r#"{"by":["x"]}"#] {
+            assert_eq!(appended(text), format!("{text},By=spiffe://n/server;Hash=ab;Subject=\"\";URI="));
+        }
     }
 }

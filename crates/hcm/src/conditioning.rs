@@ -97,7 +97,10 @@ pub(crate) fn condition(
 ) -> Result<Origin, u16> {
     let trust = &config.trust;
     headers.remove_known(Known::X_ENVOY_INTERNAL);
-    client_cert::forward(config.forward_client_cert, config.client_cert_details, connection, headers);
+    let chosen = config.forward_client_cert_matcher.as_ref();
+    let chosen = chosen.and_then(|tree| tree.evaluate(&|name: &HeaderName| headers.joined(name)).copied());
+    let (mode, details) = chosen.unwrap_or((config.forward_client_cert, config.client_cert_details));
+    client_cert::forward(mode, details, connection, headers);
     let (client, single) = if trust.use_remote_address {
         from_peer(trust, connection, headers, local_address)
     } else {
@@ -133,7 +136,7 @@ pub(crate) fn condition(
     }
     set_request_id(config, headers, edge, random);
     if !config.via.is_empty() {
-        append_list(headers, Known::VIA, ", ", |out| out.extend_from_slice(config.via.as_bytes()));
+        headers.append_to_list(&Known::VIA.into(), ", ", |out| out.extend_from_slice(config.via.as_bytes()));
     }
     Ok(Origin { remote: client, internal: is_internal, edge })
 }
@@ -211,25 +214,11 @@ fn append_forwarded_for(
         (ip, mapped) = (local, false);
     }
     let address = Address::Ip(SocketAddr::new(ip, 0));
-    append_list(headers, Known::X_FORWARDED_FOR, ",", |out| match ip {
+    headers.append_to_list(&Known::X_FORWARDED_FOR.into(), ",", |out| match ip {
         IpAddr::V4(v4) if mapped => {
             out.extend_from_slice(v4.to_ipv6_mapped().to_string().as_bytes());
         }
         _ => address.write_without_port(out),
-    });
-}
-
-/// Appends to a header whose value is a list; all of its values become one.
-fn append_list(headers: &mut HeaderMap, name: Known, separator: &str, write: impl FnOnce(&mut Vec<u8>)) {
-    let Some(present) = headers.joined(&name.into()).map(std::borrow::Cow::into_owned) else {
-        return headers.append_with(&name.into(), write);
-    };
-    headers.set_with(&name.into(), |out| {
-        out.extend_from_slice(&present);
-        if !present.is_empty() {
-            out.extend_from_slice(separator.as_bytes());
-        }
-        write(out);
     });
 }
 

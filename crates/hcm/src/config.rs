@@ -4,9 +4,10 @@ use crate::detection::IpDetection;
 use crate::local_reply::LocalReplyConfig;
 use crate::proxy_status::ProxyStatusConfig;
 use nuncio_filter::{AccessLogs, FilterSlot};
+use nuncio_headers::HeaderName;
 use nuncio_http::h1::{RequestOptions, Spelling, TrailerOptions};
 use nuncio_http::h2::Http2Options;
-use nuncio_matcher::CidrSet;
+use nuncio_matcher::{CidrSet, MatchTree};
 use nuncio_route::RouteTable;
 use nuncio_stats::names::{HttpConnectionManagerStats, ListenerHttpStats, RouterStats, TracingStats};
 use nuncio_stats::{CodeCounters, Scope};
@@ -94,6 +95,8 @@ pub struct ClientCertDetails {
     pub uri: bool,
     /// `dns`: DNS names.
     pub dns: bool,
+    /// `format` is JSON.
+    pub json: bool,
 }
 
 /// Path normalisation (`normalize_path`, `merge_slashes`, `path_with_escaped_slashes_action`).
@@ -280,6 +283,8 @@ pub struct HcmConfig {
     pub forward_client_cert: ForwardClientCert,
     /// What is forwarded of them.
     pub client_cert_details: ClientCertDetails,
+    /// `forward_client_cert_matcher`: leads requests to other settings than the two above.
+    pub forward_client_cert_matcher: Option<Box<MatchTree<HeaderName, (ForwardClientCert, ClientCertDetails)>>>,
     /// `add_user_agent`: the service cluster's name, if user agents are added.
     pub add_user_agent: Option<Arc<str>>,
     /// Timers.

@@ -1,6 +1,6 @@
 //! The `proxy-status` header of responses that this proxy made or that went wrong in it (RFC 9209).
 
-use nuncio_headers::{HeaderMap, HeaderName, Known};
+use nuncio_headers::{HeaderMap, Known};
 use nuncio_stream_info::{ResponseFlags, StreamInfo};
 use std::sync::Arc;
 
@@ -48,13 +48,7 @@ const ERRORS: [ErrorOf; 19] = [
 /// Writes the header if something went wrong. Returns the status to send instead, if there is one.
 pub(crate) fn apply(config: &ProxyStatusConfig, info: &StreamInfo, response: &mut HeaderMap) -> Option<u16> {
     let (_, error, code) = ERRORS.iter().find(|(flag, ..)| info.flags.contains(*flag))?;
-    let name = HeaderName::from(Known::PROXY_STATUS);
-    let present = response.joined(&name).map(std::borrow::Cow::into_owned);
-    response.set_with(&name, |out| {
-        if let Some(present) = present {
-            out.extend_from_slice(&present);
-            out.extend_from_slice(b", ");
-        }
+    response.append_to_list(&Known::PROXY_STATUS.into(), ", ", |out| {
         out.extend_from_slice(config.name.as_bytes());
         out.extend_from_slice(b"; error=");
         out.extend_from_slice(error.as_bytes());

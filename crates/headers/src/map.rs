@@ -225,7 +225,7 @@ impl HeaderMap {
     }
 
     /// All values of a name joined with `,` (RFC 9110 §5.3); borrowed when there is one.
-    pub fn joined<'a>(&'a self, name: &'a HeaderName) -> Option<Cow<'a, [u8]>> {
+    pub fn joined<'a>(&'a self, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
         let mut values = self.all(name);
         let first = values.next()?;
         let Some(second) = values.next() else { return Some(Cow::Borrowed(first)) };
@@ -308,6 +308,35 @@ impl HeaderMap {
             return self.append_with(name, write);
         };
         let start = self.arena.len();
+        write(&mut self.arena);
+        self.sanitise(start);
+        let entry = &mut self.entries[first];
+        entry.value = start as u32;
+        entry.value_len = (self.arena.len() - start) as u32;
+        self.drop_entries(name, first + 1);
+    }
+
+    /// Adds an element, which `write` appends to the given buffer, to a name whose value is a list: all of its values become one
+    /// (RFC 9110 §5.3), then the separator, then the element.
+    pub fn append_to_list(&mut self, name: &HeaderName, separator: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(first) = self.entries.iter().position(|entry| self.is_named(entry, name)) else {
+            return self.append_with(name, write);
+        };
+        let start = self.arena.len();
+        for at in first..self.entries.len() {
+            let entry = &self.entries[at];
+            if !self.is_named(entry, name) {
+                continue;
+            }
+            let value = entry.value as usize..(entry.value + entry.value_len) as usize;
+            if at > first {
+                self.arena.push(b',');
+            }
+            self.arena.extend_from_within(value);
+        }
+        if self.arena.len() > start {
+            self.arena.extend_from_slice(separator.as_bytes());
+        }
         write(&mut self.arena);
         self.sanitise(start);
         let entry = &mut self.entries[first];

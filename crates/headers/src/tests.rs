@@ -9,6 +9,26 @@ fn dump(map: &HeaderMap) -> String {
 }
 
 #[test]
+fn lists_grow_by_an_element() {
+    for (present, expected) in
+        [(&[][..], "new"), (&["a"], "a, new"), (&["a", "b"], "a,b, new"), (&[""], "new"), (&["", "b"], ",b, new")]
+    {
+        for name in ["via", "x-list"] {
+            let name = HeaderName::new(name).unwrap();
+            let mut map = HeaderMap::new();
+            for value in present {
+                map.append(&name, value.as_bytes());
+                map.append(&HeaderName::new("x-other").unwrap(), b"o");
+            }
+            map.append_to_list(&name, ", ", |out| out.extend_from_slice(b"n\new"));
+            let values: Vec<_> = map.all(&name).collect();
+            assert_eq!(values, [expected.replace("new", "n ew").as_bytes()]);
+            assert_eq!(map.len(), present.len().max(1) + present.len() - present.len().saturating_sub(1));
+        }
+    }
+}
+
+#[test]
 fn names_are_lowered_and_refused() {
     assert_eq!(name("X-Foo").as_str(), "x-foo");
     assert_eq!(name("HOST").known(), Some(Known::HOST));

@@ -210,7 +210,7 @@ impl HostRoutes {
 /// What a request holds for an input.
 fn value_of<'h>(input: &RouteInput, headers: &'h HeaderMap) -> Option<Cow<'h, [u8]>> {
     match input {
-        RouteInput::Header(name) => headers.joined(name).map(|value| Cow::Owned(value.into_owned())),
+        RouteInput::Header(name) => headers.joined(name),
         RouteInput::QueryParameter(name) => {
             let value = query_parameter(headers.get(Known::PATH)?, name.as_bytes())?;
             Some(percent_decoded(value))

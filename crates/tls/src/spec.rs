@@ -160,6 +160,8 @@ pub struct ValidationSpec {
     pub allow_expired_certificate: bool,
     /// `trust_chain_verification`.
     pub trust_chain_verification: TrustChainVerification,
+    /// `suppress_client_ca_list`: clients are not told which authorities count.
+    pub suppress_client_ca_list: bool,
     /// `max_verify_depth`: intermediate certificates, 0 ..= 100. Default 100.
     pub max_verify_depth: Option<u32>,
     /// `custom_validator_config` of type `SPIFFECertValidatorConfig`; not empty: replaces `trusted_ca`.

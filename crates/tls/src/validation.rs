@@ -56,6 +56,7 @@ fn digest(spec: &ValidationSpec, demands: &Demands<'_>) -> Digest {
         allow_expired_certificate,
         trust_chain_verification,
         max_verify_depth,
+        suppress_client_ca_list,
         spiffe_trust_domains,
     } = spec;
     let mut hasher = Hasher::new("validation");
@@ -67,6 +68,7 @@ fn digest(spec: &ValidationSpec, demands: &Demands<'_>) -> Digest {
     hasher.part(format!("{match_typed_subject_alt_names:?}").as_bytes());
     hasher.part(format!("{verify_certificate_spki:?} {verify_certificate_hash:?}").as_bytes());
     hasher.part(&[u8::from(crl.is_some())]).part(crl.as_deref().unwrap_or_default());
+    hasher.part(&[u8::from(*suppress_client_ca_list)]);
     let flags = (only_verify_leaf_cert_crl, allow_expired_certificate, trust_chain_verification, max_verify_depth);
     hasher.part(format!("{flags:?}").as_bytes());
     for domain in spiffe_trust_domains {
@@ -107,6 +109,7 @@ fn make(spec: &ValidationSpec, demands: &Demands<'_>) -> Result<Verifier, Contex
         None => algorithms.supported_schemes(),
     };
     let hints = match demands.peer {
+        Peer::Client if spec.suppress_client_ca_list => Vec::new(),
         Peer::Client => {
             roots.iter().chain(spiffe.iter().flat_map(SpiffeDomains::all)).flat_map(|r| r.subjects.clone()).collect()
         }

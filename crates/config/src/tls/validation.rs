@@ -48,7 +48,6 @@ pub(super) fn validation(
     cx.refuse_if(ca_certificate_provider_instance.is_some(), "ca_certificate_provider_instance", why);
     let timestamps = require_signed_certificate_timestamp.as_ref().is_some_and(|required| required.value);
     cx.refuse_if(timestamps, "require_signed_certificate_timestamp", "certificates without one would be accepted");
-    cx.unsupported_if(*suppress_client_ca_list, "suppress_client_ca_list");
     if let Some(directory) = watched_directory {
         cx.watch_directory(directory);
     }
@@ -79,6 +78,7 @@ pub(super) fn validation(
             Verification::VerifyTrustChain => TrustChainVerification::VerifyTrustChain,
             Verification::AcceptUntrusted => TrustChainVerification::AcceptUntrusted,
         },
+        suppress_client_ca_list: *suppress_client_ca_list,
         max_verify_depth: max_verify_depth.as_ref().map(|depth| depth.value),
         spiffe_trust_domains: spiffe?,
     })

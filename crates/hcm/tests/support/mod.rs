@@ -80,6 +80,7 @@ pub fn config(store: &Store, routes: Vec<RouteSpec>) -> HcmConfig {
         strip_port: StripPort::Keep,
         strip_trailing_host_dot: false,
         forward_client_cert: ForwardClientCert::Sanitize,
+        forward_client_cert_matcher: None,
         client_cert_details: Default::default(),
         add_user_agent: None,
         timeouts: Timeouts::default(),

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use nuncio_testkit::authority::Authority;
 use nuncio_testkit::process::Signal;
 
-use crate::support::{Running, Setup, origin};
+use crate::support::{HCM, Http, Running, Setup, origin};
 
 /// A listener with HTTPS that asks every client for a certificate or none, and forwards to an origin.
 fn https(origin: &nuncio_testkit::origin::Origin, context: &str, manager: &str) -> String {
@@ -289,6 +289,61 @@ fn secrets_have_names_and_may_stand_in_a_file() {
     replace(running.setup.dir.path(), "secrets.yaml", &second);
     await_stat(&running, "listener.127.0.0.1_$front.server_ssl_socket_factory.ssl_context_update_by_sds");
     assert_ne!(shown(&running), first);
+}
+
+#[test]
+fn clients_are_told_the_authorities_unless_that_is_suppressed() {
+    for suppressed in [false, true] {
+        let origin = origin(vec![]);
+        let context = format!(
+            "common_tls_context: {{{CERTIFICATE}, validation_context: {{trusted_ca: {{filename: $dir/ca.crt}}, \
+             suppress_client_ca_list: {suppressed}}}}}"
+        );
+        let running = start(&https(&origin, &context, ""), &Authority::new("test"));
+        for version in ["-tls1_2", "-tls1_3"] {
+            let shown = openssl(&running, &[version]);
+            assert_eq!(shown.contains("Acceptable client certificate CA names"), !suppressed, "{shown}");
+        }
+    }
+}
+
+/// What a matcher of client certificates can't do is refused: others would be told of than it says.
+#[test]
+fn a_matcher_of_client_certificates_says_what_it_cannot_do() {
+    const INPUT: &str = "input: {name: i, typed_config: {'@type': \
+                         type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput, header_name: x-a}}";
+    let action = format!("action: {{name: a, typed_config: {{'@type': {HCM}.ForwardClientCertConfig}}}}");
+    let list = |single: &str, then: &str| {
+        format!("matcher_list: {{matchers: [{{predicate: {{single_predicate: {{{single}}}}}, on_match: {{{then}}}}}]}}")
+    };
+    let fine = format!("{INPUT}, value_match: {{exact: x}}");
+    let query = "input: {name: i, typed_config: {'@type': \
+                 type.googleapis.com/envoy.type.matcher.v3.HttpRequestQueryParamMatchInput, query_param: q}}";
+    for (matcher, expected) in [
+        (
+            list(&format!("{query}, value_match: {{exact: x}}"), &action),
+            "HttpRequestQueryParamMatchInput is not built here",
+        ),
+        (list(&format!("{INPUT}, value_match: {{safe_regex: {{regex: '('}}}}"), &action), "value_match"),
+        (list(&fine, &format!("{action}, keep_matching: true")), "keep_matching: has no meaning here"),
+        (
+            list(&fine, "action: {name: a, typed_config: {'@type': type.googleapis.com/google.protobuf.Struct}}"),
+            "says nothing of client certificates",
+        ),
+        (
+            format!("matcher_tree: {{{INPUT}, prefix_match_map: {{map: {{a: {{}}}}}}}}"),
+            "matcher_tree.prefix_match_map.map",
+        ),
+    ] {
+        let field = format!("forward_client_cert_matcher: {{{matcher}}}");
+        let text = Http { routes: "[]", manager: &[&field], ..Http::default() }.text();
+        let printed = Setup::new(&text).refused();
+        assert!(printed.contains(expected), "{matcher}\n{printed}");
+    }
+    let map =
+        format!("matcher_tree: {{{INPUT}, exact_match_map: {{map: {{a: {{{action}}}}}}}}}, on_no_match: {{{action}}}");
+    let field = format!("forward_client_cert_matcher: {{{map}}}");
+    Setup::new(&Http { routes: "[]", manager: &[&field], ..Http::default() }.text()).start();
 }
 
 #[test]

@@ -39,7 +39,8 @@ fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<Hc
     let local_reply = options::local_reply(config.local_reply_config.clone(), cx);
     let trust = options::trust(&config, cx);
     let request_options = options::request(&config, cx);
-    let client_cert_details = options::client_cert_details(&config, cx);
+    let forward_client_cert_matcher = options::forward_client_cert_matcher(&config, cx);
+    let client_cert_details = options::client_cert_details(config.set_current_client_cert_details.as_ref());
     let early = plugins::early_mutations(&config.early_header_mutation_extensions, cx);
     let request_id = options::request_id(&config, cx);
     let http2 = http2(&config, &request_options, cx);
@@ -65,7 +66,8 @@ fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<Hc
         path: options::path(&config),
         strip_port: options::strip_port(&config),
         strip_trailing_host_dot: config.strip_trailing_host_dot,
-        forward_client_cert: options::forward_client_cert(&config),
+        forward_client_cert: options::forward_client_cert(config.forward_client_cert_details()),
+        forward_client_cert_matcher: forward_client_cert_matcher?,
         client_cert_details,
         add_user_agent: options::add_user_agent(&config, cx),
         timeouts: options::timeouts(&config),
@@ -157,7 +159,6 @@ fn report_unsupported(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) 
     cx.unsupported_if(config.http1_safe_max_connection_duration, "http1_safe_max_connection_duration");
     cx.unsupported_if(config.stream_flush_timeout.is_some(), "stream_flush_timeout");
     cx.unsupported_if(config.drain_timeout_jitter.is_some(), "drain_timeout_jitter");
-    cx.unsupported_if(config.forward_client_cert_matcher.is_some(), "forward_client_cert_matcher");
     cx.unsupported_if(config.append_local_overload, "append_local_overload");
     cx.unsupported_if(config.forward_proto_config.is_some(), "forward_proto_config");
     cx.unsupported_if(config.path_normalization_options.is_some(), "path_normalization_options");

@@ -4,6 +4,7 @@ use super::config::preserved;
 use super::plugins;
 use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use nuncio_api::pb::xds::core::v3::TypedExtensionConfig;
 use nuncio_api::wkt;
 use nuncio_config::compile::{Compile, Invalid, message_of};
 use nuncio_config::lower;
@@ -12,8 +13,9 @@ use nuncio_hcm::config::{
     Timeouts, TrustOptions,
 };
 use nuncio_hcm::local_reply::{LocalReplyConfig, ReplyFormat, ReplyMapper};
+use nuncio_headers::HeaderName;
 use nuncio_http::h1::{IgnoreUpgrade, RequestOptions, Spelling, TrailerOptions, Underscores};
-use nuncio_matcher::CidrSet;
+use nuncio_matcher::{CidrSet, MatchTree};
 use pb::http_connection_manager::{
     ForwardClientCertDetails, PathWithEscapedSlashesAction, ServerHeaderTransformation, StripPortMode,
 };
@@ -202,8 +204,34 @@ pub(super) fn strip_port(config: &pb::HttpConnectionManager) -> StripPort {
     }
 }
 
-pub(super) fn forward_client_cert(config: &pb::HttpConnectionManager) -> ForwardClientCert {
-    match config.forward_client_cert_details() {
+/// What a matcher of client certificates leads to.
+type ClientCertMatcher = Option<Box<MatchTree<HeaderName, (ForwardClientCert, ClientCertDetails)>>>;
+
+/// `forward_client_cert_matcher`.
+pub(super) fn forward_client_cert_matcher(
+    config: &pb::HttpConnectionManager,
+    cx: &mut Compile<'_>,
+) -> Result<ClientCertMatcher, Invalid> {
+    use pb::http_connection_manager::ForwardClientCertConfig;
+    use prost::Name;
+    let Some(tree) = &config.forward_client_cert_matcher else { return Ok(None) };
+    let action = |action: &TypedExtensionConfig, cx: &mut Compile<'_>| {
+        let mut cx = cx.field("typed_config");
+        let Some(any) = &action.typed_config else { return Err(cx.error("is required")) };
+        if message_of(any) != ForwardClientCertConfig::full_name() {
+            let text = format!("{} says nothing of client certificates", message_of(any));
+            return Err(cx.error_hint(text, "use ForwardClientCertConfig of HttpConnectionManager"));
+        }
+        let chosen = cx.decode::<ForwardClientCertConfig>(any)?;
+        let details = client_cert_details(chosen.set_current_client_cert_details.as_ref());
+        Ok((forward_client_cert(chosen.forward_client_cert_details()), details))
+    };
+    let tree = lower::header_match_tree(tree, &action, &mut cx.field("forward_client_cert_matcher"))?;
+    Ok(Some(Box::new(tree)))
+}
+
+pub(super) fn forward_client_cert(mode: ForwardClientCertDetails) -> ForwardClientCert {
+    match mode {
         ForwardClientCertDetails::Sanitize => ForwardClientCert::Sanitize,
         ForwardClientCertDetails::ForwardOnly => ForwardClientCert::ForwardOnly,
         ForwardClientCertDetails::AppendForward => ForwardClientCert::AppendForward,
@@ -212,12 +240,14 @@ pub(super) fn forward_client_cert(config: &pb::HttpConnectionManager) -> Forward
     }
 }
 
-pub(super) fn client_cert_details(config: &pb::HttpConnectionManager, cx: &mut Compile<'_>) -> ClientCertDetails {
-    let Some(details) = &config.set_current_client_cert_details else { return ClientCertDetails::default() };
-    let pb::http_connection_manager::SetCurrentClientCertDetails { subject, cert, chain, dns, uri, issuer, format } =
+pub(super) fn client_cert_details(
+    details: Option<&pb::http_connection_manager::SetCurrentClientCertDetails>,
+) -> ClientCertDetails {
+    let Some(details) = details else { return ClientCertDetails::default() };
+    let json = details.format() == pb::http_connection_manager::ForwardClientCertFormat::Json;
+    let pb::http_connection_manager::SetCurrentClientCertDetails { subject, cert, chain, dns, uri, issuer, format: _ } =
         details;
-    cx.field("set_current_client_cert_details").unsupported_if(*format != 0, "format");
-    ClientCertDetails { cert: *cert, chain: *chain, subject: set(subject), issuer: *issuer, uri: *uri, dns: *dns }
+    ClientCertDetails { cert: *cert, chain: *chain, subject: set(subject), issuer: *issuer, uri: *uri, dns: *dns, json }
 }
 
 pub(super) fn add_user_agent(config: &pb::HttpConnectionManager, cx: &Compile<'_>) -> Option<Arc<str>> {
