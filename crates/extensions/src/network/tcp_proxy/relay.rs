@@ -11,9 +11,12 @@ use nuncio_io::transport::Transport;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// Bytes read for one side before they are written and other connections have their turn. Small, so that all of them have
-/// theirs while the first peer works on what it got: half as many peers are asleep when something comes for them.
+/// Bytes read for one side before they are written and other connections have their turn, in the beginning, and for peers that
+/// are slow: as much may wait for each of them.
 const TURN: usize = BULK_BUFFER;
+/// The same for a client that takes everything at once. Much at a time, because a peer that is asleep costs a wake-up for each
+/// write, and one that is awake none.
+const LONGEST_TURN: usize = 16 * TURN;
 
 /// How the movement came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub(super) struct Relay<'a> {
     want: usize,
     /// What the client did not take yet.
     waiting: WriteBuffer,
+    /// Bytes to read for the client at once.
+    turn: usize,
     downstream_ended: bool,
     upstream_ended: bool,
     upstream_failed: bool,
@@ -64,6 +69,7 @@ impl<'a> Relay<'a> {
             read: ReadBuffer::new(),
             want: HEAD_BUFFER,
             waiting: WriteBuffer::new(),
+            turn: TURN,
             downstream_ended: false,
             upstream_ended: false,
             upstream_failed: false,
@@ -151,7 +157,8 @@ impl<'a> Relay<'a> {
     /// Reads what the upstream sent, once the client took all that came before. Tells whether there was something.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while !self.upstream_ended && !self.upstream_failed && self.waiting.len() < TURN.min(self.limit) {
+        let most = self.turn.min(self.limit);
+        while !self.upstream_ended && !self.upstream_failed && self.waiting.len() < most {
             match self.upstream.poll_body(cx, &mut self.trailers) {
                 Poll::Ready(Ok(BodyPart::Data { start, end, consumed, last })) => {
                     self.waiting.push(self.upstream.take_body(start, end, consumed));
@@ -167,14 +174,19 @@ impl<'a> Relay<'a> {
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<bool, Over> {
-        let mut moved = self.waiting.is_empty() && self.receive(cx);
-        let before = self.sent;
+        let is_fresh = self.waiting.is_empty();
+        let mut moved = is_fresh && self.receive(cx);
+        let (read, before) = (self.waiting.len(), self.sent);
         let flushed = self.waiting.poll_flush(cx, self.downstream, &mut self.sent);
         moved |= self.sent > before;
-        match flushed {
+        match &flushed {
             Poll::Ready(Err(_)) => return Err(Over::DownstreamFailed),
-            Poll::Ready(Ok(())) => {}
-            Poll::Pending => return Ok(moved),
+            Poll::Ready(Ok(())) if is_fresh && read >= self.turn => self.turn = (2 * self.turn).min(LONGEST_TURN),
+            Poll::Pending if is_fresh && read > 0 => self.turn = (self.turn / 2).max(TURN),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        if flushed.is_pending() {
+            return Ok(moved);
         }
         if self.upstream_failed {
             // What came before is with the client.
@@ -201,5 +213,93 @@ fn want_after(count: usize) -> usize {
         BULK_BUFFER.. => LARGE_BUFFER,
         HEAD_BUFFER.. => BULK_BUFFER,
         _ => HEAD_BUFFER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nuncio_http::connection::ClientConnection;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    const PLENTY: usize = 4 * LONGEST_TURN;
+
+    fn carried(stream: DuplexStream) -> Transport {
+        Transport::Other(Box::new(stream))
+    }
+
+    /// How much is read at once after an upstream sent plenty to a client that has `room` for so much, and how much waits.
+    async fn turn_with(room: usize) -> (usize, usize) {
+        let (_client, downstream) = duplex(room);
+        let (mut server, upstream) = duplex(PLENTY);
+        server.write_all(&vec![0; PLENTY]).await.unwrap();
+        let mut downstream = carried(downstream);
+        let mut upstream = Upstream::Http1(ClientConnection::opened(carried(upstream)));
+        let now = Instant::now();
+        let mut relay = Relay::new(&mut downstream, &mut upstream, usize::MAX, now);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut most = 0;
+        for _ in 0..100 {
+            assert!(relay.poll(&mut cx, now).is_pending());
+            most = most.max(relay.turn);
+        }
+        (most, relay.waiting.len())
+    }
+
+    #[tokio::test]
+    async fn much_is_read_at_once_for_a_client_that_takes_it() {
+        assert_eq!(turn_with(PLENTY).await, (LONGEST_TURN, 0));
+    }
+
+    #[tokio::test]
+    async fn little_waits_for_a_client_that_takes_nothing() {
+        let (turn, waiting) = turn_with(1).await;
+        assert_eq!(turn, TURN);
+        assert!(waiting < TURN + LARGE_BUFFER, "{waiting}");
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_failure_is_delivered() {
+        let (mut client, downstream) = duplex(PLENTY);
+        let mut downstream = carried(downstream);
+        let upstream = Failing(b"the last words");
+        let mut upstream = Upstream::Http1(ClientConnection::opened(Transport::Other(Box::new(upstream))));
+        let now = Instant::now();
+        let mut relay = Relay::new(&mut downstream, &mut upstream, usize::MAX, now);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert_eq!(relay.poll(&mut cx, now), Poll::Ready(Over::UpstreamFailed));
+        drop(downstream);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"the last words");
+    }
+
+    /// A peer that says something and is reset.
+    struct Failing(&'static [u8]);
+
+    impl tokio::io::AsyncRead for Failing {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            if self.0.is_empty() {
+                return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
+            }
+            into.put_slice(std::mem::take(&mut self.0));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl tokio::io::AsyncWrite for Failing {
+        fn poll_write(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<std::io::Result<usize>> {
+            Poll::Pending
+        }
+        fn poll_flush(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
     }
 }
