@@ -85,6 +85,8 @@ pub(crate) struct Http2Connection {
     requests: u32,
     /// The client was told to open no more streams; since when.
     drained: Option<Instant>,
+    /// When it is told so without having answered to that.
+    drain_ends: Option<Instant>,
     counted: (u64, u64),
     keepalive: Option<Keepalive>,
     /// Streams that the client may still reset, and since when that is counted.
@@ -138,6 +140,7 @@ impl Http2Connection {
             head_since: None,
             requests: 0,
             drained: None,
+            drain_ends: None,
             counted: (0, 0),
             keepalive,
             resets,
@@ -225,7 +228,8 @@ impl Http2Connection {
             let head = self.head_since.and_then(|since| {
                 earlier(deadline(since, timeouts.request_headers), deadline(since, timeouts.stream_idle))
             });
-            if !self.timer.arm(cx, now, earlier(earlier(idle, old), earlier(earlier(told, pings), head))) {
+            let drain = earlier(told, self.drain_ends);
+            if !self.timer.arm(cx, now, earlier(earlier(idle, old), earlier(earlier(drain, pings), head))) {
                 return self.poll_pings(cx, now);
             }
             let reached = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -236,6 +240,10 @@ impl Http2Connection {
             } else if reached(idle) {
                 stats.downstream_cx_idle_timeout().inc();
                 self.end_now(now, false);
+                cx.waker().wake_by_ref();
+            } else if reached(self.drain_ends) {
+                self.drain_ends = None;
+                self.wire.finish_drain();
                 cx.waker().wake_by_ref();
             } else if reached(told) {
                 self.end_now(now, false);
@@ -392,6 +400,7 @@ impl Http2Connection {
     fn tell_end(&mut self, now: Instant) {
         if self.drained.is_none() {
             self.drained = Some(now);
+            self.drain_ends = deadline(now, Some(self.environment.config.timeouts.drain));
             self.wire.drain();
             self.shared.wake();
         }

@@ -21,6 +21,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+/// Highest number of a stream.
+const LAST_STREAM: u32 = 0x7fff_ffff;
+
 /// Opens a connection. The preface and the settings go out when it is first polled.
 pub fn connect(transport: Transport, options: &Http2Options) -> (Opener, ClientConnection) {
     let wire = Wire::new(transport, Bytes::new(), Core::new(false, options));
@@ -191,7 +194,7 @@ impl ClientStream {
         let mut core = self.opener.core.borrow_mut();
         self.failed = if core.over {
             Some(ResetReason::ConnectionTermination)
-        } else if core.goaway || core.next_id > 0x7fff_ffff {
+        } else if core.goaway || core.next_id > LAST_STREAM {
             Some(ResetReason::RemoteRefusedStreamReset)
         } else {
             None
@@ -201,6 +204,11 @@ impl ClientStream {
         }
         let id = core.next_id;
         core.next_id += 2;
+        if core.next_id > LAST_STREAM {
+            // RFC 9113 §5.1.1: there are no more numbers, so this is the last stream.
+            core.goaway = true;
+            self.opener.meter.note_goaway_received();
+        }
         let mut stream = Stream::new(id, core.limits.stream_window, core.peer.initial_window);
         stream.bodiless = headers.get(Known::METHOD) == Some(b"HEAD");
         stream.tunnel = self.connect || self.upgrade.is_some();

@@ -469,12 +469,18 @@ impl Core {
             self.ping = Ping::Answered;
             return true;
         }
-        if payload == DRAIN_PING && self.draining && self.last_served.is_none() {
-            self.last_served = Some(self.last_received);
-            self.send_goaway(self.last_received, ErrorCode::NO_ERROR, "");
-            return true;
+        payload == DRAIN_PING && self.finish_drain()
+    }
+
+    /// The second step of a drain: no streams but those that have come. False if no drain is under way.
+    pub fn finish_drain(&mut self) -> bool {
+        if !self.draining || self.last_served.is_some() || self.over {
+            return false;
         }
-        false
+        self.last_served = Some(self.last_received);
+        self.send_goaway(self.last_received, ErrorCode::NO_ERROR, "");
+        self.wake();
+        true
     }
 
     /// Whether nothing is left to do.

@@ -135,7 +135,7 @@ impl Core {
             if self.is_idle(head.stream) {
                 return Err(Violation::protocol("DATA of a stream that was not opened"));
             }
-            if !self.was_reset(head.stream) {
+            if !self.was_reset(head.stream) && !self.is_unserved(head.stream) {
                 self.fault(head.stream, ErrorCode::STREAM_CLOSED)?;
             }
             return Ok(false);
@@ -229,6 +229,11 @@ impl Core {
             // Nothing is pushed, so these don't exist.
             (_, false) => true,
         }
+    }
+
+    /// Whether the client was told that this stream is not served. What it had sent before it knew is no fault.
+    fn is_unserved(&self, id: u32) -> bool {
+        self.last_served.is_some_and(|last| id > last)
     }
 
     /// Resets a stream for what the peer did with it.
@@ -351,7 +356,7 @@ impl Core {
         }
         if id <= self.last_received {
             self.skip(block)?;
-            return match self.was_reset(id) {
+            return match self.was_reset(id) || self.is_unserved(id) {
                 true => Ok(()),
                 false if id == self.last_received => {
                     Err(Violation::new(ErrorCode::STREAM_CLOSED, "HEADERS of a stream that is over"))
@@ -422,6 +427,12 @@ impl Core {
             (Err(_), _) => return self.fault(id, ErrorCode::PROTOCOL_ERROR),
         };
         let Some((key, stream)) = self.on_wire(id) else { return Ok(()) };
+        // RFC 9110 §6.4.1: what a response has no content for, and RFC 9113 §8.1.1: what it has as much of as it says.
+        let bodiless = stream.bodiless || status == 304 || status == 204;
+        let tunnel = stream.tunnel && (200..300).contains(&status);
+        if last && !bodiless && !tunnel && taken.length.is_some_and(|length| length > 0) {
+            return self.malformed(id);
+        }
         let head = Head { headers, taken, status, last };
         if status < 200 {
             if stream.receive.informational.len() >= MOST_INFORMATIONAL {
@@ -433,8 +444,8 @@ impl Core {
         }
         stream.receive.has_head = true;
         stream.receive.length_left = match taken.length {
-            _ if last || stream.tunnel => None,
-            Some(_) if stream.bodiless || status == 304 || status == 204 => Some(0),
+            _ if last || tunnel => None,
+            _ if bodiless => Some(0),
             length => length,
         };
         stream.receive.head = Some(head);

@@ -101,13 +101,18 @@ impl ServerConnection {
 
     /// Whether a head has begun and not ended yet.
     pub fn is_reading_head(&self) -> bool {
-        self.wire.core.borrow().block.is_some()
+        self.wire.is_reading_head()
     }
 
     /// Tells the client to open no more streams on this connection (RFC 9113 §6.8), first without a limit, then, after a
     /// round trip, with the last stream that will be served. The connection ends with its last stream.
     pub fn drain(&mut self) {
         self.wire.core.borrow_mut().drain();
+    }
+
+    /// The second step of a drain that began, without waiting for the client any longer.
+    pub fn finish_drain(&mut self) {
+        self.wire.core.borrow_mut().finish_drain();
     }
 
     /// Ends the connection with a GOAWAY, whatever its streams are doing. Goes on through [`ServerConnection::poll_accept`].
@@ -223,7 +228,11 @@ impl ServerStream {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut core = self.core.borrow_mut();
         if let Some(head) = &self.head {
-            if core.streams.get(self.key).is_some_and(|stream| stream.reset.is_none()) && !core.has_room() {
+            if let Some(reason) = core.streams.get(self.key).and_then(|stream| stream.reset) {
+                self.head = None;
+                return Poll::Ready(Err(io::Error::other(reason.as_str())));
+            }
+            if !core.has_room() {
                 core.wait_output(self.key, cx);
                 return Poll::Pending;
             }

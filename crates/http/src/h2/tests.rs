@@ -1,6 +1,8 @@
 //! Both ends of the codec against a peer that is written here, frame by frame; and against each other.
 
+mod ends;
 mod flow;
+mod streams;
 
 use super::frame::{self, FrameHead, HEAD, flag, kind};
 use super::hpack::{Decoder, Encoder};

@@ -2,6 +2,7 @@
 
 use super::core::{Core, Shared};
 use super::error::{ConnectionError, Violation};
+use super::frame::{FrameHead, kind};
 use super::meter::Meter;
 use super::receive::Feed;
 use crate::ResetReason;
@@ -19,6 +20,8 @@ use tokio::io::ReadBuf;
 const BULK_READ: usize = 32 * 1024;
 /// Reads before other connections have a turn.
 const READS: usize = 16;
+/// Requests that are accepted before the answers to others go out.
+const ACCEPTED: u32 = 32;
 
 /// What moving the bytes came to.
 pub(super) enum Moved {
@@ -37,6 +40,8 @@ pub(super) struct Wire {
     bulk: bool,
     /// The peer closed its side.
     ended: bool,
+    /// Requests that were accepted since something was written.
+    accepted: u32,
     lingered: usize,
 }
 
@@ -44,11 +49,18 @@ impl Wire {
     pub fn new(transport: Transport, before: Bytes, core: Core) -> Wire {
         core.meter.add_received(before.len() as u64);
         let core = Rc::new(RefCell::new(core));
-        Wire { core, transport, input: ReadBuffer::with(before), bulk: false, ended: false, lingered: 0 }
+        Wire { core, transport, input: ReadBuffer::with(before), bulk: false, ended: false, accepted: 0, lingered: 0 }
     }
 
     pub fn meter(&self) -> Rc<Meter> {
         Rc::clone(&self.core.borrow().meter)
+    }
+
+    /// Whether a head has begun and not ended yet: in the middle of a frame, or between two of them.
+    pub fn is_reading_head(&self) -> bool {
+        let core = self.core.borrow();
+        let begins = || FrameHead::parse(self.input.filled()).is_some_and(|head| head.kind == kind::HEADERS);
+        core.block.is_some() || (core.data.is_none() && !core.expects_preface && begins())
     }
 
     /// Uses what comes, and writes what waits, until there is nothing more to do.
@@ -62,7 +74,15 @@ impl Wire {
             return Poll::Ready(Err(self.fail(cx, core, violation)));
         }
         match self.poll_receive(cx, core) {
-            Poll::Ready(Ok(())) => return Poll::Ready(Ok(Moved::Accepted)),
+            Poll::Ready(Ok(())) => {
+                self.accepted += 1;
+                if self.accepted >= ACCEPTED
+                    && let Poll::Ready(Err(error)) = self.poll_write(cx, core)
+                {
+                    return Poll::Ready(Err(lost(core, error)));
+                }
+                return Poll::Ready(Ok(Moved::Accepted));
+            }
             Poll::Ready(Err(Failure::Violation(violation))) => {
                 return Poll::Ready(Err(self.fail(cx, core, violation)));
             }
@@ -108,6 +128,7 @@ impl Wire {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, core: &mut Core) -> Poll<io::Result<()>> {
+        self.accepted = 0;
         let mut sent = 0;
         let outcome = core.output.poll_flush(cx, &mut self.transport, &mut sent);
         core.meter.add_sent(sent);
