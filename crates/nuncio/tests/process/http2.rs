@@ -3,12 +3,14 @@
 
 use std::net::SocketAddr;
 
+use nuncio_testkit::PATIENCE;
 use nuncio_testkit::client::Response;
 use nuncio_testkit::gate::Gates;
 use nuncio_testkit::h2_client::{H2Client, H2Request};
-use nuncio_testkit::h2_raw::{self, RawServer, flag, frame, kind, window_update};
+use nuncio_testkit::h2_raw::{self, RawH2, RawServer, code, flag, frame, kind, window_update};
 use nuncio_testkit::message::End;
 use nuncio_testkit::origin::{Http2Settings, Origin, Reply, Script};
+use nuncio_testkit::process::Signal;
 
 use crate::support::*;
 
@@ -222,4 +224,62 @@ fn uploads_share_small_windows() {
         let account = upstream.account();
         assert_eq!((account.data, account.closed), (10 * SIZES.iter().sum::<usize>() as u64, false), "{account:?}");
     }
+}
+
+/// A drain: GOAWAY in two steps, what is under way comes to its end, and then the connection and the process.
+#[test]
+fn a_drain_lets_streams_finish() {
+    let gates = Gates::default();
+    let replies = vec![Reply { path: Some("/slow".to_owned()), hold: Some("go".to_owned()), ..Reply::default() }];
+    let origin = Origin::start(Script::Http(replies), gates.clone()).unwrap();
+    let http = Http { clusters: vec![cluster("a", &[origin.address()])], ..Http::default() };
+    let mut running = Setup::new(&http.text()).flags(&["--drain-time-s", "600"]).start();
+    let client = RawH2::connect(running.setup.address("front")).unwrap();
+    client.get(1, "/slow", &[]).unwrap();
+    assert!(origin.await_seen(1, PATIENCE));
+    running.proxy.signal(Signal::Terminate).unwrap();
+    assert!(client.await_that(|account| account.frames[usize::from(kind::GOAWAY)] == 2), "{:?}", client.account());
+    let account = client.account();
+    assert_eq!(account.goaway, Some((1, code::NO_ERROR)), "{account:?}");
+    // What comes after the last stream was named is not looked at; that is not an error of the connection.
+    client.get(3, "/late", &[]).unwrap();
+    gates.open("go");
+    assert!(client.await_that(|account| account.status(1) == Some(200) && account.ended > 0), "{:?}", client.account());
+    assert!(client.await_closed(), "{:?}", client.account());
+    assert_eq!(client.account().status(3), None);
+    assert_eq!(origin.seen().len(), 1);
+    assert!(running.proxy.await_exit().unwrap().is_some_and(|status| status.success()));
+}
+
+/// An upstream that says GOAWAY with streams under way: they come to their end, and the next request gets a connection of its own.
+#[test]
+fn an_upstream_that_drains_is_let_finish() {
+    let server = RawServer::start(h2_raw::settings(&[]), |_| Vec::new()).unwrap();
+    let running = in_front_of_http2(server.address(), "");
+    let mut clients: Vec<_> = (0..3).map(|_| running.client()).collect();
+    for client in &mut clients {
+        client.send(b"GET / HTTP/1.1\r\nhost: h.test\r\n\r\n").unwrap();
+    }
+    let first = server.accept().unwrap();
+    assert!(first.await_that(|account| account.headed.len() == 3), "{:?}", first.account());
+    let goaway = |last: u32| frame(kind::GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat());
+    first.send(&goaway(0x7fff_ffff)).unwrap();
+    first.send(&goaway(5)).unwrap();
+    let mut next = running.client();
+    // Once the proxy knows, it opens another connection.
+    first.send(&frame(kind::PING, 0, 0, b"complete")).unwrap();
+    assert!(first.await_that(|account| account.frames[usize::from(kind::PING)] > 0), "{:?}", first.account());
+    next.send(b"GET /next HTTP/1.1\r\nhost: h.test\r\n\r\n").unwrap();
+    let second = server.accept().unwrap();
+    assert!(second.await_that(|account| account.headed == [1]), "{:?}", second.account());
+    let answer = |stream: u32| frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, &[0x88]);
+    second.send(&answer(1)).unwrap();
+    assert_eq!(next.response(false).status(), 200);
+    for stream in [5, 1, 3] {
+        first.send(&answer(stream)).unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(client.response(false).status(), 200);
+    }
+    assert!(first.await_closed(), "{:?}", first.account());
 }
