@@ -250,3 +250,57 @@ fn heads_that_are_too_big() {
     check(format!("GET / HTTP/1.1\r\nhost: test\r\nx: {}", "a".repeat(100_000)));
     assert_eq!(origin.seen(), []);
 }
+
+/// CVE-2024-45806 and CVE-2023-27487: headers by which a trusted proxy tells this one what to do, from a client that is none.
+/// Over either version of HTTP none is believed, and none reaches the upstream as the client wrote it.
+#[test]
+fn cve_2024_45806_cve_2023_27487_headers_of_trusted_peers() {
+    const BELIEVED: &[&str] = &[
+        "x-envoy-internal",
+        "x-envoy-external-address",
+        "x-envoy-original-path",
+        "x-envoy-original-host",
+        "x-envoy-retry-on",
+        "x-envoy-retry-grpc-on",
+        "x-envoy-max-retries",
+        "x-envoy-upstream-alt-stat-name",
+        "x-envoy-upstream-rq-timeout-ms",
+        "x-envoy-upstream-rq-per-try-timeout-ms",
+        "x-envoy-upstream-rq-timeout-alt-response",
+        "x-envoy-expected-rq-timeout-ms",
+        "x-envoy-force-trace",
+        "x-envoy-ip-tags",
+        "x-envoy-decorator-operation",
+        "x-envoy-downstream-service-cluster",
+        "x-envoy-downstream-service-node",
+        "x-envoy-hedge-on-per-try-timeout",
+        "x-forwarded-client-cert",
+    ];
+    let origin = origin(vec![]);
+    let manager = &[
+        "codec_type: AUTO",
+        "use_remote_address: true",
+        "internal_address_config: {cidr_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]}",
+    ][..];
+    let http = Http { clusters: vec![cluster("a", &[origin.address()])], manager, ..Http::default() };
+    let running = Setup::new(&http.text()).start();
+    let lines: String = BELIEVED.iter().map(|name| format!("{name}: 1\r\n")).collect();
+    let request =
+        format!("GET / HTTP/1.1\r\nhost: h\r\nx-forwarded-for: 10.1.1.1\r\nx-forwarded-proto: https\r\n{lines}\r\n");
+    assert_eq!(ask(&mut running.client(), &request).status(), 200);
+    let mut fields: Vec<(&str, &str)> = BELIEVED.iter().map(|name| (*name, "1")).collect();
+    fields.extend([("x-forwarded-for", "10.1.1.1"), ("x-forwarded-proto", "https")]);
+    let client = nuncio_testkit::h2_raw::RawH2::connect(running.setup.address("front")).unwrap();
+    client.get(1, "/", &fields).unwrap();
+    assert!(client.await_that(|account| account.status(1) == Some(200)), "{:?}", client.account());
+    let seen = origin.seen();
+    assert_eq!(seen.len(), 2);
+    for seen in seen {
+        let passed: Vec<_> = BELIEVED.iter().filter(|name| seen.head.get(name) == Some("1")).collect();
+        assert!(passed.is_empty(), "{passed:?}");
+        assert_eq!(seen.head.get("x-forwarded-proto"), Some("http"));
+        let (claimed, added) = seen.head.get("x-forwarded-for").and_then(|value| value.split_once(',')).unwrap();
+        assert_eq!(claimed, "10.1.1.1");
+        assert_eq!(seen.head.get("x-envoy-external-address"), Some(added));
+    }
+}
