@@ -44,6 +44,8 @@ impl Multiplexed {
             pings: connection.pings(),
             next: options.next(now, fastrand::u64(..)),
             due: None,
+            received: (0, now),
+            requests: 0,
         });
         let ends = http.max_connection_duration.and_then(|longest| now.checked_add(longest));
         let run = Run { connection, line: Rc::clone(&line), timer: None, idle_since: now, ends, keepalive };
@@ -133,6 +135,22 @@ struct Keepalive {
     next: Option<Instant>,
     /// When the answer to the ping on its way must be here.
     due: Option<Instant>,
+    /// Bytes that were received, and when the last of them came.
+    received: (u64, Instant),
+    /// Requests that were sent before.
+    requests: u64,
+}
+
+impl Keepalive {
+    /// Whether a request is sent after the host was silent for long (`connection_idle_interval`).
+    fn is_asked_after_silence(&mut self, requests: u64, received: u64, now: Instant) -> bool {
+        let asked = std::mem::replace(&mut self.requests, requests) < requests;
+        let silent = now.saturating_duration_since(self.received.1);
+        if received != self.received.0 {
+            self.received = (received, now);
+        }
+        asked && self.options.connection_idle_interval.is_some_and(|interval| silent >= interval)
+    }
 }
 
 /// Moves the bytes of a connection until it is over.
@@ -210,6 +228,10 @@ impl Run {
     /// True if the host did not answer in time.
     fn poll_pings(&mut self, now: Instant) -> bool {
         let Some(keepalive) = &mut self.keepalive else { return false };
+        let received = self.connection.meter().bytes().0;
+        if keepalive.is_asked_after_silence(self.line.requests.get(), received, now) && keepalive.due.is_none() {
+            keepalive.next = Some(now);
+        }
         if keepalive.due.is_some() && keepalive.pings.take_answer() {
             keepalive.due = None;
             keepalive.next = keepalive.options.next(now, fastrand::u64(..));

@@ -78,7 +78,6 @@ fn keepalive(settings: &Option<core::KeepaliveSettings>, cx: &mut Compile<'_>) -
     let interval = duration_field(interval, "interval", &mut cx).ok()?;
     let timeout = duration_field(timeout, "timeout", &mut cx).ok()?;
     let idle = duration_field(connection_idle_interval, "connection_idle_interval", &mut cx).ok()?;
-    cx.unsupported_if(idle.is_some(), "connection_idle_interval");
     let Some(timeout) = timeout else {
         cx.error_hint("has no timeout", "set timeout: how long the answer to a ping may take");
         return None;
@@ -87,7 +86,7 @@ fn keepalive(settings: &Option<core::KeepaliveSettings>, cx: &mut Compile<'_>) -
         interval: interval.filter(|interval| !interval.is_zero()),
         timeout,
         interval_jitter_percent: super::number::percent(interval_jitter, 15.0),
-        connection_idle_interval: idle,
+        connection_idle_interval: idle.filter(|idle| !idle.is_zero()),
     })
 }
 

@@ -67,7 +67,8 @@ pub struct Http2Keepalive {
     pub timeout: Duration,
     /// Jitter of the interval, percent of it. Default 15.
     pub interval_jitter_percent: f64,
-    /// A ping goes first when a request is sent after this time without activity. Default 1 s for upstreams.
+    /// Upstreams only: a ping goes with a request that is sent after so long without anything received; none sends no such
+    /// ping.
     pub connection_idle_interval: Option<Duration>,
 }
 

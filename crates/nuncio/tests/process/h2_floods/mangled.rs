@@ -139,7 +139,7 @@ fn session_of_an_upstream() -> Vec<Vec<u8>> {
 fn sessions_of_upstreams() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = upstream.local_addr().unwrap();
-    let bad = cluster_with("a", &[address], &http2(""));
+    let bad = cluster_with("a", &[address], &http2("", ""));
     let routes = "[{match: {path: /direct}, direct_response: {status: 200, body: {inline_string: fine}}}, \
                   {match: {prefix: /}, route: {cluster: a}}]";
     let running = Setup::new(&Http { routes, clusters: vec![bad], ..Http::default() }.text()).start();

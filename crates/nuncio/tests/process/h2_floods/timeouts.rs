@@ -1,6 +1,9 @@
 //! HTTP/2 peers that begin and do not go on, and how long connections live. No test asserts how long anything takes: each
 //! waits for the end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use nuncio_testkit::h2_raw::RawServer;
 
 use super::upstreams::{Attacked, answer_frame};
@@ -88,7 +91,7 @@ fn answering() -> RawServer {
 /// The same options of a cluster.
 #[test]
 fn upstream_connections_end_by_their_options() {
-    let limited = Attacked::with(answering(), "max_requests_per_connection: 3");
+    let limited = Attacked::with(answering(), "max_requests_per_connection: 3", "");
     for round in 0..4 {
         for _ in 0..3 {
             assert_eq!(limited.target.running.get("/").status(), 200);
@@ -102,7 +105,7 @@ fn upstream_connections_end_by_their_options() {
         ("idle_timeout: 0.3s", "cluster.a.upstream_cx_idle_timeout"),
         ("max_connection_duration: 0.3s", "cluster.a.upstream_cx_max_duration_reached"),
     ] {
-        let attacked = Attacked::with(answering(), option);
+        let attacked = Attacked::with(answering(), option, "");
         assert_eq!(attacked.target.running.get("/").status(), 200);
         let upstream = attacked.server.accept().unwrap();
         assert!(upstream.await_closed(), "{option}: {:?}", upstream.account());
@@ -113,11 +116,31 @@ fn upstream_connections_end_by_their_options() {
     }
 }
 
+/// `connection_idle_interval`: a request after silence asks whether the upstream is still there.
+#[test]
+fn a_request_after_silence() {
+    let pinged = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&pinged);
+    let server = RawServer::start(settings(&[]), move |came| {
+        seen.fetch_or(came.kind == kind::PING && came.flags & flag::ACK == 0, Ordering::SeqCst);
+        if came.kind == kind::HEADERS { answer_frame(came.stream, true) } else { Vec::new() }
+    });
+    let options = "connection_keepalive: {timeout: 30s, connection_idle_interval: 0.001s}";
+    let attacked = Attacked::with(server.unwrap(), "", options);
+    // How long nothing is received between two requests is up to the machine; reading the statistics takes its time.
+    let asked = (0..1000).any(|_| {
+        attacked.target.running.await_stat("cluster.a.upstream_rq_active", |active| active == 0);
+        assert_eq!(attacked.target.running.get("/").status(), 200);
+        pinged.load(Ordering::SeqCst)
+    });
+    assert!(asked);
+}
+
 /// A stream that is under way when its connection's time is over comes to its end.
 #[test]
 fn a_stream_outlives_the_duration_of_its_connection() {
     let server = RawServer::start(settings(&[]), |_| Vec::new()).unwrap();
-    let attacked = Attacked::with(server, "max_connection_duration: 0.3s");
+    let attacked = Attacked::with(server, "max_connection_duration: 0.3s", "");
     let (mut client, upstream) = attacked.asked();
     attacked.target.running.await_stat("cluster.a.upstream_cx_max_duration_reached", |count| count == 1);
     upstream.send(&answer_frame(1, true)).unwrap();

@@ -12,11 +12,11 @@ use super::*;
 
 const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// Fields of a cluster that speaks HTTP/2, with such options of any version.
-pub(super) fn http2(common: &str) -> String {
+/// Fields of a cluster that speaks HTTP/2, with such options of any version, and of HTTP/2.
+pub(super) fn http2(common: &str, options: &str) -> String {
     format!(
         ", typed_extension_protocol_options: {{{OPTIONS}: {{'@type': type.googleapis.com/{OPTIONS}, \
-         common_http_protocol_options: {{{common}}}, explicit_http_config: {{http2_protocol_options: {{}}}}}}}}"
+         common_http_protocol_options: {{{common}}}, explicit_http_config: {{http2_protocol_options: {{{options}}}}}}}}}"
     )
 }
 
@@ -28,15 +28,15 @@ pub(super) struct Attacked {
 
 impl Attacked {
     pub(super) fn new(server: RawServer) -> Self {
-        Self::with(server, "")
+        Self::with(server, "", "")
     }
 
-    /// With `common_http_protocol_options` of the cluster.
-    pub(super) fn with(server: RawServer, common: &str) -> Self {
+    /// With `common_http_protocol_options` and `http2_protocol_options` of the cluster.
+    pub(super) fn with(server: RawServer, common: &str, options: &str) -> Self {
         let origin = origin(vec![]);
         let routes = "[{match: {path: /direct}, direct_response: {status: 200, body: {inline_string: fine}}}, \
                       {match: {path: /other}, route: {cluster: b}}, {match: {prefix: /}, route: {cluster: a}}]";
-        let bad = cluster_with("a", &[server.address()], &http2(common));
+        let bad = cluster_with("a", &[server.address()], &http2(common, options));
         let clusters = vec![bad, cluster("b", &[origin.address()])];
         let manager = &["codec_type: AUTO", "stream_idle_timeout: 60s"][..];
         let running = Setup::new(&Http { routes, clusters, manager, ..Http::default() }.text()).start();
