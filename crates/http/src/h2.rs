@@ -7,7 +7,6 @@
 //! the limits of frames that carry nothing. Nothing is held of a connection that is idle but its state and HPACK's tables.
 
 mod client;
-mod core;
 mod credit;
 mod error;
 mod frame;
@@ -19,6 +18,7 @@ mod outgoing;
 mod output;
 mod receive;
 mod server;
+mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -31,7 +31,7 @@ pub use meter::{Flood, Meter};
 pub use options::{Http2Keepalive, Http2Options, ResetRate};
 pub use server::{Incoming, ServerConnection, ServerStream};
 
-use self::core::Shared;
+use self::state::Shared;
 use std::rc::Rc;
 
 /// The first bytes of a client that speaks HTTP/2 without asking first (RFC 9113 §3.3).

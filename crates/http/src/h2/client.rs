@@ -1,11 +1,11 @@
 //! The upstream end of an HTTP/2 connection, and its streams.
 
-use super::core::{Core, Shared, give_map};
 use super::error::{ConnectionError, ErrorCode};
 use super::headers;
 use super::meter::Meter;
 use super::outgoing::{Outgoing, WaitingHead};
 use super::server::{poll_body, take_piece};
+use super::state::{Core, Shared, give_map};
 use super::stream::{Head, Stream};
 use super::wire::Wire;
 use super::{Http2Options, Pings};

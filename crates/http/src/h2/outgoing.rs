@@ -1,9 +1,9 @@
 //! What one side of a stream still has to send, and how it gets into the connection's output.
 
-use super::core::{Core, give_map, take_map};
 use super::frame::{FrameHead, flag, kind};
 use super::headers;
 use super::hpack::Encoder;
+use super::state::{Core, give_map, take_map};
 use crate::ResetReason;
 use bytes::Bytes;
 use nuncio_headers::HeaderMap;

@@ -1,10 +1,10 @@
 //! What the peer's frames do to a connection (RFC 9113 §5 and §6).
 
-use super::core::{Accepted, Core, give_map, take_map};
 use super::error::{ErrorCode, Violation};
 use super::frame::{self, FrameHead, HEAD, MAX_FRAME, MAX_WINDOW, PREFACE, flag, kind, setting};
 use super::headers::{Reader, Refused, Section, Taken, status};
 use super::meter::Flood;
+use super::state::{Accepted, Core, give_map, take_map};
 use super::stream::{Head, Stream};
 use crate::ResetReason;
 use nuncio_headers::HeaderMap;

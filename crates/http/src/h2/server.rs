@@ -1,10 +1,10 @@
 //! The downstream end of an HTTP/2 connection, and its streams.
 
-use super::core::{Accepted, Core, Shared, give_map};
 use super::error::{ConnectionError, ErrorCode};
 use super::headers::{self, Refused};
 use super::meter::{Held, Meter};
 use super::outgoing::{Outgoing, WaitingHead};
+use super::state::{Accepted, Core, Shared, give_map};
 use super::wire::{Moved, Wire};
 use super::{Http2Options, Pings};
 use crate::connection::{BodyPart, RecvError};

@@ -1,10 +1,10 @@
 //! A connection's transport: moves bytes between it and the connection's state.
 
-use super::core::{Core, Shared};
 use super::error::{ConnectionError, Violation};
 use super::frame::{FrameHead, kind};
 use super::meter::Meter;
 use super::receive::Feed;
+use super::state::{Core, Shared};
 use crate::ResetReason;
 use bytes::Bytes;
 use nuncio_io::buffer::{HEAD_BUFFER, ReadBuffer};
