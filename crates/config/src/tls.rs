@@ -9,6 +9,7 @@ mod context;
 mod parameters;
 mod reading;
 mod secrets;
+mod trust_bundles;
 mod uses;
 mod validation;
 

@@ -53,6 +53,7 @@ impl Authority {
     /// A certificate and its key, both PEM. Names are written `DNS:a.test`, `URI:spiffe://a/b`, `IP:127.0.0.1`.
     pub fn issue(&self, common_name: &str, names: &[&str]) -> (String, String) {
         let mut params = params(common_name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.subject_alt_names = names.iter().map(|text| name(text)).collect();
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");

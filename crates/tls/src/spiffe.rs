@@ -34,7 +34,8 @@ impl SpiffeDomains {
 
     /// The authorities of the domain that the certificate claims to be of. SPIFFE X.509-SVID §§ 2, 4.3.
     pub(crate) fn roots_for(&self, leaf: &Certificate<'_>) -> Result<&Roots, Refusal> {
-        let signs = leaf.key_usage.is_some_and(|usage| usage & (KEY_CERT_SIGN | CRL_SIGN) != 0);
+        // Without the extension a key may be used for everything (RFC 5280 §4.2.1.3), which Envoy takes it to mean.
+        let signs = leaf.key_usage.is_none_or(|usage| usage & (KEY_CERT_SIGN | CRL_SIGN) != 0);
         if leaf.is_authority || signs {
             return Err(Refusal::spiffe("SPIFFE certificate must not be a signing certificate"));
         }

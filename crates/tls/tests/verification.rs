@@ -344,7 +344,9 @@ async fn spiffe_trust_domains() {
         ..ValidationSpec::default()
     };
     let leaf = |authority: &Authority, uris: &[&str]| {
-        authority.sign(&params("w", uris.iter().map(|name| uri(name)).collect()), P256)
+        let mut params = params("w", uris.iter().map(|name| uri(name)).collect());
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        authority.sign(&params, P256)
     };
     let accepted = leaf(&one, &["spiffe://one.example/ns/a"]);
     assert_eq!(world.judge(spec.clone(), &accepted).await, Ok(true));
@@ -358,10 +360,13 @@ async fn spiffe_trust_domains() {
     ] {
         assert_eq!(kind(&world.judge(spec.clone(), &refused).await), Some(FailureKind::VerifyError));
     }
-    let mut signer = params("w", vec![uri("spiffe://one.example/a")]);
-    signer.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let signer = one.sign(&signer, P256);
-    assert_eq!(kind(&world.judge(spec, &signer).await), Some(FailureKind::VerifyError));
+    // A key for certificates, and one that says nothing of its use.
+    for usages in [vec![KeyUsagePurpose::KeyCertSign], vec![]] {
+        let mut signer = params("w", vec![uri("spiffe://one.example/a")]);
+        signer.key_usages = usages;
+        let signer = one.sign(&signer, P256);
+        assert_eq!(kind(&world.judge(spec.clone(), &signer).await), Some(FailureKind::VerifyError));
+    }
 }
 
 /// Upstream: Envoy compares names only where it is told to, and verifies nothing without an authority.

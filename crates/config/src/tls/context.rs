@@ -41,7 +41,7 @@ pub(crate) fn server_spec(context: &tls::DownstreamTlsContext, cx: &mut Reading<
         session_ticket_keys_type,
     } = context;
     let before = cx.errors();
-    let common = common(common_tls_context.as_ref(), &mut cx.field("common_tls_context"));
+    let common = common(common_tls_context.as_ref(), Side::Server, &mut cx.field("common_tls_context"));
     let keys = ticket_keys(session_ticket_keys_type.as_ref(), cx);
     let is_true = |field: &Option<nuncio_api::wkt::BoolValue>| field.as_ref().is_some_and(|field| field.value);
     let common = common?;
@@ -101,7 +101,7 @@ pub(crate) fn client_spec(context: &tls::UpstreamTlsContext, cx: &mut Reading<'_
     if enforce_rsa_key_usage.as_ref().is_some_and(|enforced| !enforced.value) {
         cx.field("enforce_rsa_key_usage").warn("has no effect: the usage that a certificate states always counts", "");
     }
-    let common = common(common_tls_context.as_ref(), &mut cx.field("common_tls_context"))?;
+    let common = common(common_tls_context.as_ref(), Side::Client, &mut cx.field("common_tls_context"))?;
     cx.unless_errors_since(before)?;
     Ok(ClientSpec {
         certificates: common.certificates,
@@ -117,7 +117,14 @@ pub(crate) fn client_spec(context: &tls::UpstreamTlsContext, cx: &mut Reading<'_
     })
 }
 
-fn common(context: Option<&tls::CommonTlsContext>, cx: &mut Reading<'_>) -> Result<Common, Invalid> {
+/// Whose context it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Server,
+    Client,
+}
+
+fn common(context: Option<&tls::CommonTlsContext>, side: Side, cx: &mut Reading<'_>) -> Result<Common, Invalid> {
     let none = tls::CommonTlsContext::default();
     #[allow(deprecated)]
     let tls::CommonTlsContext {
@@ -146,11 +153,11 @@ fn common(context: Option<&tls::CommonTlsContext>, cx: &mut Reading<'_>) -> Resu
     }
     let mut certificates = Vec::new();
     for (index, one) in tls_certificates.iter().enumerate() {
-        certificates.extend(certificate(one, None, &mut cx.element("tls_certificates", index)).ok());
+        certificates.extend(certificate(one, None, side, &mut cx.element("tls_certificates", index)).ok());
     }
     for (index, config) in tls_certificate_sds_secret_configs.iter().enumerate() {
         let mut cx = cx.element("tls_certificate_sds_secret_configs", index);
-        certificates.extend(named_certificate(config, &mut cx).ok());
+        certificates.extend(named_certificate(config, side, &mut cx).ok());
     }
     let parameters = parameters(tls_params.as_ref(), &mut cx.field("tls_params"));
     let validation = validation_of(validation_context_type.as_ref(), cx);
@@ -160,9 +167,13 @@ fn common(context: Option<&tls::CommonTlsContext>, cx: &mut Reading<'_>) -> Resu
     Ok(Common { certificates, parameters, alpn_protocols, validation: validation?, key_log: key_log? })
 }
 
-fn named_certificate(config: &tls::SdsSecretConfig, cx: &mut Reading<'_>) -> Result<CertificateSpec, Invalid> {
+fn named_certificate(
+    config: &tls::SdsSecretConfig,
+    side: Side,
+    cx: &mut Reading<'_>,
+) -> Result<CertificateSpec, Invalid> {
     match named(config, cx)?.r#type {
-        Some(Type::TlsCertificate(one)) => certificate(&one, Some(&config.name), cx),
+        Some(Type::TlsCertificate(one)) => certificate(&one, Some(&config.name), side, cx),
         _ => Err(cx.error(format!("the secret {} is no tls_certificate", config.name), "")),
     }
 }
@@ -170,6 +181,7 @@ fn named_certificate(config: &tls::SdsSecretConfig, cx: &mut Reading<'_>) -> Res
 fn certificate(
     certificate: &tls::TlsCertificate,
     secret: Option<&str>,
+    side: Side,
     cx: &mut Reading<'_>,
 ) -> Result<CertificateSpec, Invalid> {
     let tls::TlsCertificate {
@@ -189,7 +201,15 @@ fn certificate(
         cx.field("private_key_provider").error(text, "give the key under private_key");
     }
     cx.unsupported_if(!signed_certificate_timestamp.is_empty(), "signed_certificate_timestamp");
-    cx.unsupported_if(tls_params.is_some(), "tls_params");
+    match side {
+        Side::Server => {
+            cx.refuse_if(tls_params.is_some(), "tls_params", "those of the context would count, which may allow more");
+        }
+        Side::Client if tls_params.is_some() => {
+            cx.field("tls_params").warn("has no effect on the certificate of a client: those of the context count", "");
+        }
+        Side::Client => {}
+    }
     if let Some(directory) = watched_directory {
         cx.watch_directory(directory);
     }

@@ -154,8 +154,12 @@ fn spiffe(custom: &core::TypedExtensionConfig, cx: &mut Reading<'_>) -> Result<V
     let config = tls::SpiffeCertValidatorConfig::decode(&any.value[..])
         .map_err(|error| cx.error(format!("can't be decoded: {error}"), ""))?;
     let tls::SpiffeCertValidatorConfig { trust_domains, trust_bundles } = config;
-    let why = "the trust bundles in it would not be trusted";
-    cx.refuse_if(trust_bundles.is_some(), "trust_bundles", why);
+    if let Some(bundles) = &trust_bundles {
+        // They take precedence over `trust_domains`.
+        let mut cx = cx.field("trust_bundles");
+        let bytes = cx.data(bundles)?;
+        return super::trust_bundles::domains(bytes, &mut cx);
+    }
     let mut domains = Vec::with_capacity(trust_domains.len());
     for (index, domain) in trust_domains.iter().enumerate() {
         let mut cx = cx.element("trust_domains", index);

@@ -1,6 +1,7 @@
 //! TLS in cases: the certificates that configurations and clients have, and the client.
 //!
 //! The directory `{{tls}}` holds, for each of the names below, `<name>.crt` and `<name>.key`; and `ca.crt`, `other-ca.crt`. They
+//! `bundles.json` says that the authority of `ca.crt` is that of the trust domain `nuncio`. They
 //! are the same for both programs, as their digests show in what is compared.
 
 use std::path::Path;
@@ -34,6 +35,12 @@ fn write(directory: &Path) {
     ] {
         authority.write(directory, stem, names);
     }
+    // A file that is lacking shows in the cases that name it.
+    let authority = std::fs::read_to_string(directory.join("ca.crt")).unwrap_or_default();
+    let base64: String = authority.lines().filter(|line| !line.starts_with("-----")).collect();
+    let keys = serde_json::json!([{"kty": "EC", "use": "x509-svid", "x5c": [base64]}]);
+    let bundles = serde_json::json!({"trust_domains": {"nuncio": {"spiffe_sequence": 1, "keys": keys}}});
+    let _ = std::fs::write(directory.join("bundles.json"), bundles.to_string());
 }
 
 /// The directory, made when it is first asked for.
