@@ -192,10 +192,11 @@ impl ClientStream {
     /// Opens the stream, if there is room for it.
     fn try_open(&mut self, headers: &HeaderMap) -> bool {
         let mut core = self.opener.core.borrow_mut();
-        self.failed = if core.over {
-            Some(ResetReason::ConnectionTermination)
-        } else if core.goaway || core.next_id > LAST_STREAM {
+        // What a peer that said it takes no more did not get can be tried elsewhere, though the connection is over by now.
+        self.failed = if core.goaway || core.next_id > LAST_STREAM {
             Some(ResetReason::RemoteRefusedStreamReset)
+        } else if core.over {
+            Some(ResetReason::ConnectionTermination)
         } else {
             None
         };

@@ -1,5 +1,6 @@
 //! Both ends of the codec against a peer that is written here, frame by frame; and against each other.
 
+mod conversation;
 mod ends;
 mod flow;
 mod streams;
