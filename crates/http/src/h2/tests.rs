@@ -3,6 +3,10 @@
 mod conversation;
 mod ends;
 mod flow;
+mod heads;
+mod hostile;
+mod output;
+mod receive;
 mod streams;
 
 use super::frame::{self, FrameHead, HEAD, flag, kind};

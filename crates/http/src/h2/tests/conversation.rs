@@ -137,12 +137,13 @@ impl AsyncWrite for End {
 }
 
 type Job = Pin<Box<dyn Future<Output = ()>>>;
+type NamedJob = (String, Job, Arc<Woken>);
 
 /// Tasks that run when they were woken, in any order.
 #[derive(Clone, Default)]
 struct Tasks {
     spawned: Rc<RefCell<Vec<(String, Job)>>>,
-    jobs: Rc<RefCell<Vec<(String, Job, Arc<Woken>)>>>,
+    jobs: Rc<RefCell<Vec<NamedJob>>>,
 }
 
 impl Tasks {
@@ -214,7 +215,7 @@ impl Sending {
             } else if !self.ended {
                 self.ended = true;
                 let trailers = map(&[("checked", "yes")]);
-                stream.send_end((self.salt % 2 == 0).then_some(&trailers));
+                stream.send_end(self.salt.is_multiple_of(2).then_some(&trailers));
             }
             match stream.poll_flush(cx) {
                 Poll::Ready(Ok(())) if self.ended => return Poll::Ready(true),
@@ -248,7 +249,7 @@ impl Receiving {
                     }
                 }
                 BodyPart::End { trailers: any } => {
-                    assert_eq!(any, self.salt % 2 == 0);
+                    assert_eq!(any, self.salt.is_multiple_of(2));
                     assert_eq!(dump(&trailers), if any { "checked=yes" } else { "" });
                     return Poll::Ready(Ok(()));
                 }
