@@ -18,6 +18,7 @@ mod outgoing;
 mod output;
 mod receive;
 mod server;
+mod settings;
 mod state;
 mod stream;
 #[cfg(test)]
