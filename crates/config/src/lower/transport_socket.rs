@@ -79,7 +79,8 @@ fn proxy_protocol(
 ) -> Result<Transport, Invalid> {
     let ProxyProtocolUpstreamTransport { config, transport_socket, allow_unspecified_address, tlv_as_pool_key } =
         wrapper;
-    cx.unsupported_if(*tlv_as_pool_key, "tlv_as_pool_key");
+    // Connections are never shared by clients of which their hosts were told different things, values included.
+    let _ = tlv_as_pool_key;
     cx.unsupported_if(*allow_unspecified_address, "allow_unspecified_address");
     let inner = match transport_socket {
         Some(socket) => upstream(socket, scope, &mut cx.field("transport_socket")),
