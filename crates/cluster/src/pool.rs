@@ -170,6 +170,8 @@ pub struct HostPool {
     key: PoolKey,
     /// What the last connection chose, where each may choose (ALPN).
     learned: Cell<PoolProtocol>,
+    /// Streams that the host takes at once, as far as it has said.
+    host_streams: Cell<u32>,
     http1: Rc<Http1Settings>,
     /// HTTP/2 connections that take requests.
     lines: RefCell<Vec<Rc<Line>>>,
@@ -208,6 +210,7 @@ impl ClusterPools {
             host: Arc::clone(host),
             cluster: Arc::clone(cluster),
             learned: Cell::new(key.protocol),
+            host_streams: Cell::new(u32::MAX),
             key,
             http1: Rc::clone(&self.http1),
             lines: RefCell::default(),

@@ -128,7 +128,13 @@ impl Line {
 
     /// Streams that may be open at once: what the configuration and the peer allow.
     fn limit(&self, opener: &Opener) -> u32 {
-        let peer = u32::try_from(opener.max_streams()).unwrap_or(u32::MAX);
+        let mut peer = u32::try_from(opener.max_streams()).unwrap_or(u32::MAX);
+        // Until the host has said it on this connection, what it said on the one before holds.
+        if opener.knows_settings() {
+            self.guard.pool.host_streams.set(peer);
+        } else {
+            peer = peer.min(self.guard.pool.host_streams.get().max(1));
+        }
         peer.min(self.guard.pool.cluster.config.http.http2.max_concurrent_streams)
     }
 

@@ -105,9 +105,9 @@ impl Opener {
         !self.meter.goaway_received() && !self.meter.is_ended()
     }
 
-    /// Whether the peer takes extended CONNECT (RFC 8441).
-    pub fn takes_extended_connect(&self) -> bool {
-        self.core.borrow().peer.connect_protocol
+    /// Whether the peer has said what it takes.
+    pub fn knows_settings(&self) -> bool {
+        self.core.borrow().peer.known
     }
 
     /// A stream for one request. Nothing is sent yet.
@@ -173,10 +173,6 @@ impl ClientStream {
     pub fn send_head(&mut self, headers: &HeaderMap) -> usize {
         self.connect = headers.get(Known::METHOD) == Some(b"CONNECT");
         self.upgrade = headers.get(Known::UPGRADE).filter(|_| !self.connect).map(Into::into);
-        if self.upgrade.is_some() && !self.opener.takes_extended_connect() {
-            self.failed = Some(ResetReason::ConnectError);
-            return 0;
-        }
         // What HTTP/1 lets a target be and HTTP/2 does not.
         if !headers::is_sendable_request(headers) {
             self.failed = Some(ResetReason::ProtocolError);
@@ -200,7 +196,12 @@ impl ClientStream {
         } else {
             None
         };
-        if self.failed.is_some() || core.ids.len() >= core.peer.max_streams as usize || !core.has_room() {
+        // Whether the peer takes extended CONNECT is known with its settings only (RFC 8441 §3).
+        let unknown = self.upgrade.is_some() && !core.peer.known;
+        if self.failed.is_none() && self.upgrade.is_some() && core.peer.known && !core.peer.connect_protocol {
+            self.failed = Some(ResetReason::ConnectError);
+        }
+        if self.failed.is_some() || unknown || core.ids.len() >= core.peer.max_streams as usize || !core.has_room() {
             return false;
         }
         let id = core.next_id;

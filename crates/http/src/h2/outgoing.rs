@@ -125,6 +125,19 @@ impl Core {
         bytes
     }
 
+    /// Nothing comes behind what was handed over: says so in the last frame of that, if it has not left yet.
+    pub fn end_at_once(&mut self, key: usize, out: &mut Outgoing) {
+        if !out.is_headless() || out.done {
+            return;
+        }
+        let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.reset.is_none()) else { return };
+        if self.output.set_flags(stream.last_flags, flag::END_STREAM) {
+            stream.sent_end = true;
+            out.done = true;
+            self.end_if_over(key);
+        }
+    }
+
     /// Hands over what the windows have room for. Pending while something waits for room. Adds to `sent` what left.
     pub fn poll_send(
         &mut self,

@@ -216,6 +216,9 @@ impl ServerStream {
     /// Ends the body, with trailers if there are any.
     pub fn send_end(&mut self, trailers: Option<&HeaderMap>) {
         self.out.end(trailers);
+        if self.head.is_none() {
+            self.core.borrow_mut().end_at_once(self.key, &mut self.out);
+        }
     }
 
     /// Bytes that wait for the peer's windows.

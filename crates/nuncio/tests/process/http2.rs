@@ -175,9 +175,8 @@ fn trailers_come_through_both_ways() {
 
 #[test]
 fn more_requests_than_an_upstream_takes_at_once() {
-    // A connection may get more before its upstream has said so; this cluster knows it before.
     let settings = Http2Settings { max_concurrent_streams: Some(7), ..Http2Settings::default() };
-    let (origin, running) = start_with(settings, vec![], "max_concurrent_streams: 7");
+    let (origin, running) = start(settings, vec![]);
     let client = connect(&running, Http2Settings::default());
     let asked: Vec<H2Request> = (0..300).map(|number| request("GET", &format!("/{number}"))).collect();
     for (number, response) in client.requests(&asked).into_iter().enumerate() {
