@@ -195,9 +195,11 @@ impl<'m> Reader<'m> {
             Known::EXPECT => self.taken.expect_continue |= value.eq_ignore_ascii_case(b"100-continue"),
             // What stands in place of `:authority` is not a header.
             Known::HOST if self.section == Section::Request => {
-                if !self.into.has(Known::HOST) {
-                    self.into.append_received(Some(Known::HOST), b"host", value)?;
+                // Which of two is meant could be read differently by the next hop.
+                if self.into.has(Known::HOST) {
+                    return Err(Refused::Malformed);
                 }
+                self.into.append_received(Some(Known::HOST), b"host", value)?;
                 return Ok(false);
             }
             _ if FORBIDDEN.contains(known) => return Err(Refused::Malformed),
@@ -261,7 +263,12 @@ impl<'m> Reader<'m> {
         let plain_connect = connect && !extended;
         match (map.get(Known::SCHEME), map.get(Known::PATH)) {
             (None, None) if plain_connect => {}
-            (Some(scheme), Some(path)) if !plain_connect && is_scheme(scheme) && is_path(path) => {}
+            (Some(scheme), Some(path)) if !plain_connect && is_scheme(scheme) && is_path(path) => {
+                // RFC 9113 §8.3.1: it starts with "/", and is "*" for OPTIONS alone.
+                if !path.starts_with(b"/") && (path != b"*" || method != b"OPTIONS") {
+                    return Err(Refused::Malformed);
+                }
+            }
             _ => return Err(Refused::Malformed),
         }
         self.take_authority()?;
@@ -376,9 +383,9 @@ fn is_path(path: &[u8]) -> bool {
     !path.is_empty() && path.iter().all(u8::is_ascii_graphic)
 }
 
-/// Whether this may be `:authority`, or `host` in its place: without user information (RFC 9113 §8.3.1).
+/// Whether this may be `:authority`, or `host` in its place: not empty, and without user information (RFC 9113 §8.3.1).
 fn is_authority(host: &[u8]) -> bool {
-    crate::h1::is_host_value(host) && !host.contains(&b'@')
+    !host.is_empty() && crate::h1::is_host_value(host) && !host.contains(&b'@')
 }
 
 /// Whether a request can stand in HTTP/2.
