@@ -17,7 +17,7 @@ use nuncio_http::h2::{
 };
 use nuncio_io::transport::Transport;
 use nuncio_stats::names::Http2CodecStats;
-use nuncio_stream_info::details;
+use nuncio_stream_info::{ResponseFlags, details};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
@@ -379,6 +379,9 @@ impl Http2Connection {
 
     fn failed(&self, error: &ConnectionError) {
         tracing::debug!(target: "http2", "[C{}] connection ended: {error}", self.environment.info.id);
+        if !matches!(error, ConnectionError::Io(_)) {
+            self.environment.note(|info| info.flags.insert(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR));
+        }
         let manager = &self.environment.config.stats.manager;
         match error {
             ConnectionError::Flood(flood) => {

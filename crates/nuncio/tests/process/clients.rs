@@ -197,6 +197,21 @@ fn a_client_that_leaves_within_its_request() {
     assert_eq!(running.get("/").status(), 200);
 }
 
+/// The listener's log has a line for the connection, which tells why it ended.
+#[test]
+fn a_client_that_breaks_http2() {
+    let origin = origin(vec![]);
+    let manager = &["codec_type: HTTP2"][..];
+    let clusters = vec![cluster("a", &[origin.address()])];
+    let running = Setup::new(&Http { clusters, manager, listener: &[LOG], ..Http::default() }.text()).start();
+    let mut client = running.client();
+    client.send(b"this is no preface of HTTP/2\r\n\r\n").unwrap();
+    let goaway = b"the connection does not begin with the preface of HTTP/2";
+    assert!(client.rest().data.ends_with(goaway));
+    await_file(&running, &running.setup.path("access.log"), |text| text == "0 DPE\n");
+    running.await_stat("http.front.downstream_cx_protocol_error", |n| n == 1);
+}
+
 #[test]
 fn a_client_that_leaves_while_it_waits() {
     let gates = Gates::default();
