@@ -6,6 +6,7 @@
 //! *Invariant*: what can't be built replaces nothing.
 
 mod context;
+mod expiry;
 mod parameters;
 mod reading;
 mod secrets;

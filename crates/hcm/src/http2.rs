@@ -439,6 +439,10 @@ impl Http2Connection {
         if resets_sent > 0 {
             self.stats.tx_reset().add(u64::from(resets_sent));
         }
+        let malformed = meter.take_malformed();
+        if malformed > 0 {
+            self.stats.rx_messaging_error().add(u64::from(malformed));
+        }
         let goaways = meter.take_goaways_sent();
         if goaways > 0 {
             self.stats.goaway_sent().add(u64::from(goaways));

@@ -81,6 +81,11 @@ fn without_values(prefix: &str, tags: &[(&str, &str)]) -> String {
 }
 
 impl Scope {
+    /// Tells the store of this scope from others of the process.
+    pub fn store_id(&self) -> usize {
+        Arc::as_ptr(&self.inner.store) as usize
+    }
+
     /// The prefix, without a dot at the end.
     pub fn prefix(&self) -> &str {
         &self.inner.prefix

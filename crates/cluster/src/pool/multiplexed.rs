@@ -169,7 +169,11 @@ impl Run {
         let meter = self.connection.meter();
         self.line.count_bytes(meter.bytes());
         let (received, sent) = meter.take_resets();
+        let malformed = meter.take_malformed();
         let pool = self.line.guard.pool();
+        if malformed > 0 {
+            pool.http2_stats().rx_messaging_error().add(u64::from(malformed));
+        }
         if received > 0 {
             pool.http2_stats().rx_reset().add(u64::from(received));
         }

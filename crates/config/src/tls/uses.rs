@@ -1,6 +1,7 @@
 //! The contexts in use, and how they follow their secrets.
 
 use super::context::{client_spec, server_spec};
+use super::expiry::Expiry;
 use super::reading::{Found, Reading};
 use super::secrets::Secrets;
 use crate::compile::{Compile, Environment, Invalid};
@@ -8,7 +9,7 @@ use nuncio_api::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use nuncio_api::wkt::Any;
 use nuncio_cluster::TlsCounters;
 use nuncio_cluster::config::UpstreamTls;
-use nuncio_stats::names::{CertificateStats, TlsSocketFactoryStats, TlsUpdateFailureStats};
+use nuncio_stats::names::{TlsSocketFactoryStats, TlsUpdateFailureStats};
 use nuncio_stats::{Scope, sanitize};
 use nuncio_tls::spec::{ClientSpec, ServerSpec};
 use nuncio_tls::{CertificateDetails, ClientContext, ContextError, Finding, ServerContext, Warning};
@@ -66,7 +67,7 @@ pub struct TlsUse {
     scope: Scope,
     names: Names,
     /// `certificate.<name>.expiration_unix_time_seconds`, kept as long as the context.
-    expiries: Mutex<Vec<CertificateStats>>,
+    expiries: Mutex<Vec<Expiry>>,
 }
 
 /// Files and directories that a context rests on.
@@ -170,13 +171,11 @@ impl TlsUse {
         for certificate in &authorities {
             note(&self.names.authorities, expiry(certificate));
         }
-        let stats = first.into_iter().map(|(name, at)| {
-            let gauge = CertificateStats::register(&self.scope.child(&format!("certificate.{}", sanitize(&name))));
-            gauge.expiration_unix_time_seconds().set(at);
-            gauge
-        });
-        let stats = stats.collect();
-        *self.expiries.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+        let expiries = first
+            .into_iter()
+            .map(|(name, at)| Expiry::note(&self.scope.child(&format!("certificate.{}", sanitize(&name))), at));
+        let expiries = expiries.collect();
+        *self.expiries.lock().unwrap_or_else(PoisonError::into_inner) = expiries;
     }
 
     /// Whether somebody uses the context.

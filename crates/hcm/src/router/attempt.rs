@@ -321,6 +321,11 @@ impl Driver<'_> {
         if head.status < 200 {
             return self.informational(head.status);
         }
+        if self.s.upgrade && self.wire.is_multiplexed() && head.status < 300 {
+            // The upstream declined an upgrade. Its 2xx would tell a client of extended CONNECT that it was accepted
+            // (RFC 8441 §5).
+            return self.receive_failed(RecvError::Reset(ResetReason::ProtocolError));
+        }
         if let Attempt::Active(active) = &mut self.s.router.attempt {
             active.head_received = true;
             if head.close_notify {

@@ -232,6 +232,9 @@ impl ClientStream {
     /// Ends the body, with trailers if there are any.
     pub fn send_end(&mut self, trailers: Option<&HeaderMap>) {
         self.out.end(trailers);
+        if let Some(key) = self.key.filter(|_| self.head.is_none()) {
+            self.opener.core.borrow_mut().end_at_once(key, &mut self.out);
+        }
     }
 
     /// Bytes that wait to be handed to the connection.

@@ -188,7 +188,7 @@ impl Core {
         if !stream.receive.count_body(count, last) {
             input.consume(count);
             self.release_connection(count);
-            return self.malformed(data.stream);
+            return self.wrong_length(data.stream);
         }
         if count >= WHOLE_FROM {
             stream.receive.push(input.take(0, count));
@@ -257,6 +257,12 @@ impl Core {
             return self.fault(id, ErrorCode::PROTOCOL_ERROR);
         }
         Err(Violation::protocol("a message is malformed"))
+    }
+
+    /// A body is not as long as was said: that ends its stream only, as in Envoy.
+    fn wrong_length(&mut self, id: u32) -> Result<(), Violation> {
+        self.meter.note_malformed();
+        self.fault(id, ErrorCode::PROTOCOL_ERROR)
     }
 
     fn on_headers(&mut self, head: FrameHead, payload: &[u8]) -> Result<(), Violation> {
@@ -406,6 +412,7 @@ impl Core {
             give_map(trailers);
             return match taken {
                 Err(refused) if refused != Refused::Malformed => self.fault(id, ErrorCode::PROTOCOL_ERROR),
+                Ok(_) if last => self.wrong_length(id),
                 _ => self.malformed(id),
             };
         }

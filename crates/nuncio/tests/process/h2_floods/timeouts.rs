@@ -1,8 +1,8 @@
 //! HTTP/2 peers that begin and do not go on, and how long connections live. No test asserts how long anything takes: each
 //! waits for the end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use nuncio_testkit::h2_raw::RawServer;
 
@@ -134,6 +134,29 @@ fn a_request_after_silence() {
         pinged.load(Ordering::SeqCst)
     });
     assert!(asked);
+}
+
+/// A request without a body says so in its head, also on a connection that is open already: an empty DATA frame behind it
+/// would make the next hop think of a body.
+#[test]
+fn requests_without_a_body_end_with_their_heads() {
+    let flags = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&flags);
+    let server = RawServer::start(settings(&[]), move |came| match came.kind {
+        kind::HEADERS => {
+            seen.lock().unwrap().push(came.flags & flag::END_STREAM);
+            answer_frame(came.stream, true)
+        }
+        _ => Vec::new(),
+    });
+    let attacked = Attacked::with(server.unwrap(), "", "");
+    let client = attacked.target.running.setup.address("front");
+    let client = RawH2::connect(client).unwrap();
+    for stream in [1, 3, 5] {
+        client.send(&get_frame(stream, "/")).unwrap();
+        assert!(client.await_that(|account| account.status(stream) == Some(200)), "{:?}", client.account());
+    }
+    assert_eq!(*flags.lock().unwrap(), [flag::END_STREAM; 3]);
 }
 
 /// A stream that is under way when its connection's time is over comes to its end.
