@@ -4,7 +4,7 @@
 //! before it serves an established connection again; so only a few are answered each time the worker goes round its tasks.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -52,10 +52,12 @@ impl Turn {
         }
     }
 
-    /// After the expensive part: comes back when the worker has been round.
-    pub(crate) fn come_back(&self, cx: &Context<'_>) {
+    /// After the expensive part: comes back when the worker has been round, and has seen what came in meanwhile. Waking the
+    /// task at once would only put it behind the others that wait, a dozen handshakes before the next look at the sockets.
+    pub(crate) fn come_back(&self, cx: &mut Context<'_>) {
         if matches!(self, Turn::Taken(Some(_))) {
-            cx.waker().wake_by_ref();
+            // Pending, and woken after the next look.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
         }
     }
 }
