@@ -19,6 +19,8 @@ pub mod origin;
 pub mod port;
 pub mod process;
 pub mod stats;
+#[cfg(feature = "xds")]
+pub mod xds;
 
 /// How long a blocking wait lasts before it is reported as timed out. Long enough for a loaded machine, short enough that a
 /// hanging proxy is noticed.
