@@ -1,11 +1,13 @@
 //! HTTP filters.
 
 pub mod buffer;
+pub mod cors;
 pub mod fault;
 mod grpc;
 pub mod grpc_http1_bridge;
 pub mod grpc_stats;
 pub mod grpc_web;
 pub mod header_mutation;
+pub mod health_check;
 pub mod local_ratelimit;
 pub mod lua;

@@ -17,6 +17,7 @@ pub struct Worker {
     runtime: RefCell<Arc<Runtime>>,
     services: Services,
     next_id: Cell<u64>,
+    failing: Cell<bool>,
 }
 
 /// How long a reading of the wall clock is extended by the monotonic clock before it is read again.
@@ -34,6 +35,7 @@ impl Worker {
             runtime: RefCell::new(runtime),
             services: Services::default(),
             next_id: Cell::new(0),
+            failing: Cell::new(false),
         })
     }
 
@@ -104,6 +106,17 @@ impl Worker {
     /// Puts new runtime values in force.
     pub fn set_runtime(&self, runtime: Arc<Runtime>) {
         *self.runtime.borrow_mut() = runtime;
+    }
+
+    /// Whether the process fails its health checks (`/healthcheck/fail`).
+    #[inline]
+    pub fn fails_health_checks(&self) -> bool {
+        self.failing.get()
+    }
+
+    /// Fails health checks from now on, or passes them again.
+    pub fn fail_health_checks(&self, fail: bool) {
+        self.failing.set(fail);
     }
 
     /// The services of this worker.

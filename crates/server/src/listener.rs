@@ -178,6 +178,7 @@ impl WorkerListeners {
     /// Connections of listeners that drain then (`drain_type`) end with their next response.
     pub(crate) fn fail_health_checks(&mut self, fail: bool) {
         self.failing = fail;
+        self.worker.fail_health_checks(fail);
         for entry in self.entries.values().filter(|entry| entry.active.config.drain_type == DrainType::Default) {
             entry.active.drain.set_failing(fail);
         }

@@ -3,6 +3,7 @@
 mod action;
 mod forward;
 mod gaps;
+mod legacy;
 mod matching;
 mod per_filter;
 mod retry;
@@ -143,7 +144,7 @@ fn virtual_host(host: &pb::VirtualHost, common: &Common, cx: &mut Compile<'_>) -
         request_headers_to_remove,
         response_headers_to_add,
         response_headers_to_remove,
-        cors: _,
+        cors,
         typed_per_filter_config,
         include_request_attempt_count,
         include_attempt_count_in_response,
@@ -179,7 +180,7 @@ fn virtual_host(host: &pb::VirtualHost, common: &Common, cx: &mut Compile<'_>) -
         rate_limits: self::rate_limits(rate_limits, cx),
         request_headers: mutations(request_headers_to_add, request_headers_to_remove),
         response_headers: mutations(response_headers_to_add, response_headers_to_remove),
-        cors: None,
+        cors: legacy::cors(cors.as_ref(), cx),
         per_filter: per_filter::lower(typed_per_filter_config, cx),
         include_request_attempt_count: *include_request_attempt_count,
         include_attempt_count_in_response: *include_attempt_count_in_response,

@@ -251,7 +251,7 @@ impl Driver<'_> {
     /// Counts a response code for the cluster, the virtual cluster and the route.
     pub(super) fn charge_status(&mut self, status: u16) {
         let Some(cluster) = &self.s.router.cluster else { return };
-        if self.env.config.router.dynamic_stats_off {
+        if self.env.config.router.dynamic_stats_off || self.s.info.health_check {
             return;
         }
         let canary = self.s.response.get(Known::X_ENVOY_UPSTREAM_CANARY) == Some(b"true");
@@ -265,7 +265,7 @@ impl Driver<'_> {
 
     pub(super) fn charge_response_time(&mut self) {
         let (Some(cluster), Some(taken)) = (&self.s.router.cluster, self.since_complete()) else { return };
-        if self.env.config.router.dynamic_stats_off {
+        if self.env.config.router.dynamic_stats_off || self.s.info.health_check {
             return;
         }
         let millis = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);

@@ -67,7 +67,9 @@ impl ActiveStream {
         if self.reset && !self.gone {
             stats.downstream_rq_tx_reset().inc();
         }
-        if let Some(code) = self.info.response_code.filter(|_| self.sent != Sent::Nothing) {
+        if self.info.health_check {
+            env.config.stats.tracing.health_check().inc();
+        } else if let Some(code) = self.info.response_code.filter(|_| self.sent != Sent::Nothing) {
             env.count_response(code);
         }
         // Last, so that who sees no active request sees all counters of it.

@@ -13,6 +13,11 @@ const HTTP: &[(&str, &str, &str)] = &[
     ("grpc_web", "grpc_web.v3.GrpcWeb", ""),
     ("grpc_http1_bridge", "grpc_http1_bridge.v3.Config", ""),
     ("fault", "fault.v3.HTTPFault", "fault.v3.HTTPFault"),
+    ("cors", "cors.v3.Cors", "cors.v3.CorsPolicy"),
+    ("csrf", "csrf.v3.CsrfPolicy", "csrf.v3.CsrfPolicy"),
+    ("health_check", "health_check.v3.HealthCheck", ""),
+    ("rbac", "rbac.v3.RBAC", "rbac.v3.RBACPerRoute"),
+    ("set_filter_state", "set_filter_state.v3.Config", "set_filter_state.v3.Config"),
 ];
 
 const NETWORK: &[(&str, &str)] = &[
@@ -21,6 +26,8 @@ const NETWORK: &[(&str, &str)] = &[
     ("local_ratelimit", "local_ratelimit.v3.LocalRateLimit"),
     ("direct_response", "direct_response.v3.Config"),
     ("echo", "echo.v3.Echo"),
+    ("rbac", "rbac.v3.RBAC"),
+    ("set_filter_state", "set_filter_state.v3.Config"),
 ];
 
 const LISTENER: &[(&str, &str)] = &[

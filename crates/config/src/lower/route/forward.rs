@@ -1,7 +1,7 @@
 //! `RouteAction`.
 
 use super::retry;
-use super::{Common, gaps, mutations, per_filter};
+use super::{Common, gaps, legacy, mutations, per_filter};
 use crate::compile::{Compile, Invalid, message_of};
 use crate::lower::number::{Wrapped, duration_field, runtime_fraction};
 use crate::lower::{matcher, value};
@@ -72,6 +72,9 @@ pub(super) fn lower(
     let include_vh_rate_limits = action.include_vh_rate_limits.value_or(false);
     spec.include_vh_rate_limits = include_vh_rate_limits;
     spec.rate_limits = super::rate_limits(&action.rate_limits, cx);
+    #[allow(deprecated)]
+    let cors = action.cors.as_ref();
+    spec.cors = legacy::cors(cors, cx);
     spec.hash_policy = hash_policy?;
     spec.max_grpc_timeout = max_grpc_timeout;
     spec.grpc_timeout_offset = grpc_timeout_offset;
@@ -112,10 +115,10 @@ fn name_all_fields(action: &pb::RouteAction) {
         max_stream_duration: _,
         cluster_specifier: _,
         host_rewrite_specifier: _,
+        cors: _,
         // Reported: see `gaps`.
         early_data_policy: _,
         retry_policy_typed_config: _,
-        cors: _,
         hedge_policy: _,
     } = action;
 }

@@ -15,7 +15,6 @@ pub(super) fn config(config: &pb::RouteConfiguration, cx: &mut Compile<'_>) {
 /// Of a `VirtualHost`.
 pub(super) fn virtual_host(host: &pb::VirtualHost, cx: &mut Compile<'_>) {
     for (set, field) in [
-        (host.cors.is_some(), "cors"),
         (host.retry_policy_typed_config.is_some(), "retry_policy_typed_config"),
         (host.hedge_policy.is_some(), "hedge_policy"),
     ] {
@@ -36,7 +35,6 @@ pub(super) fn action(action: &pb::RouteAction, cx: &mut Compile<'_>) {
         (action.flush_timeout.is_some(), "flush_timeout"),
         (action.early_data_policy.is_some(), "early_data_policy"),
         (action.retry_policy_typed_config.is_some(), "retry_policy_typed_config"),
-        (action.cors.is_some(), "cors"),
         (action.hedge_policy.is_some(), "hedge_policy"),
     ] {
         cx.unsupported_if(set, field);
