@@ -1,5 +1,6 @@
 //! A cluster's configuration as plain data. Owns the defaults; lowering from protobuf is the `config` crate's job.
 
+mod balancing;
 mod breakers;
 mod discovery;
 mod endpoints;
@@ -8,6 +9,7 @@ mod outlier;
 mod protocol;
 mod transport;
 
+pub use balancing::{CommonLb, MetadataPath, OverrideHost, OverrideSource};
 pub use breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use discovery::{BackOff, Discovery, DnsLookupFamily, DnsOptions, OriginalDst, ResolverOptions};
 pub use endpoints::{Endpoint, EndpointAddress, EndpointHealthCheck, HealthStatus, LoadAssignment, LocalityEndpoints};
@@ -22,7 +24,7 @@ pub use protocol::{
 };
 pub use transport::{ProxyHeader, ProxyVersion, Transport, TransportMatch, Transports, UpstreamTls};
 
-use nuncio_lb::{CommonOptions, Policy};
+use nuncio_lb::Policy;
 use nuncio_stream_info::Metadata;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,18 +109,4 @@ impl ClusterConfig {
     pub fn observability_name(&self) -> &Arc<str> {
         self.alt_stat_name.as_ref().unwrap_or(&self.name)
     }
-}
-
-/// `Cluster.CommonLbConfig`.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct CommonLb {
-    /// Panic threshold, locality weights.
-    pub options: CommonOptions,
-    /// `ignore_new_hosts_until_first_hc`: a host that was not yet checked does not count in the health of its
-    /// priority. Default false.
-    pub ignore_new_hosts_until_first_hc: bool,
-    /// `close_connections_on_host_set_change`. Default false.
-    pub close_connections_on_host_set_change: bool,
-    /// `consistent_hashing_lb_config.use_hostname_for_hashing`. Default false.
-    pub use_hostname_for_hashing: bool,
 }

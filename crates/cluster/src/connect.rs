@@ -79,7 +79,7 @@ pub(crate) async fn open(
 /// How connections to a host are carried; none: the bare socket.
 fn transport_of<'a>(cluster: &'a ClusterInfo, host: &Host) -> Option<&'a config::Transport> {
     let transports = cluster.config.transports.as_deref()?;
-    Some(transports.of_host(host.destination().info.metadata.as_deref()))
+    Some(transports.of_host(host.transport()))
 }
 
 /// Connects to an address that is the host's or stands for it.

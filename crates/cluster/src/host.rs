@@ -3,12 +3,13 @@
 use crate::cells::WorkerCells;
 use crate::config::EndpointHealthCheck;
 use crate::health::{AtomicHealthFlags, HealthFlags};
+use crate::info::ZoneStats;
 use crate::outlier::Monitor;
 use nuncio_lb::{Endpoint, Health};
 use nuncio_stream_info::{Address, HostInfo};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Counters of a host, as `/clusters` names them.
@@ -45,6 +46,8 @@ pub struct HostSpec {
     pub hash_key: Option<Arc<str>>,
     /// Flags at the start.
     pub health: HealthFlags,
+    /// Which of `transport_socket_matches` is for the host; none: the cluster's transport socket.
+    pub transport: Option<u16>,
 }
 
 /// Where to connect to, and what streams say of it.
@@ -65,6 +68,7 @@ pub struct Host {
     priority: u32,
     hash_key: Arc<str>,
     health_check: Option<Box<EndpointHealthCheck>>,
+    transport: Option<u16>,
     health: AtomicHealthFlags,
     counters: WorkerCells,
     cx_active: AtomicU32,
@@ -75,6 +79,8 @@ pub struct Host {
     /// Microseconds after `added` at which the host became ready for load, plus one; 0 if it never was.
     ready: AtomicU64,
     used: AtomicBool,
+    /// Taken from the cluster when the host first answers.
+    zone: OnceLock<ZoneStats>,
 }
 
 /// What the cluster gives to each of its hosts.
@@ -101,6 +107,7 @@ impl Host {
             priority: spec.priority,
             hash_key,
             health_check: spec.health_check,
+            transport: spec.transport,
             health: AtomicHealthFlags::new(spec.health),
             counters: WorkerCells::new(setup.workers),
             cx_active: AtomicU32::new(0),
@@ -110,6 +117,7 @@ impl Host {
             added: setup.now,
             ready: AtomicU64::new(u64::from(is_ready)),
             used: AtomicBool::new(false),
+            zone: OnceLock::new(),
         }
     }
 
@@ -153,6 +161,15 @@ impl Host {
     /// `health_check_config` of the endpoint.
     pub fn health_check_config(&self) -> Option<&EndpointHealthCheck> {
         self.health_check.as_deref()
+    }
+
+    /// Which of `transport_socket_matches` is for the host; none: the cluster's transport socket.
+    pub(crate) fn transport(&self) -> Option<u16> {
+        self.transport
+    }
+
+    pub(crate) fn zone_stats(&self, find: impl FnOnce() -> ZoneStats) -> &ZoneStats {
+        self.zone.get_or_init(find)
     }
 
     /// Why it takes load, or not.
@@ -305,6 +322,14 @@ impl Endpoint for Host {
 
     fn hash_key(&self) -> &str {
         &self.hash_key
+    }
+
+    fn address_text(&self) -> String {
+        self.destination.info.address.to_string()
+    }
+
+    fn shares_locality(&self, other: &Host) -> bool {
+        self.info().locality == other.info().locality
     }
 }
 

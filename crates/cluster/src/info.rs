@@ -6,11 +6,15 @@ use crate::breaker::{Breaker, BreakerStats, Resource, RoutingPriority};
 use crate::config::{ClusterConfig, Discovery};
 use crate::event::{Event, Events};
 use crate::grpc::{GrpcProtocol, GrpcStats};
+use crate::manager::ClusterManagerOptions;
 use crate::outlier::Watch;
 use crate::worker::SharedHosts;
 use hashbrown::HashMap;
-use nuncio_stats::names::{ClusterRequestTimeStats, ClusterStats as TrafficStats, ClusterUpdateStats, Http1CodecStats};
+use nuncio_stats::names::{
+    ClusterRequestTimeStats, ClusterStats as TrafficStats, ClusterUpdateStats, Http1CodecStats, TransportMatchStats,
+};
 use nuncio_stats::{CodeCounters, Scope, Store};
+use nuncio_stream_info::Locality;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -29,12 +33,21 @@ pub struct ClusterInfo {
     pub(crate) watch: Option<Arc<Watch>>,
     /// Worker ids are 1 to this.
     pub(crate) workers: u32,
+    /// Where this proxy is.
+    pub(crate) locality: Option<Arc<Locality>>,
     /// Hosts of an `ORIGINAL_DST` cluster; `None` for any other.
     original_dst: Option<Box<SharedHosts>>,
 }
 
 impl ClusterInfo {
-    pub(crate) fn new(config: Arc<ClusterConfig>, stats: ClusterStats, events: Events, workers: u32) -> Self {
+    pub(crate) fn new(
+        config: Arc<ClusterConfig>,
+        stats: ClusterStats,
+        events: Events,
+        options: &ClusterManagerOptions,
+    ) -> Self {
+        let workers = options.workers;
+        let locality = options.locality.clone();
         let watch = config
             .outlier_detection
             .as_deref()
@@ -48,7 +61,7 @@ impl ClusterInfo {
             Breaker::new(&limits.default, RoutingPriority::Default, stats.inner.breakers.clone(), stats.scope()),
             Breaker::new(&limits.high, RoutingPriority::High, stats.inner.breakers.clone(), stats.scope()),
         ];
-        ClusterInfo { config, stats, breakers, stream: OnceLock::new(), events, watch, workers, original_dst }
+        ClusterInfo { config, stats, breakers, stream: OnceLock::new(), events, watch, workers, locality, original_dst }
     }
 
     /// The name.
@@ -93,6 +106,16 @@ impl ClusterInfo {
         })
     }
 
+    /// The stats of responses from the host's zone; none if it or this proxy is in none.
+    pub fn zone_stats<'a>(&self, host: &'a Host) -> Option<&'a ZoneStats> {
+        let from = &self.locality.as_ref()?.zone;
+        let to = &host.info().locality.zone;
+        if from.is_empty() || to.is_empty() {
+            return None;
+        }
+        Some(host.zone_stats(|| self.stats.zone(from, to)))
+    }
+
     /// A response from the host said `x-envoy-immediate-health-check-fail`: it is taken out of balancing until a health
     /// check passes. Does nothing in a cluster without active health checks.
     pub fn immediate_health_check_fail(&self, host: &Arc<Host>) {
@@ -128,6 +151,14 @@ struct Stats {
     tls: OnceLock<Box<TlsCounters>>,
     responses: OnceLock<Box<Responses>>,
     alternates: Mutex<HashMap<Box<str>, Arc<Responses>>>,
+    named: OnceLock<Box<Named>>,
+}
+
+/// Stats of names that most clusters have none of.
+#[derive(Default)]
+struct Named {
+    zones: Mutex<HashMap<Arc<str>, ZoneStats>>,
+    transport_matches: Mutex<HashMap<Arc<str>, Arc<TransportMatchStats>>>,
 }
 
 /// Stats that appear with the first response.
@@ -166,6 +197,7 @@ impl ClusterStats {
             tls: OnceLock::new(),
             responses: OnceLock::new(),
             alternates: Mutex::default(),
+            named: OnceLock::new(),
             scope,
         };
         ClusterStats { inner: Arc::new(inner) }
@@ -193,6 +225,14 @@ impl ClusterStats {
             GrpcProtocol::GrpcWeb => &self.inner.grpc_web,
         };
         cell.get_or_init(|| Arc::new(GrpcStats::new(&self.inner.scope, protocol)))
+    }
+
+    /// `<match>.total_match_count`, for one of `transport_socket_matches`.
+    pub(crate) fn transport_match(&self, name: &Arc<str>) -> Arc<TransportMatchStats> {
+        let named = self.inner.named.get_or_init(Box::default);
+        let mut known = named.transport_matches.lock().unwrap_or_else(PoisonError::into_inner);
+        let register = || TransportMatchStats::register(&self.inner.scope.child(&nuncio_stats::sanitize(name)));
+        known.entry(name.clone()).or_insert_with(|| Arc::new(register())).clone()
     }
 
     /// `ssl.*` of connections to hosts; appears with the first context.
@@ -234,6 +274,16 @@ impl ClusterStats {
         Some(AlternateStats(responses))
     }
 
+    /// `zone.<from>.<to>.*`: responses that a host in the zone `to` gave to this proxy in `from`.
+    fn zone(&self, from: &str, to: &Arc<str>) -> ZoneStats {
+        let mut known = self.inner.named.get_or_init(Box::default).zones.lock().unwrap_or_else(PoisonError::into_inner);
+        let scope = || {
+            let zone = self.inner.scope.child("zone").child(&nuncio_stats::sanitize(from));
+            zone.child(&nuncio_stats::sanitize(to))
+        };
+        known.entry(to.clone()).or_insert_with(|| ZoneStats(Arc::new(ResponseStats::new(&scope())))).clone()
+    }
+
     fn responses(&self) -> &Responses {
         self.inner.responses.get_or_init(|| Box::new(Responses::new(self.inner.scope.clone())))
     }
@@ -252,6 +302,22 @@ impl AlternateStats {
     /// As [`ClusterStats::record_time`].
     pub fn record_time(&self, ms: u64, internal: bool, canary: bool) {
         self.0.record_time(ms, internal, canary);
+    }
+}
+
+/// Response stats of a pair of zones.
+#[derive(Clone)]
+pub struct ZoneStats(Arc<ResponseStats>);
+
+impl ZoneStats {
+    /// As [`ClusterStats::charge_response`].
+    pub fn charge_response(&self, status: u16) {
+        self.0.codes.charge(status);
+    }
+
+    /// As [`ClusterStats::record_time`].
+    pub fn record_time(&self, ms: u64) {
+        self.0.time.upstream_rq_time().record(ms);
     }
 }
 

@@ -45,4 +45,4 @@ pub use info::{AlternateStats, ClusterInfo, ClusterStats};
 pub use manager::{ClusterManager, ClusterManagerOptions};
 pub use outlier::{LocalOrigin, Monitor};
 pub use tls_counters::TlsCounters;
-pub use worker::{HostObserver, Hosts, LbContext, WorkerCluster, WorkerClusters, WorkerSeed};
+pub use worker::{HostObserver, Hosts, LbContext, NamedHosts, WorkerCluster, WorkerClusters, WorkerSeed};

@@ -13,6 +13,7 @@ use crate::info::{ClusterInfo, ClusterStats};
 use crate::worker::{Update, WorkerSeed};
 use nuncio_stats::Store;
 use nuncio_stats::names::ClusterManagerStats;
+use nuncio_stream_info::Locality;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -34,11 +35,22 @@ pub struct ClusterManagerOptions {
     pub resolver: Arc<ResolverOptions>,
     /// The files that names are resolved by.
     pub files: SystemFiles,
+    /// `local_cluster_name`: the cluster of the proxies themselves, for zone-aware routing.
+    pub local_cluster: Option<Arc<str>>,
+    /// Where this proxy is (`node.locality`).
+    pub locality: Option<Arc<Locality>>,
 }
 
 impl Default for ClusterManagerOptions {
     fn default() -> Self {
-        ClusterManagerOptions { workers: 1, seed: 0, resolver: Arc::default(), files: SystemFiles::default() }
+        ClusterManagerOptions {
+            workers: 1,
+            seed: 0,
+            resolver: Arc::default(),
+            files: SystemFiles::default(),
+            local_cluster: None,
+            locality: None,
+        }
     }
 }
 
@@ -146,7 +158,7 @@ impl ClusterManager {
             );
         shared.serial.set(shared.serial.get() + 1);
         let events = Events { cluster: shared.serial.get(), sender: shared.events.clone() };
-        let info = Arc::new(ClusterInfo::new(config, stats, events, shared.options.workers));
+        let info = Arc::new(ClusterInfo::new(config, stats, events, &shared.options));
         let cluster = Cluster::new(info, Rc::downgrade(shared), now());
         let unfinished = shared.warming.borrow_mut().insert(cluster.info.name().clone(), cluster.clone());
         if let Some(unfinished) = unfinished {
@@ -182,7 +194,7 @@ impl ClusterManager {
         let (sender, updates) = unbounded_channel();
         self.shared.workers.borrow_mut().push(sender);
         let clusters = self.shared.active.borrow().values().map(|cluster| cluster.state()).collect();
-        WorkerSeed { clusters, updates }
+        WorkerSeed { clusters, updates, local_cluster: self.shared.options.local_cluster.clone() }
     }
 
     /// Returns when every cluster is ready: it has had its first DNS answer, or failed to get one, and the first health

@@ -6,7 +6,7 @@ use crate::host::{Host, HostSetup, HostSpec};
 use crate::info::ClusterInfo;
 use crate::outlier::Monitor;
 use nuncio_lb::{HostSet, HostSetOptions, LocalityHosts, Policy, PrioritySet};
-use nuncio_stream_info::{Address, HostInfo};
+use nuncio_stream_info::{Address, HostInfo, Locality};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,13 +50,31 @@ impl<'a> HostMaker<'a> {
             health_check: endpoint.health_check.clone(),
             hash_key,
             health: initial_health(config, endpoint),
+            transport: self.transport(place, endpoint),
         };
-        // Every host has the transport socket of its cluster: that of the default match.
-        self.info.stats.default_total_match_count().inc();
         let monitor = self.info.watch.clone().map(|watch| Box::new(Monitor::new(watch)));
         let setup = HostSetup { workers: self.info.workers, monitor, logical: self.logical, now: self.now };
         Arc::new(Host::new(spec, setup))
     }
+}
+
+impl HostMaker<'_> {
+    /// The transport socket of a host, counted as chosen.
+    fn transport(&self, place: &LocalityEndpoints, endpoint: &Endpoint) -> Option<u16> {
+        let found = chosen_transport(&self.info.config, place, endpoint);
+        let name =
+            found.and_then(|found| Some(&self.info.config.transports.as_ref()?.matches.get(found as usize)?.name));
+        match name {
+            Some(name) => self.info.stats.transport_match(name).total_match_count().inc(),
+            None => self.info.stats.default_total_match_count().inc(),
+        }
+        found
+    }
+}
+
+/// Which of `transport_socket_matches` is for an endpoint; none: the cluster's transport socket.
+fn chosen_transport(config: &ClusterConfig, place: &LocalityEndpoints, endpoint: &Endpoint) -> Option<u16> {
+    config.transports.as_ref()?.choose(endpoint.metadata.as_deref(), place.metadata.as_deref())
 }
 
 /// Where an endpoint turned out to be.
@@ -130,20 +148,56 @@ fn all_addresses(address: &Address, endpoint: &Endpoint) -> Arc<[Address]> {
 }
 
 /// Groups localities by priority. Priorities without endpoints are empty sets.
-pub(crate) fn priority_set(config: &ClusterConfig, members: Vec<LocalityMembers>) -> PrioritySet<Arc<Host>> {
+pub(crate) fn priority_set(info: &ClusterInfo, members: Vec<LocalityMembers>) -> PrioritySet<Arc<Host>> {
+    let config = &info.config;
     let options = HostSetOptions {
         overprovisioning_factor: config.load_assignment.overprovisioning_factor,
         weighted_priority_health: config.load_assignment.weighted_priority_health,
+        has_local_locality: false,
     };
     let configured = config.load_assignment.localities.iter().map(|place| place.priority);
     let last = members.iter().map(|members| members.priority).chain(configured).max().unwrap_or(0);
     let mut priorities: Vec<Vec<LocalityHosts<Arc<Host>>>> = (0..=last).map(|_| Vec::new()).collect();
     for members in members {
         if let Some(localities) = priorities.get_mut(members.priority as usize) {
-            localities.push(LocalityHosts { weight: members.weight, hosts: members.hosts });
+            add_locality(localities, LocalityHosts { weight: members.weight, hosts: members.hosts });
         }
     }
-    PrioritySet::new(priorities.into_iter().map(|localities| Arc::new(HostSet::new(localities, options))).collect())
+    let set = |mut localities: Vec<LocalityHosts<Arc<Host>>>| {
+        let has_local_locality = sort_localities(&mut localities, info.locality.as_deref());
+        Arc::new(HostSet::new(localities, HostSetOptions { has_local_locality, ..options }))
+    };
+    PrioritySet::new(priorities.into_iter().map(set).collect())
+}
+
+fn locality_of(hosts: &LocalityHosts<Arc<Host>>) -> Option<&Locality> {
+    hosts.hosts.first().map(|host| &host.info().locality)
+}
+
+/// A locality that is named twice is one; its weight is the last one.
+fn add_locality(localities: &mut Vec<LocalityHosts<Arc<Host>>>, added: LocalityHosts<Arc<Host>>) {
+    let same =
+        |known: &&mut LocalityHosts<Arc<Host>>| locality_of(known).is_some_and(|own| Some(own) == locality_of(&added));
+    match localities.iter_mut().find(same) {
+        Some(known) => {
+            known.weight = added.weight;
+            known.hosts.extend(added.hosts);
+        }
+        None => localities.push(added),
+    }
+}
+
+/// Puts the locality of this proxy first, and the others in the order of their names; whether the first one is that of this
+/// proxy.
+fn sort_localities(localities: &mut [LocalityHosts<Arc<Host>>], local: Option<&Locality>) -> bool {
+    let is_local = |hosts: &LocalityHosts<Arc<Host>>| local.is_some() && locality_of(hosts) == local;
+    if localities.len() > 1 {
+        let name = |hosts: &LocalityHosts<Arc<Host>>| {
+            locality_of(hosts).map(|own| (own.region.clone(), own.zone.clone(), own.sub_zone.clone()))
+        };
+        localities.sort_by_cached_key(|hosts| (!is_local(hosts), name(hosts)));
+    }
+    localities.first().is_some_and(is_local)
 }
 
 /// The same hosts, their health read again.
@@ -157,10 +211,17 @@ pub(crate) fn by_address(hosts: &PrioritySet<Arc<Host>>) -> HashMap<(u32, Addres
 }
 
 /// Whether an existing host can stand for an endpoint: nothing but health may have changed.
-pub(crate) fn is_same(host: &Host, place: &LocalityEndpoints, endpoint: &Endpoint, name: Option<&Arc<str>>) -> bool {
+pub(crate) fn is_same(
+    config: &ClusterConfig,
+    host: &Host,
+    place: &LocalityEndpoints,
+    endpoint: &Endpoint,
+    name: Option<&Arc<str>>,
+) -> bool {
     use nuncio_lb::Endpoint as _;
     let info = host.info();
     host.weight() == endpoint.weight.max(1)
+        && host.transport() == chosen_transport(config, place, endpoint)
         && info.locality == place.locality
         && info.metadata == endpoint.metadata
         && Some(&info.hostname) == endpoint.hostname.as_ref().or(name).or(Some(&Arc::default()))

@@ -2,9 +2,11 @@
 
 mod cluster;
 mod original_dst;
+mod overrides;
 
 pub use cluster::{HostObserver, LbContext, WorkerCluster};
 pub(crate) use original_dst::SharedHosts;
+pub use overrides::NamedHosts;
 
 use crate::host::Host;
 use crate::info::ClusterInfo;
@@ -55,6 +57,7 @@ pub(crate) struct HostsUpdate {
 pub struct WorkerSeed {
     pub(crate) clusters: Vec<ClusterState>,
     pub(crate) updates: UnboundedReceiver<Update>,
+    pub(crate) local_cluster: Option<Arc<str>>,
 }
 
 impl fmt::Debug for WorkerSeed {
@@ -73,6 +76,31 @@ pub struct WorkerClusters {
 struct Inner {
     clusters: RefCell<HashMap<Arc<str>, Entry>>,
     updates: RefCell<UnboundedReceiver<Update>>,
+    /// The proxies themselves, if there is a local cluster.
+    local: Option<Rc<LocalCluster>>,
+}
+
+/// The hosts of the local cluster, for the zone-aware routing of the others.
+#[derive(Debug)]
+pub(crate) struct LocalCluster {
+    name: Arc<str>,
+    hosts: RefCell<Hosts>,
+}
+
+impl LocalCluster {
+    fn follow(&self, update: &Update) {
+        let hosts = match update {
+            Update::Set(state) if *state.info.name() == self.name => state.hosts.clone(),
+            Update::Hosts(update) if *update.cluster.name() == self.name => update.hosts.clone(),
+            Update::Remove(name) if *name == self.name => Hosts::default(),
+            _ => return,
+        };
+        *self.hosts.borrow_mut() = hosts;
+    }
+
+    pub(crate) fn hosts(&self) -> std::cell::Ref<'_, Hosts> {
+        self.hosts.borrow()
+    }
 }
 
 /// Most clusters of a large configuration never see traffic on a given worker: they cost it a map entry.
@@ -86,8 +114,16 @@ impl WorkerClusters {
     /// Starts from a seed and follows the main thread's updates in a local task; call it within a `LocalSet`. All clusters
     /// of the seed are there when it returns. The task ends when the main thread's manager is gone.
     pub fn start(seed: WorkerSeed) -> Self {
-        let clusters = seed.clusters.into_iter().map(|state| (state.info.name().clone(), Entry::Cold(state))).collect();
-        let inner = Rc::new(Inner { clusters: RefCell::new(clusters), updates: RefCell::new(seed.updates) });
+        let clusters: HashMap<Arc<str>, Entry> =
+            seed.clusters.into_iter().map(|state| (state.info.name().clone(), Entry::Cold(state))).collect();
+        let local = seed.local_cluster.map(|name| {
+            let hosts = match clusters.get(&name) {
+                Some(Entry::Cold(state)) => state.hosts.clone(),
+                _ => Hosts::default(),
+            };
+            Rc::new(LocalCluster { name, hosts: RefCell::new(hosts) })
+        });
+        let inner = Rc::new(Inner { clusters: RefCell::new(clusters), updates: RefCell::new(seed.updates), local });
         let follower = Rc::downgrade(&inner);
         tokio::task::spawn_local(async move {
             loop {
@@ -105,7 +141,9 @@ impl WorkerClusters {
     /// No clusters: for workers that serve without any.
     pub fn empty() -> Self {
         let (_, updates) = tokio::sync::mpsc::unbounded_channel();
-        WorkerClusters { inner: Rc::new(Inner { clusters: RefCell::default(), updates: RefCell::new(updates) }) }
+        WorkerClusters {
+            inner: Rc::new(Inner { clusters: RefCell::default(), updates: RefCell::new(updates), local: None }),
+        }
     }
 
     /// The cluster of this name.
@@ -151,7 +189,10 @@ impl Inner {
         let entry = clusters.get_mut(name)?;
         let cluster = match entry {
             Entry::Warm(cluster) => cluster.clone(),
-            Entry::Cold(state) => Rc::new(WorkerCluster::new(state.clone())),
+            Entry::Cold(state) => {
+                let local = self.local.clone().filter(|local| local.name != *state.info.name());
+                Rc::new(WorkerCluster::new(state.clone(), local))
+            }
         };
         *entry = Entry::Warm(cluster.clone());
         Some(cluster)
@@ -159,6 +200,9 @@ impl Inner {
 
     /// Observers run without a borrow of the map held: they may look clusters up.
     fn apply(&self, update: Update) {
+        if let Some(local) = &self.local {
+            local.follow(&update);
+        }
         match update {
             Update::Set(state) => {
                 let name = state.info.name().clone();

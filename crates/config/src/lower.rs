@@ -138,8 +138,16 @@ pub fn lower_bootstrap(
     let Session { findings, references, unsupported, .. } = session;
     let failed = references.errors > 0 || loaded.diagnostics.has_errors();
     report(findings, &loaded.diagnostics, diagnostics);
-    let bootstrap::Lowered { admin, listeners, clusters, stats_flush_interval, outlier_event_log, log_format, .. } =
-        lowered;
+    let bootstrap::Lowered {
+        admin,
+        listeners,
+        clusters,
+        stats_flush_interval,
+        outlier_event_log,
+        local_cluster,
+        log_format,
+        ..
+    } = lowered;
     (!failed).then(|| Snapshot {
         node,
         admin,
@@ -151,6 +159,7 @@ pub fn lower_bootstrap(
         admin_runtime_layer: runtime.admin_layer,
         stats_flush_interval,
         outlier_event_log,
+        local_cluster,
         log_format,
         dump: ConfigDump { bootstrap: loaded.wire.as_slice().into(), unsupported: unsupported.into_iter().collect() },
     })

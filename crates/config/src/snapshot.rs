@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub stats_flush_interval: Duration,
     /// `cluster_manager.outlier_detection.event_log_path`.
     pub outlier_event_log: Option<Arc<str>>,
+    /// `cluster_manager.local_cluster_name`: the cluster of the proxies themselves.
+    pub local_cluster: Option<Arc<str>>,
     /// `application_log_config.log_format`.
     pub log_format: Option<LogFormat>,
     /// The resources as received, for `/config_dump`.

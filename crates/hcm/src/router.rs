@@ -23,7 +23,7 @@ pub(crate) use attempt::Active;
 use attempt::Attempt;
 use bytes::Bytes;
 use mirror::Mirrors;
-use nuncio_cluster::{AlternateStats, Host, RoutingPriority, WorkerCluster};
+use nuncio_cluster::{AlternateStats, Host, NamedHosts, RoutingPriority, WorkerCluster};
 use nuncio_filter::{LocalReply, RouteSlot};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_route::{Action, Forward, RequestStats, Route};
@@ -64,6 +64,8 @@ pub(crate) struct Router {
     /// The response's headers were taken from the upstream.
     response_begun: bool,
     hash: Option<u64>,
+    /// The hosts that the request named and that were not tried.
+    named_hosts: NamedHosts,
     /// Cookies that the client is given so that it comes to the same host again.
     set_cookies: Vec<Vec<u8>>,
     /// What the request counts in besides the cluster: its virtual cluster, and the route.

@@ -1,9 +1,10 @@
 //! One worker's state of a balancing algorithm.
 
 use crate::edf::Edf;
-use crate::hash::HashTable;
+use crate::hash::{Bound, HashTable};
 use crate::host_set::{HostSet, Kind};
 use crate::schedule::{Schedule, Source};
+use crate::zone::{ZoneFinding, ZoneRouted, ZoneRouting};
 use crate::{Availability, CommonOptions, Endpoint, Policy, Priorities, PriorityLoad, PrioritySet, SelectionMethod};
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,14 +27,28 @@ pub struct Choice<'a, H> {
     /// How often another host may be looked for when one is skipped (`host_selection_retry_max_attempts`). When none is
     /// acceptable the last one is used.
     pub retries: u32,
+    /// Requests in flight to the whole cluster; needed with `hash_balance_factor`.
+    pub active: u64,
     /// Set if the host's priority was in panic.
     pub panic: bool,
+    /// Set to what zone-aware routing did.
+    pub zone: Option<ZoneRouted>,
 }
 
 impl<'a, H> Choice<'a, H> {
     /// A choice without wishes.
     pub fn new(now: Instant, rng: &'a mut fastrand::Rng) -> Self {
-        Choice { now, rng, hash: None, priority_load: None, should_skip: None, retries: 0, panic: false }
+        Choice {
+            now,
+            rng,
+            hash: None,
+            priority_load: None,
+            should_skip: None,
+            retries: 0,
+            active: 0,
+            panic: false,
+            zone: None,
+        }
     }
 }
 
@@ -48,6 +63,12 @@ pub struct Balancer<H> {
     only: Option<(usize, Availability)>,
     states: Vec<PriorityState>,
     quick: Option<Quick<H>>,
+    /// The proxies of the local cluster, for zone-aware routing.
+    local: Option<Arc<PrioritySet<H>>>,
+    /// The routing of priority 0, if it is by zone.
+    zone: Option<Box<ZoneRouting>>,
+    /// How the last update of the routing came out, until it is asked for.
+    zone_finding: Option<ZoneFinding>,
 }
 
 /// The common case made ready: one priority takes all of the load, and all of its hosts are healthy.
@@ -136,6 +157,9 @@ impl<H: Endpoint> Balancer<H> {
             only: None,
             states: Vec::new(),
             quick: None,
+            local: None,
+            zone: None,
+            zone_finding: None,
         };
         this.update(set);
         this
@@ -152,6 +176,38 @@ impl<H: Endpoint> Balancer<H> {
             state.degraded.forget();
         }
         self.set = set;
+        self.route_by_zone();
+        self.make_quick();
+    }
+
+    /// The proxies of the local cluster are these.
+    pub fn set_local(&mut self, local: Arc<PrioritySet<H>>) {
+        self.local = Some(local);
+        self.route_by_zone();
+        self.make_quick();
+    }
+
+    /// The proxies of the local cluster that the balancer knows.
+    pub fn local(&self) -> Option<&Arc<PrioritySet<H>>> {
+        self.local.as_ref()
+    }
+
+    /// How zone-aware routing came out when it was worked out again; once for each time.
+    pub fn take_zone_finding(&mut self) -> Option<ZoneFinding> {
+        self.zone_finding.take()
+    }
+
+    fn route_by_zone(&mut self) {
+        let Some(local) = &self.local else { return };
+        if self.options.locality_weighted || self.policy.is_hashing() {
+            return;
+        }
+        let routing = ZoneRouting::new(&self.set, local, &self.options);
+        self.zone_finding = Some(routing.as_ref().err().copied().unwrap_or(ZoneFinding::Nothing));
+        self.zone = routing.ok().map(Box::new);
+    }
+
+    fn make_quick(&mut self) {
         let next = self.quick.take().map_or(NOT_STARTED, |quick| quick.next);
         self.quick = self.quick_set().and_then(|set| Some(Quick { order: self.quick_order(&set)?, set, next }));
     }
@@ -182,6 +238,7 @@ impl<H: Endpoint> Balancer<H> {
         let set = self.set.sets().get(priority)?;
         let is_plain = availability == Availability::Healthy
             && !self.options.locality_weighted
+            && (self.zone.is_none() || priority > 0)
             && set.healthy_count() == set.hosts().len();
         is_plain.then(|| set.clone())
     }
@@ -225,7 +282,7 @@ impl<H: Endpoint> Balancer<H> {
     /// One look for a host: its priority, and its position there.
     #[inline]
     fn attempt(&mut self, choice: &mut Choice<'_, H>, attempt: u32) -> Option<(usize, u32)> {
-        if matches!(*self.policy, Policy::RingHash(_) | Policy::Maglev(_)) {
+        if self.policy.is_hashing() {
             return self.by_hash(choice, attempt);
         }
         let (priority, availability) = match (choice.priority_load, self.only) {
@@ -246,8 +303,21 @@ impl<H: Endpoint> Balancer<H> {
                 Availability::Healthy => (&mut state.healthy, Kind::Healthy),
                 Availability::Degraded => (&mut state.degraded, Kind::Degraded),
             };
-            match self.options.locality_weighted.then(|| localities.choose(set, kind, choice.rng)).flatten() {
-                Some(locality) => (localities.each.get_mut(locality)?, set.candidates_in(kind, locality)),
+            let mut locality = None;
+            if self.options.locality_weighted {
+                locality = localities.choose(set, kind, choice.rng);
+            } else if let (0, Some(zone)) = (priority, &self.zone)
+                && choice.rng.u32(..100) < self.options.zone.routing_enabled
+            {
+                let (found, routed) = zone.choose(set.localities(), choice.rng);
+                choice.zone = Some(routed);
+                if found.is_none() && self.options.fail_traffic_on_panic {
+                    return None;
+                }
+                locality = found;
+            }
+            match locality {
+                Some(locality) => (localities.of(locality), set.candidates_in(kind, locality)),
                 None => (&mut localities.together, set.candidates(kind)),
             }
         };
@@ -267,16 +337,20 @@ impl<H: Endpoint> Balancer<H> {
         let hash = choice.hash.unwrap_or_else(|| choice.rng.u64(..));
         let load = choice.priority_load.unwrap_or(&self.priorities.load);
         let (priority, _) = load.choose(hash);
-        if self.priorities.panic.get(priority).copied().unwrap_or(false) {
-            choice.panic = true;
-            if self.options.fail_traffic_on_panic {
-                return None;
-            }
+        // Hashing policies do not know `fail_traffic_on_panic`.
+        choice.panic |= self.priorities.panic.get(priority).copied().unwrap_or(false);
+        let table = self
+            .set
+            .table
+            .get_or_init(|| HashTable::new(&self.policy, self.set.sets(), &self.priorities.panic, &self.options));
+        let found = table.find(priority, hash, attempt)?;
+        let factor = self.options.hash_balance_factor;
+        if factor == 0 {
+            return Some((priority, found));
         }
-        let table = self.set.table.get_or_init(|| {
-            HashTable::new(&self.policy, self.set.sets(), &self.priorities.panic, self.options.locality_weighted)
-        });
-        Some((priority, table.find(priority, hash, attempt)?))
+        let set = self.set.sets().get(priority)?;
+        let bound = Bound { factor, active: choice.active };
+        Some((priority, table.within((priority, set), hash, found, bound)))
     }
 }
 
@@ -287,11 +361,18 @@ impl Localities {
         self.each.iter_mut().for_each(Schedule::forget);
     }
 
+    /// The schedule over the hosts of a locality.
+    fn of(&mut self, locality: usize) -> &mut Schedule {
+        if self.each.len() <= locality {
+            self.each.resize_with(locality + 1, Schedule::default);
+        }
+        &mut self.each[locality]
+    }
+
     /// The locality of the next request, by weight; `None` if no locality has any weight.
     fn choose<H>(&mut self, set: &HostSet<H>, kind: Kind, rng: &mut fastrand::Rng) -> Option<usize> {
         let weight = |locality: u32| set.locality_weight(kind, locality as usize);
         let scheduler = self.scheduler.get_or_insert_with(|| {
-            self.each.resize_with(set.localities(), Schedule::default);
             let mut scheduler = Edf::default();
             let weighing: Vec<u32> = (0..set.localities() as u32).filter(|locality| weight(*locality) > 0.0).collect();
             weighing.iter().for_each(|locality| scheduler.add(*locality, weight(*locality)));

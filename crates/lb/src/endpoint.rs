@@ -40,6 +40,16 @@ pub trait Endpoint {
     fn hash_key(&self) -> &str {
         ""
     }
+
+    /// Its address, which requests may name it by.
+    fn address_text(&self) -> String {
+        String::new()
+    }
+
+    /// Whether both are in the same region, zone and sub-zone.
+    fn shares_locality(&self, _other: &Self) -> bool {
+        true
+    }
 }
 
 impl<T: Endpoint + ?Sized> Endpoint for Arc<T> {
@@ -61,5 +71,13 @@ impl<T: Endpoint + ?Sized> Endpoint for Arc<T> {
 
     fn hash_key(&self) -> &str {
         (**self).hash_key()
+    }
+
+    fn address_text(&self) -> String {
+        (**self).address_text()
+    }
+
+    fn shares_locality(&self, other: &Self) -> bool {
+        (**self).shares_locality(other)
     }
 }

@@ -1,11 +1,14 @@
 //! Consistent hashing: the hash functions, the ring and Maglev's table.
 
-use crate::host_set::{HostSet, Kind};
-use crate::{Endpoint, HashFunction, Maglev, Policy, RingHash};
-use std::sync::Arc;
-
+mod bounded;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use bounded::Bound;
+
+use crate::host_set::{HostSet, Kind};
+use crate::{CommonOptions, Endpoint, HashFunction, Maglev, Policy, RingHash};
+use std::sync::Arc;
 
 /// The seed of libstdc++'s `std::hash`.
 const STD_HASH_SEED: u64 = 0xc70f_6907;
@@ -13,7 +16,7 @@ const STD_HASH_SEED: u64 = 0xc70f_6907;
 /// Where a hash leads to, for each priority.
 #[derive(Debug)]
 pub(crate) struct HashTable {
-    tables: Box<[Table]>,
+    tables: Box<[(Table, bounded::Shares)]>,
 }
 
 #[derive(Debug)]
@@ -29,24 +32,23 @@ impl HashTable {
         policy: &Policy,
         sets: &[Arc<HostSet<H>>],
         panic: &[bool],
-        locality_weighted: bool,
+        options: &CommonOptions,
     ) -> Self {
         let table = |(set, panic): (&Arc<HostSet<H>>, &bool)| {
-            let weights = normalized_weights(set, *panic, locality_weighted);
-            match policy {
+            let weights = normalized_weights(set, *panic, options.locality_weighted);
+            let table = match policy {
                 Policy::Maglev(options) => Table::Maglev(maglev(set, &weights, options)),
                 Policy::RingHash(options) => Table::Ring(ring(set, &weights, options)),
-                Policy::RoundRobin(_) | Policy::LeastRequest(_) | Policy::Random | Policy::ClusterProvided => {
-                    Table::Ring(Box::default())
-                }
-            }
+                _ => Table::Ring(Box::default()),
+            };
+            (table, if options.hash_balance_factor > 0 { weights.into() } else { bounded::Shares::default() })
         };
         HashTable { tables: sets.iter().zip(panic).map(table).collect() }
     }
 
     /// The position of the host for a hash; another one for each attempt.
     pub(crate) fn find(&self, priority: usize, hash: u64, attempt: u32) -> Option<u32> {
-        match self.tables.get(priority)? {
+        match &self.tables.get(priority)?.0 {
             Table::Ring(ring) => {
                 let at = ring.partition_point(|(point, _)| *point < hash);
                 let index = (at + attempt as usize).checked_rem(ring.len())?;
@@ -57,6 +59,16 @@ impl HashTable {
                 let index = hash.checked_rem(table.len() as u64)?;
                 table.get(index as usize).copied()
             }
+        }
+    }
+}
+
+impl HashTable {
+    /// The host that takes a request in place of `found`, if that has too many.
+    pub(crate) fn within<H: Endpoint>(&self, set: (usize, &HostSet<H>), hash: u64, found: u32, bound: Bound) -> u32 {
+        match self.tables.get(set.0) {
+            Some((_, shares)) if !shares.is_empty() => bound.pass_on(set.1, shares, hash, found),
+            _ => found,
         }
     }
 }
@@ -72,7 +84,8 @@ fn normalized_weights<H: Endpoint>(set: &HostSet<H>, panic: bool, locality_weigh
         let share = |position: u32| if factor == 0.0 { 1.0 } else { factor / total } * f64::from(weight(position));
         weights.extend(positions.iter().map(|position| (*position, share(*position))));
     };
-    let locality_weight = |locality| set.locality_weight(kind, locality);
+    // Unlike other policies, hashing takes the weights as they are, however many hosts are healthy.
+    let locality_weight = |locality| f64::from(set.configured_weight(locality));
     if locality_weighted && (0..set.localities()).any(|locality| locality_weight(locality) > 0.0) {
         for locality in (0..set.localities()).filter(|locality| locality_weight(*locality) > 0.0) {
             add(set.candidates_in(kind, locality), locality_weight(locality));
@@ -138,6 +151,10 @@ fn maglev<H: Endpoint>(set: &HostSet<H>, weights: &[(u32, f64)], options: &Magle
         let (offset, skip) = (hash_bytes(key, 0) % size, hash_bytes(key, 1) % (size - 1) + 1);
         Some(Row { position: *position, offset, skip, weight: *weight, target: 0.0, next: 0 })
     };
+    let mut weights: Vec<(u32, f64)> = weights.to_vec();
+    let key = |position: u32| set.hosts().get(position as usize).map(Endpoint::hash_key);
+    // The table depends on the order in which hosts take their slots, so that must not depend on theirs.
+    weights.sort_by(|a, b| key(a.0).cmp(&key(b.0)));
     let mut rows: Vec<Row> = weights.iter().filter_map(row).collect();
     let mut table = vec![u32::MAX; size as usize];
     let (mut filled, mut round) = (0, 0.0);

@@ -2,6 +2,7 @@
 
 use crate::hash::HashTable;
 use crate::{Endpoint, Health};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -22,11 +23,13 @@ pub struct HostSetOptions {
     pub overprovisioning_factor: u32,
     /// `weighted_priority_health`: hosts count by their weight when the health of a priority is worked out.
     pub weighted_priority_health: bool,
+    /// Whether the first locality is the one that this proxy is in.
+    pub has_local_locality: bool,
 }
 
 impl Default for HostSetOptions {
     fn default() -> Self {
-        HostSetOptions { overprovisioning_factor: 140, weighted_priority_health: false }
+        HostSetOptions { overprovisioning_factor: 140, weighted_priority_health: false, has_local_locality: false }
     }
 }
 
@@ -219,6 +222,22 @@ impl<H> HostSet<H> {
         self.localities.len()
     }
 
+    /// Whether the first locality is the one that this proxy is in.
+    pub(crate) fn has_local_locality(&self) -> bool {
+        self.options.has_local_locality && self.localities.first().is_some_and(|first| !first.hosts.is_empty())
+    }
+
+    /// Any host of a locality.
+    pub(crate) fn first_of(&self, locality: usize) -> Option<&H> {
+        let range = &self.localities.get(locality)?.hosts;
+        if range.is_empty() { None } else { self.hosts.get(range.start as usize) }
+    }
+
+    /// `LocalityLbEndpoints.load_balancing_weight`, whatever the health of the hosts.
+    pub(crate) fn configured_weight(&self, locality: usize) -> u32 {
+        self.localities.get(locality).map_or(0, |locality| locality.weight)
+    }
+
     #[inline]
     pub(crate) fn candidates(&self, kind: Kind) -> Candidates<'_> {
         match (kind, &self.healthy) {
@@ -267,12 +286,32 @@ pub struct PrioritySet<H> {
     sets: Box<[Arc<HostSet<H>>]>,
     /// Made by the first worker that needs it, used by all.
     pub(crate) table: OnceLock<HashTable>,
+    /// Priorities and positions of the hosts by address. Made when a request first names a host.
+    addresses: OnceLock<HashMap<Box<str>, (u32, u32)>>,
+}
+
+impl<H: Endpoint> PrioritySet<H> {
+    /// The host at this address.
+    pub fn find(&self, address: &str) -> Option<&H> {
+        let addresses = self.addresses.get_or_init(|| {
+            let mut addresses = HashMap::new();
+            for (priority, set) in self.sets.iter().enumerate() {
+                for (position, host) in set.hosts().iter().enumerate() {
+                    let place = (priority as u32, position as u32);
+                    addresses.entry(host.address_text().into_boxed_str()).or_insert(place);
+                }
+            }
+            addresses
+        });
+        let (priority, position) = *addresses.get(address)?;
+        self.sets.get(priority as usize)?.hosts().get(position as usize)
+    }
 }
 
 impl<H> PrioritySet<H> {
     /// Priority 0 first. A cluster has at least one priority, if an empty one.
     pub fn new(sets: Vec<Arc<HostSet<H>>>) -> Self {
-        PrioritySet { sets: sets.into_boxed_slice(), table: OnceLock::new() }
+        PrioritySet { sets: sets.into_boxed_slice(), table: OnceLock::new(), addresses: OnceLock::new() }
     }
 
     /// The sets, priority 0 first.

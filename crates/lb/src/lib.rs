@@ -18,6 +18,7 @@ mod policy;
 mod priority;
 mod schedule;
 mod slow_start;
+mod zone;
 
 pub use balancer::{Balancer, Choice};
 pub use endpoint::{Endpoint, Health};
@@ -27,3 +28,4 @@ pub use policy::{
     CommonOptions, HashFunction, LeastRequest, Maglev, Policy, RingHash, RoundRobin, SelectionMethod, SlowStart,
 };
 pub use priority::{Availability, Priorities, PriorityLoad};
+pub use zone::{ZoneAware, ZoneFinding, ZoneRouted};

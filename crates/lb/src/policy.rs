@@ -1,5 +1,6 @@
 //! The balancing algorithms and their options, as plain data.
 
+use crate::zone::ZoneAware;
 use std::time::Duration;
 
 /// `Cluster.lb_policy`, or the matching typed `load_balancing_policy`.
@@ -17,6 +18,14 @@ pub enum Policy {
     Maglev(Maglev),
     /// The cluster chooses itself (`ORIGINAL_DST`).
     ClusterProvided,
+}
+
+impl Policy {
+    /// Whether hosts are found by the hash of a request.
+    #[inline]
+    pub fn is_hashing(&self) -> bool {
+        matches!(self, Policy::RingHash(_) | Policy::Maglev(_))
+    }
 }
 
 impl Default for Policy {
@@ -127,10 +136,21 @@ pub struct CommonOptions {
     pub fail_traffic_on_panic: bool,
     /// `locality_weighted_lb_config` is set: localities take load by their weight. Default no.
     pub locality_weighted: bool,
+    /// `zone_aware_lb_config`. Acts only where there is a local cluster.
+    pub zone: ZoneAware,
+    /// `hash_balance_factor`, in percent, at least 100: no host of a hashing policy gets more than so much of the mean number of
+    /// requests in flight. 0 (the default): without bound.
+    pub hash_balance_factor: u32,
 }
 
 impl Default for CommonOptions {
     fn default() -> Self {
-        CommonOptions { healthy_panic_threshold: 50.0, fail_traffic_on_panic: false, locality_weighted: false }
+        CommonOptions {
+            healthy_panic_threshold: 50.0,
+            fail_traffic_on_panic: false,
+            locality_weighted: false,
+            zone: ZoneAware::default(),
+            hash_balance_factor: 0,
+        }
     }
 }

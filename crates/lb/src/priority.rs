@@ -144,7 +144,7 @@ fn distribute(health: &[u32], degraded: &[u32]) -> PriorityLoad {
     load
 }
 
-fn in_panic<H>(set: &HostSet<H>, threshold: f64) -> bool {
+pub(crate) fn in_panic<H>(set: &HostSet<H>, threshold: f64) -> bool {
     let counts = set.counts();
     let part = match counts.eligible {
         0 => 0.0,

@@ -14,6 +14,7 @@ use nuncio_io::log_file::{LogFileOptions, LogFiles};
 use nuncio_io::{cpu, fd_limit};
 use nuncio_stats::Store;
 use nuncio_stats::names::{FilesystemStats, RuntimeStats, ServerStats};
+use nuncio_stream_info::Locality;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -165,6 +166,13 @@ fn concurrency(options: &Options) -> usize {
     chosen.clamp(1, 1024)
 }
 
+/// Where this proxy is; none if nothing says it.
+fn locality(node: &nuncio_config::snapshot::Node) -> Option<Arc<Locality>> {
+    let text = |text: &String| Arc::from(text.as_str());
+    let locality = Locality { region: text(&node.region), zone: text(&node.zone), sub_zone: text(&node.sub_zone) };
+    (locality != Locality::default()).then(|| Arc::new(locality))
+}
+
 async fn serve(
     options: Options,
     foundation: Foundation,
@@ -175,8 +183,13 @@ async fn serve(
     let stats = ServerStats::register(&store.scope("server", &[]));
     stats.concurrency().set(worker_count as u64);
     let seed = fastrand::u64(..);
-    let cluster_options =
-        ClusterManagerOptions { workers: worker_count as u32, seed, ..ClusterManagerOptions::default() };
+    let cluster_options = ClusterManagerOptions {
+        workers: worker_count as u32,
+        seed,
+        local_cluster: snapshot.local_cluster.clone(),
+        locality: locality(&snapshot.node),
+        ..ClusterManagerOptions::default()
+    };
     let clusters = ClusterManager::new(Arc::clone(&store), cluster_options);
     let local_address = local_address(&options);
     let mut workers = Vec::with_capacity(worker_count);

@@ -30,6 +30,8 @@ pub struct LocalityEndpoints {
     pub priority: u32,
     /// `load_balancing_weight`; 0 if not set.
     pub weight: u32,
+    /// `metadata`, of which `transport_socket_matches` make use.
+    pub metadata: Option<Arc<Metadata>>,
     /// `lb_endpoints`.
     pub endpoints: Vec<Endpoint>,
 }

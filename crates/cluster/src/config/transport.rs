@@ -18,22 +18,34 @@ pub struct Transports {
 }
 
 impl Transports {
-    /// The transport of a host whose metadata this is: of the first match whose every field is there.
-    pub fn of_host(&self, metadata: Option<&Metadata>) -> &Transport {
+    /// The match for a host: the first one whose every field is in the metadata of its endpoint, else the first one whose
+    /// fields are all in that of its locality. None: the default transport.
+    pub fn choose(&self, endpoint: Option<&Metadata>, locality: Option<&Metadata>) -> Option<u16> {
+        let of = |metadata: Option<&Metadata>| {
+            self.position(metadata.and_then(|metadata| metadata.namespace(MATCH_NAMESPACE)))
+        };
         if self.matches.is_empty() {
-            return &self.default;
+            return None;
         }
-        let fields = metadata.and_then(|metadata| metadata.namespace(MATCH_NAMESPACE));
-        self.find(fields)
+        of(endpoint).or_else(|| of(locality))
+    }
+
+    /// The transport of a host, as [`Transports::choose`] found it.
+    pub fn of_host(&self, chosen: Option<u16>) -> &Transport {
+        let found = chosen.and_then(|position| self.matches.get(usize::from(position)));
+        found.map_or(&self.default, |entry| &entry.transport)
     }
 
     /// The transport that these fields choose.
     pub fn find(&self, fields: Option<&Struct>) -> &Transport {
+        self.of_host(self.position(fields))
+    }
+
+    fn position(&self, fields: Option<&Struct>) -> Option<u16> {
         let has = |wanted: &Struct| {
             wanted.iter().all(|(name, value)| fields.and_then(|fields| fields.get(name)) == Some(value))
         };
-        let found = self.matches.iter().find(|entry| has(&entry.criteria));
-        found.map_or(&self.default, |entry| &entry.transport)
+        self.matches.iter().position(|entry| has(&entry.criteria)).and_then(|position| u16::try_from(position).ok())
     }
 
     /// Whether any of them tells hosts of the downstream connection.

@@ -153,7 +153,7 @@ impl Names {
                         continue;
                     }
                     let host = match known.remove(&key) {
-                        Some(host) if is_same(&host, place, endpoint, name) => {
+                        Some(host) if is_same(&cluster.info.config, &host, place, endpoint, name) => {
                             host.clear_health(HealthFlags::PENDING_DYNAMIC_REMOVAL, now());
                             host
                         }

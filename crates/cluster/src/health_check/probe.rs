@@ -212,7 +212,7 @@ fn address(config: &HealthCheck, host: &Host) -> Address {
 async fn connect(config: &HealthCheck, info: &ClusterInfo, host: &Host, http2: bool) -> io::Result<Transport> {
     let transport = info.config.transports.as_deref().map(|transports| match &config.transport_criteria {
         Some(criteria) => transports.find(Some(criteria)),
-        None => transports.of_host(host.destination().info.metadata.as_deref()),
+        None => transports.of_host(host.transport()),
     });
     let target = match config.checker {
         _ if !config.alpn_protocols.is_empty() => {

@@ -157,7 +157,7 @@ impl Cluster {
 
     /// Replaces the hosts: finds out which are new and which are gone, checks the new ones, and tells the workers.
     pub(crate) fn set_members(self: &Rc<Self>, shared: &Shared, members: Vec<LocalityMembers>) {
-        let hosts = Arc::new(priority_set(&self.info.config, members));
+        let hosts = Arc::new(priority_set(&self.info, members));
         let before = self.hosts.replace(hosts.clone());
         let (added, removed) = difference(&before, &hosts);
         if !added.is_empty() || !removed.is_empty() {

@@ -1,11 +1,13 @@
 //! One cluster on one worker: which host the next request goes to.
 
 use super::original_dst::OriginalDstHosts;
-use super::{ClusterState, Hosts, HostsUpdate};
+use super::overrides::{NamedHosts, named_host};
+use super::{ClusterState, Hosts, HostsUpdate, LocalCluster};
 use crate::host::Host;
 use crate::info::ClusterInfo;
 use nuncio_headers::HeaderMap;
-use nuncio_lb::{Balancer, Choice, Priorities, PriorityLoad};
+use nuncio_lb::{Balancer, Choice, Priorities, PriorityLoad, ZoneFinding, ZoneRouted};
+use nuncio_stream_info::Metadata;
 use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,6 +33,10 @@ pub struct LbContext<'a> {
     pub original_dst: Option<SocketAddr>,
     /// Request headers, for `ORIGINAL_DST` with `use_http_header`.
     pub headers: Option<&'a HeaderMap>,
+    /// Dynamic metadata of the request.
+    pub metadata: Option<&'a Metadata>,
+    /// The hosts that the request named, for `override_host`; kept from one try to the next.
+    pub named_hosts: Option<&'a mut NamedHosts>,
     /// The address that dynamic metadata names, for `ORIGINAL_DST` with `metadata_key`.
     pub metadata_dst: Option<&'a str>,
 }
@@ -47,6 +53,8 @@ impl<'a> LbContext<'a> {
             retries: 0,
             original_dst: None,
             headers: None,
+            metadata: None,
+            named_hosts: None,
             metadata_dst: None,
         }
     }
@@ -70,6 +78,8 @@ pub struct WorkerCluster {
     /// What all workers share.
     pub info: Arc<ClusterInfo>,
     balancer: RefCell<Balancer<Arc<Host>>>,
+    /// The proxies themselves, if the cluster's load may be routed by zone.
+    local: Option<Rc<LocalCluster>>,
     /// Hosts made for original destinations; `None` for any other cluster.
     original_dst: Option<OriginalDstHosts>,
     observers: RefCell<Vec<Rc<dyn HostObserver>>>,
@@ -78,7 +88,7 @@ pub struct WorkerCluster {
 }
 
 impl WorkerCluster {
-    pub(crate) fn new(state: ClusterState) -> Self {
+    pub(crate) fn new(state: ClusterState, local: Option<Rc<LocalCluster>>) -> Self {
         let config = &state.info.config;
         let balancer = Balancer::new(config.lb_policy.clone(), config.common_lb.options.clone(), state.hosts.clone());
         let original_dst = OriginalDstHosts::new(&state.info);
@@ -87,6 +97,7 @@ impl WorkerCluster {
         WorkerCluster {
             info: state.info,
             balancer: RefCell::new(balancer),
+            local,
             original_dst,
             observers: RefCell::new(vec![observer]),
             pools,
@@ -111,21 +122,66 @@ impl WorkerCluster {
             return hosts.choose(&self.info, cx);
         }
         let mut balancer = self.balancer.borrow_mut();
+        if let Some(options) = &self.info.config.common_lb.override_host
+            && let Some(host) = named_host(options, balancer.hosts(), cx)
+        {
+            return Some(host);
+        }
+        if let Some(local) = &self.local {
+            self.follow_local(&mut balancer, local);
+        }
         let mut choice = Choice::new(cx.now, cx.rng);
         choice.hash = cx.hash;
         choice.priority_load = cx.priority_load;
-        let (host, panic) = match &mut cx.should_skip {
-            None => (balancer.choose(&mut choice).cloned(), choice.panic),
+        if self.info.config.common_lb.options.hash_balance_factor > 0 {
+            choice.active = self.info.stats.upstream_rq_active().value();
+        }
+        let (host, panic, zone) = match &mut cx.should_skip {
+            None => (balancer.choose(&mut choice).cloned(), choice.panic, choice.zone),
             Some(skip) => {
                 let mut skip = |host: &Arc<Host>| skip(host);
                 let mut choice = Choice { should_skip: Some(&mut skip), retries: cx.retries, ..choice };
-                (balancer.choose(&mut choice).cloned(), choice.panic)
+                (balancer.choose(&mut choice).cloned(), choice.panic, choice.zone)
             }
         };
         if panic {
             self.info.stats.lb_healthy_panic().inc();
         }
+        if let Some(zone) = zone {
+            self.count_zone(zone);
+        }
         host
+    }
+
+    /// Takes up a change of the local cluster, and counts how zone-aware routing came out.
+    #[inline]
+    fn follow_local(&self, balancer: &mut Balancer<Arc<Host>>, local: &LocalCluster) {
+        if !balancer.local().is_some_and(|known| Arc::ptr_eq(known, &local.hosts())) {
+            balancer.set_local(local.hosts().clone());
+        }
+        if let Some(finding) = balancer.take_zone_finding() {
+            let stats = &self.info.stats;
+            stats.lb_recalculate_zone_structures().inc();
+            match finding {
+                ZoneFinding::Nothing => {}
+                ZoneFinding::LocalClusterNotOk => stats.lb_local_cluster_not_ok().inc(),
+                ZoneFinding::ClusterTooSmall => stats.lb_zone_cluster_too_small().inc(),
+            }
+        }
+    }
+
+    fn count_zone(&self, routed: ZoneRouted) {
+        let stats = &self.info.stats;
+        match routed {
+            ZoneRouted::Direct => stats.lb_zone_routing_all_directly().inc(),
+            ZoneRouted::Sampled => stats.lb_zone_routing_sampled().inc(),
+            ZoneRouted::CrossZone => stats.lb_zone_routing_cross_zone().inc(),
+            ZoneRouted::NoCapacityLeft => {
+                stats.lb_zone_routing_cross_zone().inc();
+                stats.lb_zone_no_capacity_left().inc();
+            }
+            ZoneRouted::LocalClusterNotOk => stats.lb_local_cluster_not_ok().inc(),
+        }
     }
 
     /// The hosts that are chosen from.

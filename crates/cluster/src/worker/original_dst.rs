@@ -119,6 +119,7 @@ fn new_host(info: &Arc<ClusterInfo>, address: SocketAddr, cx: &LbContext<'_>) ->
         health_check: None,
         hash_key: None,
         health: HealthFlags::NONE,
+        transport: info.config.transports.as_ref().and_then(|transports| transports.choose(None, None)),
     };
     let monitor = info.watch.clone().map(|watch| Box::new(Monitor::new(watch)));
     Host::new(spec, HostSetup { workers: info.workers, monitor, logical: false, now: cx.now })

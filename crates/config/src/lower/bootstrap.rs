@@ -28,6 +28,7 @@ pub(super) struct Lowered {
     pub(super) cluster_names: BTreeSet<String>,
     pub(super) stats_flush_interval: Duration,
     pub(super) outlier_event_log: Option<Arc<str>>,
+    pub(super) local_cluster: Option<Arc<str>>,
     pub(super) log_format: Option<LogFormat>,
 }
 
@@ -75,8 +76,10 @@ pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Comp
     // The secrets are among the facts by now.
     let pb::bootstrap::StaticResources { listeners, clusters, secrets: _ } = static_resources.unwrap_or_default();
     let mut at = cx.field("static_resources");
-    let cluster_names = clusters.iter().map(|cluster| cluster.name.clone()).collect();
+    let cluster_names: BTreeSet<String> = clusters.iter().map(|cluster| cluster.name.clone()).collect();
     let clusters = cluster::clusters(&clusters, &manager, &mut at);
+    check_local_cluster(&manager, &cluster_names, cx);
+    let mut at = cx.field("static_resources");
     let wires = resource_wires(&loaded.wire);
     let listeners = listener::listeners(&listeners, &wires, &mut at);
     let stats_flush_interval = duration_field(&stats_flush_interval, "stats_flush_interval", cx).ok().flatten();
@@ -87,6 +90,7 @@ pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Comp
         cluster_names,
         stats_flush_interval: stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL),
         outlier_event_log: manager.outlier_event_log,
+        local_cluster: manager.local_cluster,
         log_format: application_log_config
             .and_then(|config| log_format(&config, &mut cx.field("application_log_config"))),
     }
@@ -219,6 +223,7 @@ fn report_dynamic(dynamic: &pb::bootstrap::DynamicResources, cx: &mut Compile<'_
 pub(super) struct Manager {
     pub(super) outlier_event_log: Option<Arc<str>>,
     pub(super) upstream_bind: Option<core::BindConfig>,
+    pub(super) local_cluster: Option<Arc<str>>,
 }
 
 fn manager(manager: Option<&pb::ClusterManager>, cx: &mut Compile<'_>) -> Manager {
@@ -231,14 +236,28 @@ fn manager(manager: Option<&pb::ClusterManager>, cx: &mut Compile<'_>) -> Manage
         // Clusters cost little before they are used in any case.
         enable_deferred_cluster_creation: _,
     } = manager;
-    cx.unsupported_if(!local_cluster_name.is_empty(), "local_cluster_name");
     cx.unsupported_if(load_stats_config.is_some(), "load_stats_config");
     let mut event_log = None;
     if let Some(pb::cluster_manager::OutlierDetection { event_log_path, event_service }) = outlier_detection {
         cx.field("outlier_detection").unsupported_if(event_service.is_some(), "event_service");
         event_log = (!event_log_path.is_empty()).then(|| event_log_path.as_str().into());
     }
-    Manager { outlier_event_log: event_log, upstream_bind: upstream_bind_config.clone() }
+    Manager {
+        outlier_event_log: event_log,
+        upstream_bind: upstream_bind_config.clone(),
+        local_cluster: (!local_cluster_name.is_empty()).then(|| local_cluster_name.as_str().into()),
+    }
+}
+
+/// The local cluster must be there from the start.
+fn check_local_cluster(manager: &Manager, clusters: &BTreeSet<String>, cx: &mut Compile<'_>) {
+    if let Some(name) = &manager.local_cluster
+        && !clusters.contains(&**name)
+    {
+        let text = format!("local cluster '{name}' must be defined");
+        let mut cx = cx.field("cluster_manager");
+        cx.field("local_cluster_name").error_hint(text, "add it to static_resources.clusters");
+    }
 }
 
 /// `admin`; none without an address, as in Envoy.

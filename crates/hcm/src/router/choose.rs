@@ -6,13 +6,14 @@ use super::timeouts::{parse_grpc_timeout, set_grpc_timeout};
 use crate::retry::RetryState;
 use crate::stream::Driver;
 use bytes::Bytes;
+use nuncio_cluster::config::MetadataPath;
 use nuncio_cluster::{Host, LbContext, RoutingPriority, WorkerCluster};
 use nuncio_filter::LocalReply;
 use nuncio_headers::Known;
 use nuncio_lb::PriorityLoad;
 use nuncio_route::spec::{HostPredicate, RetryPriority};
 use nuncio_route::{Forward, HostUpdate, PeerCertificate, Route, RouteQuery, set_host};
-use nuncio_stream_info::{AccessLogType, ResponseFlags, Value, details};
+use nuncio_stream_info::{AccessLogType, Metadata, ResponseFlags, Value, details};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,7 +171,7 @@ impl Driver<'_> {
     pub(super) fn choose_host(&mut self) -> Option<Arc<Host>> {
         let cluster = self.s.router.cluster.clone()?;
         let load = self.priority_load(&cluster);
-        let Router { tried, retry, hash, .. } = &mut self.s.router;
+        let Router { tried, retry, hash, named_hosts, .. } = &mut self.s.router;
         // Predicates are for retries only.
         let policy = retry.policy().filter(|policy| !tried.is_empty() && !policy.host_predicates.is_empty());
         let mut skip = |host: &Host| {
@@ -182,6 +183,8 @@ impl Driver<'_> {
             context.hash = *hash;
             context.original_dst = original;
             context.headers = Some(&self.s.request);
+            context.metadata = self.s.info.dynamic_metadata();
+            context.named_hosts = Some(named_hosts);
             context.priority_load = load.as_ref();
             if let Some(policy) = policy {
                 context.should_skip = Some(&mut skip);
@@ -194,6 +197,11 @@ impl Driver<'_> {
             self.charge_status(503);
             let reply = LocalReply::new(503, Bytes::from_static(b"no healthy upstream"), details::NO_HEALTHY_UPSTREAM);
             self.router_reply(reply.with_flags(ResponseFlags::NO_HEALTHY_UPSTREAM));
+        }
+        if let (Some(host), Some(options)) = (&host, &cluster.info.config.common_lb.override_host)
+            && let Some(key) = &options.selected_host_key
+        {
+            tell_host(self.s.info.dynamic_metadata_mut(), key, host);
         }
         host
     }
@@ -260,6 +268,15 @@ fn avoids(predicate: &HostPredicate, host: &Host, tried: &[Arc<Host>]) -> bool {
                 && fields().is_some_and(|own| wanted.iter().all(|(name, value)| own.get(name) == Some(value)))
         }
     }
+}
+
+/// Says in dynamic metadata which host was chosen (`selected_host_key`).
+fn tell_host(metadata: &mut Metadata, key: &MetadataPath, host: &Host) {
+    let Some((first, rest)) = key.path.split_first() else { return };
+    let address = Value::String(host.address().to_string().into());
+    let value =
+        rest.iter().rev().fold(address, |value, name| Value::Struct([(name.clone(), value)].into_iter().collect()));
+    metadata.namespace_mut(&key.namespace).set(first.clone(), value);
 }
 
 /// Request headers that this router acts on; the upstream does not see them.

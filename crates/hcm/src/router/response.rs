@@ -260,6 +260,9 @@ impl Driver<'_> {
         if let Some(alternate) = &self.s.router.alternate {
             alternate.charge_response(status, internal, canary);
         }
+        if let Some(zone) = self.s.router.tried.last().and_then(|host| cluster.info.zone_stats(host)) {
+            zone.charge_response(status);
+        }
         self.each_request_stat(|stats| stats.charge(status));
     }
 
@@ -274,6 +277,9 @@ impl Driver<'_> {
         cluster.info.stats.record_time(millis, internal, canary);
         if let Some(alternate) = &self.s.router.alternate {
             alternate.record_time(millis, internal, canary);
+        }
+        if let Some(zone) = self.s.router.tried.last().and_then(|host| cluster.info.zone_stats(host)) {
+            zone.record_time(millis);
         }
         self.each_request_stat(|stats| stats.record_time(millis));
     }

@@ -94,6 +94,15 @@ stat_group! {
 }
 
 stat_group! {
+    /// `cluster.<name>.<match>.*`: hosts for which one of `transport_socket_matches` was chosen.
+    pub group TransportMatchStats {
+        counters {
+            total_match_count,
+        }
+    }
+}
+
+stat_group! {
     /// `cluster.<name>.*`: membership and updates, touched by the main thread.
     pub group ClusterUpdateStats {
         counters {

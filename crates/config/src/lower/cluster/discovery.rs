@@ -287,7 +287,7 @@ fn original_dst(cluster: &pb::Cluster, cx: &mut Compile<'_>) -> Result<Discovery
 
 type MetadataPath = (Arc<str>, Vec<Arc<str>>);
 
-fn metadata_path(
+pub(super) fn metadata_path(
     key: &nuncio_api::pb::envoy::r#type::metadata::v3::MetadataKey,
     cx: &mut Compile<'_>,
 ) -> Result<MetadataPath, Invalid> {

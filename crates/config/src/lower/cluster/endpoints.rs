@@ -83,7 +83,6 @@ fn locality_endpoints(
         lb_config,
     } = group;
     let before = cx.errors();
-    cx.unsupported_if(metadata.is_some(), "metadata");
     cx.unsupported_if(proximity.is_some(), "proximity");
     if lb_config.is_some() {
         cx.error_hint("LEDS is not built yet", "list the endpoints under lb_endpoints");
@@ -102,6 +101,7 @@ fn locality_endpoints(
         },
         priority: *priority,
         weight: load_balancing_weight.value_or(0),
+        metadata: value::metadata(metadata, "metadata", cx),
         endpoints,
     })
 }

@@ -222,17 +222,15 @@ fn common_fields(config: &pb::cluster::CommonLbConfig, common: &mut CommonLb, cx
         consistent_hashing_lb_config
     {
         common.use_hostname_for_hashing = *use_hostname_for_hashing;
-        let mut cx = cx.field("consistent_hashing_lb_config");
-        cx.unsupported_if(hash_balance_factor.is_some(), "hash_balance_factor");
+        common.options.hash_balance_factor = hash_balance_factor.value_or(0);
     }
     match locality_config_specifier {
         None => {}
         Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => common.options.locality_weighted = true,
         Some(LocalityConfigSpecifier::ZoneAwareLbConfig(zone)) => {
             let ZoneAwareLbConfig { routing_enabled, min_cluster_size, fail_traffic_on_panic } = zone;
-            let mut cx = cx.field("zone_aware_lb_config");
-            cx.unsupported_if(routing_enabled.is_some(), "routing_enabled");
-            cx.unsupported_if(min_cluster_size.is_some(), "min_cluster_size");
+            common.options.zone.routing_enabled = percent(routing_enabled, 100.0).round() as u32;
+            common.options.zone.min_cluster_size = min_cluster_size.value_or(common.options.zone.min_cluster_size);
             common.options.fail_traffic_on_panic = *fail_traffic_on_panic;
         }
     }

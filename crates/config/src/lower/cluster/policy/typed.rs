@@ -2,21 +2,27 @@
 
 use super::{bias, maglev, ring_hash, slow_start_fields};
 use crate::compile::{Compile, Invalid, message_of};
+use crate::lower::matcher::list;
 use crate::lower::number::{Wrapped, percent};
 use nuncio_api::pb::envoy::config::cluster::v3 as pb;
 use nuncio_api::pb::envoy::extensions::load_balancing_policies as policies;
+use nuncio_api::pb::envoy::r#type::metadata::v3::MetadataKey;
 use nuncio_api::wkt::Any;
-use nuncio_cluster::config::CommonLb;
-use nuncio_lb::{HashFunction, LeastRequest, Policy, RoundRobin, SelectionMethod, SlowStart};
+use nuncio_cluster::config::{self, CommonLb, OverrideSource};
+use nuncio_headers::HeaderName;
+use nuncio_lb::{HashFunction, LeastRequest, Policy, RoundRobin, SelectionMethod, SlowStart, ZoneAware};
 use policies::cluster_provided::v3::ClusterProvided;
 use policies::common::v3 as common;
 use policies::least_request::v3 as least;
 use policies::maglev::v3 as maglev_pb;
+use policies::override_host::v3 as override_pb;
+use policies::override_host::v3::OverrideHost;
 use policies::random::v3::Random;
 use policies::ring_hash::v3 as ring;
 use policies::round_robin::v3 as round;
 use policies::wrr_locality::v3::WrrLocality;
 use prost::Name;
+use std::sync::Arc;
 
 /// Policies inside policies beyond this are refused.
 const MAX_DEPTH: usize = 4;
@@ -68,7 +74,7 @@ fn known(any: &Any, common: &mut CommonLb, depth: usize, cx: &mut Compile<'_>) -
         cx.decode(any).and_then(|config| least_request(&config, common, cx))
     } else if message == Random::full_name() {
         cx.decode::<Random>(any).map(|Random { locality_lb_config }| {
-            localities(locality_lb_config.as_ref(), common, cx);
+            localities(locality_lb_config.as_ref(), common);
             Policy::Random
         })
     } else if message == ClusterProvided::full_name() {
@@ -77,6 +83,8 @@ fn known(any: &Any, common: &mut CommonLb, depth: usize, cx: &mut Compile<'_>) -
         cx.decode(any).and_then(|config| typed_ring_hash(&config, common, cx))
     } else if message == maglev_pb::Maglev::full_name() {
         cx.decode(any).and_then(|config| typed_maglev(&config, common, cx))
+    } else if message == OverrideHost::full_name() {
+        cx.decode(any).and_then(|config| override_host(&config, common, depth, cx))
     } else if message == WrrLocality::full_name() {
         cx.decode::<WrrLocality>(any).and_then(|WrrLocality { endpoint_picking_policy }| {
             let mut cx = cx.field("endpoint_picking_policy");
@@ -89,9 +97,50 @@ fn known(any: &Any, common: &mut CommonLb, depth: usize, cx: &mut Compile<'_>) -
     })
 }
 
+/// The policy that takes over where the request names no host is the cluster's.
+fn override_host(
+    config: &OverrideHost,
+    common: &mut CommonLb,
+    depth: usize,
+    cx: &mut Compile<'_>,
+) -> Result<Policy, Invalid> {
+    let OverrideHost { override_host_sources, selected_host_key, fallback_policy } = config;
+    if common.override_host.is_some() {
+        return Err(cx.error("an override_host policy inside another one"));
+    }
+    let sources = list(override_host_sources, "override_host_sources", cx, override_source)?;
+    if sources.is_empty() {
+        return Err(cx.field("override_host_sources").error("is required"));
+    }
+    let key = selected_host_key.as_ref();
+    let selected_host_key = key.map(|key| metadata_path(key, &mut cx.field("selected_host_key"))).transpose()?;
+    common.override_host = Some(Arc::new(config::OverrideHost { sources, selected_host_key }));
+    first_known(fallback_policy.as_ref(), common, depth, &mut cx.field("fallback_policy"))
+}
+
+fn override_source(
+    source: &override_pb::override_host::OverrideHostSource,
+    cx: &mut Compile<'_>,
+) -> Result<OverrideSource, Invalid> {
+    match (source.header.as_str(), &source.metadata) {
+        ("", None) => Err(cx.error("Empty override source")),
+        ("", Some(key)) => Ok(OverrideSource::Metadata(metadata_path(key, &mut cx.field("metadata"))?)),
+        (_, Some(_)) => Err(cx.error("Only one override source must be set")),
+        (header, None) => match HeaderName::new(header) {
+            Ok(name) => Ok(OverrideSource::Header(name)),
+            Err(error) => Err(cx.field("header").error(error.to_string())),
+        },
+    }
+}
+
+fn metadata_path(key: &MetadataKey, cx: &mut Compile<'_>) -> Result<config::MetadataPath, Invalid> {
+    let (namespace, path) = crate::lower::cluster::discovery::metadata_path(key, cx)?;
+    Ok(config::MetadataPath { namespace, path })
+}
+
 fn round_robin(config: &round::RoundRobin, common: &mut CommonLb, cx: &mut Compile<'_>) -> Result<Policy, Invalid> {
     let round::RoundRobin { slow_start_config, locality_lb_config } = config;
-    localities(locality_lb_config.as_ref(), common, cx);
+    localities(locality_lb_config.as_ref(), common);
     Ok(Policy::RoundRobin(RoundRobin { slow_start: slow_start(slow_start_config.as_ref(), cx)? }))
 }
 
@@ -105,7 +154,7 @@ fn least_request(config: &least::LeastRequest, common: &mut CommonLb, cx: &mut C
         enable_full_scan,
         selection_method: _,
     } = config;
-    localities(locality_lb_config.as_ref(), common, cx);
+    localities(locality_lb_config.as_ref(), common);
     let full_scan =
         enable_full_scan.value_or(config.selection_method() == least::least_request::SelectionMethod::FullScan);
     let defaults = LeastRequest::default();
@@ -128,7 +177,7 @@ fn typed_ring_hash(config: &ring::RingHash, common: &mut CommonLb, cx: &mut Comp
         consistent_hashing_lb_config,
         locality_weighted_lb_config,
     } = config;
-    cx.unsupported_if(hash_balance_factor.is_some(), "hash_balance_factor");
+    common.options.hash_balance_factor = hash_balance_factor.value_or(0);
     common.use_hostname_for_hashing |= *use_hostname_for_hashing;
     common.options.locality_weighted |= locality_weighted_lb_config.is_some();
     consistent_hashing(consistent_hashing_lb_config.as_ref(), common, cx);
@@ -150,12 +199,13 @@ fn consistent_hashing(config: Option<&common::ConsistentHashingLbConfig>, common
     let Some(config) = config else { return };
     let common::ConsistentHashingLbConfig { use_hostname_for_hashing, hash_balance_factor, hash_policy } = config;
     let mut cx = cx.field("consistent_hashing_lb_config");
-    cx.unsupported_if(hash_balance_factor.is_some(), "hash_balance_factor");
+    common.options.hash_balance_factor = hash_balance_factor.value_or(common.options.hash_balance_factor);
     cx.unsupported_if(!hash_policy.is_empty(), "hash_policy");
     common.use_hostname_for_hashing |= *use_hostname_for_hashing;
 }
 
-fn localities(config: Option<&common::LocalityLbConfig>, common: &mut CommonLb, cx: &mut Compile<'_>) {
+fn localities(config: Option<&common::LocalityLbConfig>, common: &mut CommonLb) {
+    use common::locality_lb_config::zone_aware_lb_config::LocalityBasis;
     use common::locality_lb_config::{LocalityConfigSpecifier, ZoneAwareLbConfig};
     match config.and_then(|config| config.locality_config_specifier.as_ref()) {
         None => {}
@@ -170,13 +220,13 @@ fn localities(config: Option<&common::LocalityLbConfig>, common: &mut CommonLb, 
                 force_local_zone,
                 locality_basis: _,
             } = zone;
-            let mut cx = cx.field("locality_lb_config");
-            let mut cx = cx.field("zone_aware_lb_config");
-            cx.unsupported_if(routing_enabled.is_some(), "routing_enabled");
-            cx.unsupported_if(min_cluster_size.is_some(), "min_cluster_size");
-            cx.unsupported_if(*force_locality_direct_routing, "force_locality_direct_routing");
-            cx.unsupported_if(force_local_zone.is_some(), "force_local_zone");
-            cx.unsupported_if(zone.locality_basis != 0, "locality_basis");
+            let forced = force_local_zone.as_ref().map(|forced| forced.min_size.value_or(1));
+            common.options.zone = ZoneAware {
+                routing_enabled: percent(routing_enabled, 100.0).round() as u32,
+                min_cluster_size: min_cluster_size.value_or(ZoneAware::default().min_cluster_size),
+                force_local: forced.or(force_locality_direct_routing.then_some(1)),
+                by_weight: zone.locality_basis() == LocalityBasis::HealthyHostsWeight,
+            };
             common.options.fail_traffic_on_panic = *fail_traffic_on_panic;
         }
     }
