@@ -110,6 +110,7 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Arc<ClusterConfig> {
             locality: Locality::default(),
             priority: 0,
             weight: 0,
+            metadata: None,
             endpoints: hosts.iter().map(|host| Endpoint::new(*host)).collect(),
         }],
         ..LoadAssignment::default()
