@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -173,6 +173,11 @@ impl Acceptor {
         }
     }
 
+    /// Another descriptor of the listening socket, for another process.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.as_fd().try_clone_to_owned()
+    }
+
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         let (stream, peer, local) = match &self.socket {
             Socket::Tcp(listener) => {
@@ -193,10 +198,17 @@ impl Acceptor {
     }
 }
 
+impl AsFd for Acceptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.as_fd(),
+            Socket::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
     use crate::listen::{ListenSpec, bind};
     use crate::sys;

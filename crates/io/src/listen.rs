@@ -5,6 +5,7 @@
 
 mod error;
 mod holder;
+mod inherited;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use crate::socket_option::{self, Keepalive, SocketOption, SocketState};
 use crate::sys;
 
 pub use error::BindError;
+pub use inherited::Inherited;
 
 /// Backlog when `/proc/sys/net/core/somaxconn` can't be read.
 const DEFAULT_BACKLOG: i32 = 4096;
@@ -82,8 +84,10 @@ pub struct Bound {
     address: Address,
     sockets: Vec<Socket>,
     workers: usize,
-    /// The socket listens already, for another [`Bound`].
+    /// The sockets listen already, for another [`Bound`] or another process.
     taken_over: bool,
+    /// There is one socket, which all workers share.
+    shared: bool,
 }
 
 /// A listening socket of one worker.
@@ -130,7 +134,14 @@ impl Held {
     pub fn bind(&self, spec: &ListenSpec, workers: usize) -> Result<Bound, BindError> {
         let socket = self.socket.try_clone().map_err(|e| BindError::new(spec, "duplicate the socket", e))?;
         let address = spec.address.clone();
-        Ok(Bound { spec: spec.clone(), address, sockets: vec![socket], workers: workers.max(1), taken_over: true })
+        Ok(Bound {
+            spec: spec.clone(),
+            address,
+            sockets: vec![socket],
+            workers: workers.max(1),
+            taken_over: true,
+            shared: true,
+        })
     }
 }
 
@@ -152,7 +163,7 @@ pub fn bind(spec: &ListenSpec, workers: usize) -> Result<Bound, BindError> {
             sockets.push(bind_one(spec, &address)?);
         }
     }
-    Ok(Bound { spec: spec.clone(), address, sockets, workers, taken_over: false })
+    Ok(Bound { spec: spec.clone(), address, sockets, workers, taken_over: false, shared: !shares_port(spec) })
 }
 
 fn shares_port(spec: &ListenSpec) -> bool {
@@ -167,7 +178,7 @@ impl Bound {
 
     /// Keeps the socket, if all workers share it.
     pub fn hold(&self) -> Result<Option<Held>, BindError> {
-        let Some(socket) = self.sockets.first().filter(|_| !shares_port(&self.spec)) else { return Ok(None) };
+        let Some(socket) = self.sockets.first().filter(|_| self.shared) else { return Ok(None) };
         let socket = socket.try_clone().map_err(|e| BindError::new(&self.spec, "duplicate the socket", e))?;
         Ok(Some(Held { spec: self.spec.clone(), socket }))
     }
@@ -176,6 +187,9 @@ impl Bound {
     fn adapt(&self) -> Result<(), BindError> {
         let spec = &self.spec;
         for socket in &self.sockets {
+            if let Some(ip) = self.address.ip() {
+                set_options(spec, ip, socket).map_err(|(what, e)| BindError::new(spec, what, e))?;
+            }
             for state in [SocketState::Prebind, SocketState::Bound] {
                 socket_option::apply(&spec.options, state, socket)
                     .map_err(|(what, e)| BindError::new(spec, &what, e))?;
@@ -242,6 +256,12 @@ fn prepare_ip(spec: &ListenSpec, ip: SocketAddr, socket: &Socket) -> Result<(), 
     if ip.is_ipv6() {
         set("IPV6_V6ONLY", socket.set_only_v6(!spec.ipv4_compat))?;
     }
+    set_options(spec, ip, socket)
+}
+
+/// What can be set at any time.
+fn set_options(spec: &ListenSpec, ip: SocketAddr, socket: &Socket) -> Result<(), (&'static str, io::Error)> {
+    let set = |name: &'static str, result: io::Result<()>| result.map_err(|e| (name, e));
     set_ip_flags(socket, ip.is_ipv6(), spec.transparent, spec.freebind)?;
     if let Some(device) = &spec.device {
         set("SO_BINDTODEVICE", socket.bind_device(Some(device.as_bytes())))?;

@@ -2,6 +2,8 @@
 //! policy stands with the caller.
 #![allow(unsafe_code)]
 
+pub(crate) mod rights;
+
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;

@@ -175,6 +175,40 @@ impl Codes {
         }
     }
 
+    /// The stat of a name that [`Codes::stats`] gives, whether it was counted or not.
+    pub(crate) fn stat_of(&self, name: &str) -> Option<CodeStat> {
+        let rest = name.strip_prefix(self.name)?.strip_prefix('_')?;
+        match rest {
+            "completed" => return Some(CodeStat::Completed),
+            "unknown" => return Some(CodeStat::Unknown),
+            _ => {}
+        }
+        if let Some(class) = rest.strip_suffix("xx") {
+            return class.parse().ok().filter(|class| (1..=5).contains(class)).map(CodeStat::Class);
+        }
+        rest.parse().ok().filter(|code| (FIRST_CODE..FIRST_CODE + CODES as u16).contains(code)).map(CodeStat::Code)
+    }
+
+    /// Adds to one stat alone, as a thread that is no worker; `false` if there is no such cell.
+    pub(crate) fn add(&self, stat: CodeStat, amount: u64) -> bool {
+        let state = match self.state.get() {
+            Some(state) => state,
+            None => self.new_state(),
+        };
+        let Some(slot) = state.slots.first() else { return false };
+        let block = slot.get_or_init(Box::<CodeBlock>::default);
+        let cell = match stat {
+            CodeStat::Class(class) => Some(block.classes.cell(usize::from(class) - 1)),
+            CodeStat::Completed => Some(block.classes.cell(COMPLETED)),
+            CodeStat::Unknown => Some(block.classes.cell(UNKNOWN)),
+            CodeStat::Code(code) => state.cell(code).and_then(|cell| Some(block.line(cell)?.cell(cell))),
+        };
+        if let Some(cell) = cell {
+            block::add_shared(cell, amount);
+        }
+        cell.is_some()
+    }
+
     fn sum(&self, stat: CodeStat) -> u64 {
         let mut sum: u64 = 0;
         let Some(state) = self.state.get() else {

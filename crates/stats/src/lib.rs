@@ -25,6 +25,7 @@ pub mod histogram;
 pub mod names;
 pub mod render;
 pub mod tags;
+pub mod transfer;
 
 pub use codes::CodeCounters;
 pub use group::{Descriptor, Group, Kind, StatName, Unit};

@@ -149,3 +149,70 @@ fn options_are_set() {
     let text = error(&ListenSpec { options: vec![wrong], ..ip("127.0.0.1:0") });
     assert!(text.contains("socket option test (level 1 name 9999): Protocol not available"), "{text}");
 }
+
+fn descriptors(listeners: &[Listener]) -> Vec<std::os::fd::OwnedFd> {
+    listeners.iter().map(|l| l.as_fd().try_clone_to_owned().unwrap()).collect()
+}
+
+#[test]
+fn sockets_of_another_process_keep_what_waits_in_them() {
+    // From more to fewer workers and the other way round: every queue is somebody's.
+    for (before, after, expected) in [(3, 1, 3), (1, 3, 3), (2, 2, 2)] {
+        let spec = ip("127.0.0.1:0");
+        let bound = bind(&spec, before).unwrap();
+        let address = bound.address().clone();
+        let old = bound.listen().unwrap();
+        let clients: Vec<_> = (0..20).map(|_| TcpStream::connect(address.ip().unwrap()).unwrap()).collect();
+        let inherited = Inherited::new(address.clone(), descriptors(&old)).unwrap();
+        drop(old);
+        let wanted = ListenSpec { address: address.clone(), backlog: Some(100), ..spec };
+        assert!(inherited.serves(&wanted));
+        assert!(inherited.serves(&ip("127.0.0.1:0")), "any port");
+        assert!(!inherited.serves(&ip("127.0.0.1:1")) && !inherited.serves(&ip("127.0.0.2:0")));
+        let new = inherited.bind(&wanted, after).unwrap().listen().unwrap();
+        assert_eq!(new.len(), expected, "{before} → {after}");
+        let mut waiting = 0;
+        for listener in &new {
+            assert_eq!(listener.address(), &address);
+            while listener.socket.accept().is_ok() {
+                waiting += 1;
+            }
+        }
+        assert_eq!(waiting, clients.len());
+    }
+}
+
+#[test]
+fn a_shared_socket_of_another_process_stays_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    for spec in [pipe(&path), ListenSpec { reuse_port: false, ..ip("127.0.0.1:0") }] {
+        let bound = bind(&spec, 3).unwrap();
+        let address = bound.address().clone();
+        let old = bound.listen().unwrap();
+        let inherited = Inherited::new(address.clone(), descriptors(&old)).unwrap();
+        drop(old);
+        // With SO_REUSEPORT no second socket could be bound beside it.
+        let wanted = ListenSpec { address, reuse_port: true, ..spec };
+        assert!(inherited.serves(&wanted));
+        let bound = inherited.bind(&wanted, 2).unwrap();
+        assert!(bound.hold().unwrap().is_some());
+        let new = bound.listen().unwrap();
+        let cookies: HashSet<_> = new.iter().map(|l| l.socket.cookie().unwrap()).collect();
+        assert_eq!((new.len(), cookies.len()), (2, 1));
+    }
+}
+
+#[test]
+fn only_listening_sockets_of_the_address_are_taken() {
+    let bound = bind(&ip("127.0.0.1:0"), 1).unwrap();
+    let address = bound.address().clone();
+    let listening = bound.listen().unwrap();
+    let other = Address::Ip("127.0.0.1:1".parse().unwrap());
+    assert!(Inherited::new(other, descriptors(&listening)).is_err());
+    assert!(Inherited::new(address.clone(), Vec::new()).is_err());
+    let file = std::fs::File::open("/dev/null").unwrap();
+    assert!(Inherited::new(address.clone(), vec![file.into()]).is_err());
+    let idle = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    assert!(Inherited::new(address, vec![idle.into()]).is_err());
+}
