@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// How far a listener's connections of one worker are asked to go. Read at each response: one load.
@@ -71,6 +71,8 @@ struct Slots {
     wakers: Vec<Option<Slot>>,
     free: Vec<u32>,
     open: usize,
+    /// Who waits until there is none.
+    waiting: Vec<Waker>,
 }
 
 struct Slot {
@@ -87,6 +89,21 @@ impl ConnectionRegistry {
     /// Number of open connections.
     pub fn open(&self) -> usize {
         self.slots.borrow().open
+    }
+
+    /// Waits until no connection is open.
+    pub async fn emptied(&self) {
+        std::future::poll_fn(|cx| {
+            let mut slots = self.slots.borrow_mut();
+            if slots.open == 0 {
+                return Poll::Ready(());
+            }
+            if !slots.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                slots.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Adds a connection; it leaves with the registration.
@@ -164,7 +181,9 @@ impl Drop for Registration {
             slots.open -= 1;
         }
         if slots.open == 0 {
-            *slots = Slots::default();
+            let waiting = std::mem::take(&mut *slots).waiting;
+            drop(slots);
+            waiting.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -194,5 +213,28 @@ mod tests {
         assert!(drain.wants_all(began), "the shorter one counts");
         drain.start(began, Duration::from_secs(100));
         assert!(drain.wants_all(began), "the shorter one counts");
+    }
+    #[test]
+    fn whoever_waits_for_the_last_connection_is_woken() {
+        struct Count(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let count = std::sync::Arc::new(Count(std::sync::atomic::AtomicUsize::new(0)));
+        let woken = || count.0.load(std::sync::atomic::Ordering::Relaxed);
+        let waker = std::sync::Arc::clone(&count).into();
+        let mut cx = std::task::Context::from_waker(&waker);
+        let registry = ConnectionRegistry::new();
+        let connections = [registry.register(), registry.register()];
+        let mut emptied = std::pin::pin!(registry.emptied());
+        assert!(emptied.as_mut().poll(&mut cx).is_pending() && emptied.as_mut().poll(&mut cx).is_pending());
+        let [first, last] = connections;
+        drop(first);
+        assert_eq!(woken(), 0);
+        drop(last);
+        assert_eq!(woken(), 1);
+        assert!(emptied.poll(&mut cx).is_ready());
     }
 }

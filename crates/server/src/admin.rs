@@ -35,10 +35,13 @@ use crate::state::Server;
 use connections::Connections;
 use counters::AdminStats;
 use nuncio_io::accept::{Acceptor, Outcome};
+use nuncio_io::listen::Inherited;
 use nuncio_io::{Address, listen};
 use nuncio_stream_info::Address as PeerAddress;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 use tokio::task::AbortHandle;
@@ -62,30 +65,70 @@ pub(crate) struct Admin {
 }
 
 /// Ends the admin interface when it is dropped.
+#[derive(Default)]
 pub(crate) struct AdminGuard {
-    accepting: Option<(AbortHandle, Rc<Admin>)>,
+    admin: Option<Rc<Admin>>,
+    acceptor: RefCell<Option<Rc<RefCell<Acceptor>>>>,
+    accepting: RefCell<Option<AbortHandle>>,
 }
 
 impl Drop for AdminGuard {
     fn drop(&mut self) {
-        if let Some((task, admin)) = &self.accepting {
-            task.abort();
+        self.close();
+    }
+}
+
+impl AdminGuard {
+    /// Accepts nothing more; connections that are open go on. The address and a descriptor of the socket, for another
+    /// process; none if there is no admin interface.
+    pub(crate) fn hand_over(&self) -> Option<(Address, io::Result<OwnedFd>)> {
+        self.stop();
+        let acceptor = self.acceptor.borrow();
+        let acceptor = acceptor.as_ref()?.borrow();
+        Some((acceptor.address().clone(), acceptor.share()))
+    }
+
+    /// Accepts again.
+    pub(crate) fn resume(&self) {
+        if let (Some(admin), Some(acceptor)) = (&self.admin, self.acceptor.borrow().as_ref()) {
+            self.stop();
+            let task = tokio::task::spawn_local(accept_loop(Rc::clone(acceptor), Rc::clone(admin)));
+            *self.accepting.borrow_mut() = Some(task.abort_handle());
+        }
+    }
+
+    /// Ends it: closes all connections, and gives its socket up.
+    pub(crate) fn close(&self) {
+        self.stop();
+        *self.acceptor.borrow_mut() = None;
+        if let Some(admin) = &self.admin {
             admin.connections.close_all();
+        }
+    }
+
+    fn stop(&self) {
+        if let Some(task) = self.accepting.borrow_mut().take() {
+            task.abort();
         }
     }
 }
 
-/// Starts the admin interface, if one is configured, and tells its address.
-pub(crate) fn start(server: &Rc<Server>) -> Result<AdminGuard, String> {
+/// Starts the admin interface, if one is configured, and tells its address. It goes on with the socket of another process,
+/// if that listens where it should.
+pub(crate) fn start(server: &Rc<Server>, inherited: Option<Inherited>) -> Result<AdminGuard, String> {
     let snapshot = Rc::clone(&server.snapshot.borrow());
     let Some(config) = &snapshot.admin else {
         tracing::info!(target: "main", "no admin interface is configured");
-        return Ok(AdminGuard { accepting: None });
+        return Ok(AdminGuard::default());
     };
     let mut spec = config.address.clone();
     // Two processes must not share it, as each would answer for the other.
     spec.reuse_port = false;
-    let bound = listen::bind(&spec, 1).map_err(|error| format!("admin: {error}"))?;
+    let bound = match inherited.filter(|inherited| inherited.serves(&spec)) {
+        Some(inherited) => inherited.bind(&spec, 1),
+        None => listen::bind(&spec, 1),
+    };
+    let bound = bound.map_err(|error| format!("admin: {error}"))?;
     let listeners = bound.listen().map_err(|error| format!("admin: {error}"))?;
     let listener = listeners.into_iter().next().ok_or("admin: there is no socket")?;
     let address = listener.address().clone();
@@ -103,13 +146,18 @@ pub(crate) fn start(server: &Rc<Server>) -> Result<AdminGuard, String> {
         local_address: crate::run::local_address(&server.options),
         recent_lookups: Cell::new(false),
     });
-    let task = tokio::task::spawn_local(accept_loop(acceptor, Rc::clone(&admin)));
-    Ok(AdminGuard { accepting: Some((task.abort_handle(), admin)) })
+    let guard = AdminGuard {
+        admin: Some(admin),
+        acceptor: RefCell::new(Some(Rc::new(RefCell::new(acceptor)))),
+        accepting: RefCell::new(None),
+    };
+    guard.resume();
+    Ok(guard)
 }
 
-async fn accept_loop(mut acceptor: Acceptor, admin: Rc<Admin>) {
+async fn accept_loop(acceptor: Rc<RefCell<Acceptor>>, admin: Rc<Admin>) {
     loop {
-        match acceptor.accept().await {
+        match std::future::poll_fn(|cx| acceptor.borrow_mut().poll_accept(cx)).await {
             Ok(Outcome::Connection(accepted)) => {
                 let Some(place) = admin.connections.enter() else {
                     admin.stats.listener.downstream_cx_overflow().inc();

@@ -5,6 +5,8 @@
 
 mod admin;
 mod compile;
+mod drain;
+mod hot_restart;
 mod lifecycle;
 mod listener;
 mod listener_manager;

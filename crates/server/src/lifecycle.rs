@@ -1,6 +1,8 @@
 //! Start, reload, drain and end.
 
 use crate::compile;
+use crate::drain;
+use crate::hot_restart;
 use crate::logging;
 use crate::state::{Request, Server, ServerState};
 use crate::worker::Command;
@@ -13,12 +15,12 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// How often the number of open connections is asked for while the process drains.
-const DRAIN_CHECK: Duration = Duration::from_millis(50);
-
 /// Serves until the process is told to end.
 pub(crate) async fn serve(server: Rc<Server>, mut requests: UnboundedReceiver<Request>) -> Result<ExitCode, String> {
-    let admin = crate::admin::start(&server)?;
+    let inheritance = hot_restart::meet(&server).await?;
+    let admin = Rc::new(crate::admin::start(&server, inheritance.admin)?);
+    server.listeners.borrow_mut().inherit(inheritance.sockets);
+    hot_restart::answer(&server, &admin);
     let snapshot = Rc::clone(&server.snapshot.borrow());
     server.clusters.set_clusters(snapshot.clusters.clone());
     start_signals(&server)?;
@@ -32,7 +34,7 @@ pub(crate) async fn serve(server: Rc<Server>, mut requests: UnboundedReceiver<Re
     tracing::info!(target: "main", "starting: waiting for {} clusters", server.clusters.pending().len());
     tokio::select! {
         () = server.clusters.initialized() => {}
-        request = ends_start(&mut requests) => {
+        request = drain::told_to_end(&mut requests) => {
             tracing::info!(target: "main", "ending while starting: {request:?}");
             return Ok(ExitCode::SUCCESS);
         }
@@ -47,19 +49,12 @@ pub(crate) async fn serve(server: Rc<Server>, mut requests: UnboundedReceiver<Re
     server.set_state(ServerState::Live);
     tracing::info!(target: "main", "all dependencies initialized. starting workers");
     drop(snapshot);
+    server.hot_restart.live(&server).await;
+    server.listeners.borrow_mut().inherit(Vec::new());
     let code = main_loop(&server, &mut requests).await;
-    drop(admin);
+    admin.close();
     server.files.flush();
     Ok(code)
-}
-
-async fn ends_start(requests: &mut UnboundedReceiver<Request>) -> Request {
-    loop {
-        match requests.recv().await {
-            Some(Request::Shutdown | Request::Quit) | None => return Request::Shutdown,
-            Some(_) => {}
-        }
-    }
 }
 
 async fn main_loop(server: &Rc<Server>, requests: &mut UnboundedReceiver<Request>) -> ExitCode {
@@ -68,67 +63,20 @@ async fn main_loop(server: &Rc<Server>, requests: &mut UnboundedReceiver<Request
             Request::Reload => reload(server).await,
             Request::Quit => break,
             Request::Shutdown => {
-                drain_and_wait(server, requests).await;
+                drain::shut_down(server, requests).await;
+                break;
+            }
+            Request::HandedOver => {
+                drain::handed_over(server, requests).await;
                 break;
             }
             Request::DrainListeners { inbound_only, graceful, skip_exit } => {
-                drain_listeners(server, inbound_only, graceful, skip_exit);
+                drain::drain_listeners(server, inbound_only, graceful, skip_exit);
             }
         }
     }
     tracing::info!(target: "main", "exiting");
     ExitCode::SUCCESS
-}
-
-/// SIGTERM: no new connections; requests under way are finished, and whoever sends another one is told that the
-/// connection ends; idle connections close after the `drain_timeout` of their connection manager. A
-/// second SIGTERM, or the end of the drain time, ends it at once.
-async fn drain_and_wait(server: &Rc<Server>, requests: &mut UnboundedReceiver<Request>) {
-    server.set_state(ServerState::Draining);
-    server.listeners.borrow_mut().stop_listening(false, &server.workers);
-    for worker in &server.workers {
-        worker.send(Command::Drain { inbound_only: false, over: Duration::ZERO });
-    }
-    let limit = Duration::from_secs(server.options.drain_time_s);
-    tracing::info!(target: "main", "draining: connections have {} s", limit.as_secs());
-    let emptied = async {
-        while server.open_connections().await > 0 {
-            tokio::time::sleep(DRAIN_CHECK).await;
-        }
-    };
-    tokio::select! {
-        () = emptied => tracing::info!(target: "main", "drained"),
-        () = tokio::time::sleep(limit) => {
-            let open = server.open_connections().await;
-            tracing::warn!(target: "main", "the drain time is over: closing {open} connections");
-        }
-        _ = ends_start(requests) => tracing::warn!(target: "main", "told again to end: closing all connections"),
-    }
-    for worker in &server.workers {
-        worker.send(Command::CloseAll);
-    }
-}
-
-/// `/drain_listeners`.
-fn drain_listeners(server: &Rc<Server>, inbound_only: bool, graceful: bool, skip_exit: bool) {
-    if !graceful {
-        server.listeners.borrow_mut().stop_listening(inbound_only, &server.workers);
-        for worker in &server.workers {
-            worker.send(Command::Drain { inbound_only, over: Duration::ZERO });
-        }
-        return;
-    }
-    for worker in &server.workers {
-        worker.send(Command::Drain { inbound_only, over: server.options.gradual_drain() });
-    }
-    if skip_exit {
-        return;
-    }
-    let server = Rc::clone(server);
-    tokio::task::spawn_local(async move {
-        tokio::time::sleep(server.options.gradual_drain()).await;
-        server.listeners.borrow_mut().stop_listening(inbound_only, &server.workers);
-    });
 }
 
 /// Compiles the configuration again. On an error everything stays as it is, and the findings are printed.
@@ -220,7 +168,7 @@ fn start_stats_flush(server: &Rc<Server>, interval: Duration) {
         loop {
             timer.tick().await;
             let Some(server) = server.upgrade() else { return };
-            server.stats.uptime().set(server.started.elapsed().as_secs());
+            server.stats.uptime().set(server.hot_restart.uptime().as_secs());
             server.store.flush();
         }
     });

@@ -10,12 +10,14 @@ mod inspect;
 use dispatch::serve_connection;
 use nuncio_config::snapshot::{DrainType, ListenerConfig, TrafficDirection};
 use nuncio_filter::{ConnectionRegistry, Drain, Worker};
+use nuncio_io::Address;
 use nuncio_io::accept::{Acceptor, Outcome};
 use nuncio_io::listen::Listener;
 use nuncio_stats::names::{ListenerStats, ListenerWorkerStats};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,8 +74,20 @@ impl Directory {
 
 struct Entry {
     active: Rc<ActiveListener>,
-    accepting: Vec<AbortHandle>,
+    accepting: Vec<Accepting>,
     slot: Rc<RefCell<Rc<ActiveListener>>>,
+}
+
+/// A socket that connections are accepted on, until this is dropped.
+struct Accepting {
+    task: AbortHandle,
+    acceptor: Rc<RefCell<Acceptor>>,
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// The listeners of a worker.
@@ -122,19 +136,21 @@ impl WorkerListeners {
         let before = std::mem::replace(&mut entry.active, Rc::clone(&active));
         *entry.slot.borrow_mut() = Rc::clone(&active);
         if replace_sockets {
-            entry.accepting.drain(..).for_each(|task| task.abort());
+            entry.accepting.clear();
         }
         let most = active.config.max_accepts_per_event;
         for socket in sockets {
             match Acceptor::new(socket, most) {
                 Ok(acceptor) => {
+                    let acceptor = Rc::new(RefCell::new(acceptor));
                     let task = accept_loop(
-                        acceptor,
+                        Rc::clone(&acceptor),
                         Rc::clone(&entry.slot),
                         Rc::clone(&self.worker),
                         Rc::clone(&self.directory),
                     );
-                    entry.accepting.push(tokio::task::spawn_local(task).abort_handle());
+                    let task = tokio::task::spawn_local(task).abort_handle();
+                    entry.accepting.push(Accepting { task, acceptor });
                 }
                 Err(error) => {
                     tracing::error!(target: "connection", "listener {}: can't accept: {error}", active.config.name);
@@ -149,7 +165,7 @@ impl WorkerListeners {
     pub(crate) fn remove(&mut self, handle: ListenerHandle) {
         self.directory.remove(handle.id);
         if let Some(entry) = self.entries.remove(&handle.id) {
-            entry.accepting.iter().for_each(AbortHandle::abort);
+            drop(entry.accepting);
             self.retire(entry.active);
         }
     }
@@ -164,7 +180,7 @@ impl WorkerListeners {
 
     pub(crate) fn stop_listening(&mut self, inbound_only: bool) {
         for entry in self.entries.values_mut().filter(|entry| concerns(&entry.active, inbound_only)) {
-            entry.accepting.drain(..).for_each(|task| task.abort());
+            entry.accepting.clear();
         }
     }
 
@@ -192,10 +208,39 @@ impl WorkerListeners {
 
     pub(crate) fn close_all(&mut self) {
         self.close_drained();
-        for entry in self.entries.values() {
-            entry.accepting.iter().for_each(AbortHandle::abort);
+        for entry in self.entries.values_mut() {
+            entry.accepting.clear();
             entry.active.registry.close_all();
         }
+    }
+
+    /// Waits until no connection is open that there is now.
+    pub(crate) fn emptied(&self) -> impl Future<Output = ()> + 'static {
+        let active = self.entries.values().map(|entry| Rc::clone(&entry.active));
+        let all: Vec<_> = active.chain(self.draining.iter().cloned()).collect();
+        async move {
+            for listener in all {
+                listener.registry.emptied().await;
+            }
+        }
+    }
+
+    /// Descriptors of all sockets that are accepted on, by listener, for another process.
+    pub(crate) fn share_sockets(&self) -> Vec<(u64, Address, OwnedFd)> {
+        let mut shared = Vec::new();
+        for (id, entry) in &self.entries {
+            for accepting in &entry.accepting {
+                let acceptor = accepting.acceptor.borrow();
+                match acceptor.share() {
+                    Ok(socket) => shared.push((*id, acceptor.address().clone(), socket)),
+                    Err(error) => {
+                        let name = &entry.active.config.name;
+                        tracing::error!(target: "connection", "listener {name}: its socket can't be shared: {error}");
+                    }
+                }
+            }
+        }
+        shared
     }
 
     pub(crate) fn open_connections(&self) -> usize {
@@ -231,14 +276,14 @@ impl Exhausted {
 
 /// Accepts until it is aborted.
 async fn accept_loop(
-    mut acceptor: Acceptor,
+    acceptor: Rc<RefCell<Acceptor>>,
     slot: Rc<RefCell<Rc<ActiveListener>>>,
     worker: Rc<Worker>,
     directory: Rc<Directory>,
 ) {
     let mut exhausted = Exhausted::default();
     loop {
-        match acceptor.accept().await {
+        match std::future::poll_fn(|cx| acceptor.borrow_mut().poll_accept(cx)).await {
             Ok(Outcome::Connection(accepted)) => {
                 let listener = Rc::clone(&slot.borrow());
                 tokio::task::spawn_local(serve_connection(

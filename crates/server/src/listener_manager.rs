@@ -2,6 +2,7 @@
 //!
 //! *Invariant*: an update binds all new sockets before it changes anything; if one can't be bound, nothing changed.
 
+use crate::hot_restart::InheritedSockets;
 use crate::listener::ListenerHandle;
 use crate::worker::{Command, WorkerThread};
 use nuncio_config::snapshot::{ListenerConfig, TrafficDirection};
@@ -29,6 +30,10 @@ pub(crate) struct ListenerManager {
     workers: usize,
     served: Vec<ServedListener>,
     next_id: u64,
+    /// Sockets of the process before this one that no listener has taken yet.
+    inherited: Vec<InheritedSockets>,
+    /// The process ends: what listeners there are does not change any more.
+    stopped: bool,
 }
 
 /// Sockets that are bound for a listener of an update.
@@ -58,7 +63,14 @@ impl ListenerManager {
             workers,
             served: Vec::new(),
             next_id: 1,
+            inherited: Vec::new(),
+            stopped: false,
         }
+    }
+
+    /// Sockets of another process that listeners are to go on with, in place of those that were given before.
+    pub(crate) fn inherit(&mut self, sockets: Vec<InheritedSockets>) {
+        self.inherited = sockets;
     }
 
     /// The listeners that serve.
@@ -77,15 +89,19 @@ impl ListenerManager {
         configs: &[Arc<ListenerConfig>],
         workers: &[WorkerThread],
     ) -> Result<(), Vec<ListenerError>> {
+        if self.stopped {
+            return Ok(());
+        }
         let mut prepared: HashMap<Arc<str>, Prepared> = HashMap::new();
         let mut errors = Vec::new();
+        let mut inherited = std::mem::take(&mut self.inherited);
         let mut held = self.held_by_changed(configs);
         for config in configs {
             let before = self.served.iter().find(|served| served.config.name == config.name);
             if before.is_some_and(|served| keeps_sockets(served, config)) {
                 continue;
             }
-            match bind_all(config, &mut held, self.workers) {
+            match bind_all(config, &mut held, &mut inherited, self.workers) {
                 Ok(bound) => {
                     prepared.insert(Arc::clone(&config.name), Prepared { config: Arc::clone(config), bound });
                 }
@@ -95,6 +111,7 @@ impl ListenerManager {
                 }
             }
         }
+        self.inherited = inherited;
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -201,6 +218,12 @@ impl ListenerManager {
         ListenerHandle { id, stats: ListenerStats::register(&scope), worker_stats }
     }
 
+    /// Stops accepting; updates have no effect any more.
+    pub(crate) fn stop_for_good(&mut self, workers: &[WorkerThread]) {
+        self.stop_listening(false, workers);
+        self.stopped = true;
+    }
+
     /// Stops accepting on the listeners concerned.
     pub(crate) fn stop_listening(&mut self, inbound_only: bool, workers: &[WorkerThread]) {
         self.stats.listener_stopped().add(self.served.len() as u64);
@@ -227,14 +250,24 @@ struct Ready {
     held: Vec<Held>,
 }
 
-/// Binds what a listener listens on; a socket of `held` that serves is taken, and can't be taken again.
-fn bind_all(config: &ListenerConfig, held: &mut Vec<&Held>, workers: usize) -> Result<Vec<Bound>, BindError> {
+/// Binds what a listener listens on; sockets of `held` and `inherited` that serve are taken, and can't be taken again.
+fn bind_all(
+    config: &ListenerConfig,
+    held: &mut Vec<&Held>,
+    inherited: &mut Vec<InheritedSockets>,
+    workers: usize,
+) -> Result<Vec<Bound>, BindError> {
     if !config.bind_to_port {
         return Ok(Vec::new());
     }
-    let bind_one = |spec| match held.iter().position(|held| held.serves(spec)) {
-        Some(at) => held.swap_remove(at).bind(spec, workers),
-        None => bind(spec, workers),
+    let bind_one = |spec| {
+        if let Some(at) = held.iter().position(|held| held.serves(spec)) {
+            return held.swap_remove(at).bind(spec, workers);
+        }
+        match inherited.iter().position(|inherited| inherited.serves(&config.name, spec)) {
+            Some(at) => inherited.swap_remove(at).sockets.bind(spec, workers),
+            None => bind(spec, workers),
+        }
     };
     config.addresses.iter().map(bind_one).collect()
 }

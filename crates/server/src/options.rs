@@ -144,7 +144,7 @@ pub struct Options {
     /// Choose a free base id.
     #[arg(long)]
     pub use_dynamic_base_id: bool,
-    /// Write the base id to this file. There is no hot restart that would choose another than --base-id.
+    /// Write the base id to this file.
     #[arg(long)]
     pub base_id_path: Option<String>,
     /// Number of the hot restart.
@@ -198,16 +198,8 @@ impl Options {
             (self.enable_fine_grain_logging, "--enable-fine-grain-logging"),
             (self.reject_unknown_dynamic_fields, "--reject-unknown-dynamic-fields"),
             (self.ignore_unknown_dynamic_fields, "--ignore-unknown-dynamic-fields"),
-            (self.restart_epoch != 0, "--restart-epoch"),
             (self.enable_core_dump, "--enable-core-dump"),
             (self.enable_mutex_tracing, "--enable-mutex-tracing"),
-            (self.base_id != 0, "--base-id"),
-            (self.use_dynamic_base_id, "--use-dynamic-base-id"),
-            (self.skip_hot_restart_on_no_parent, "--skip-hot-restart-on-no-parent"),
-            (self.socket_path != SOCKET_PATH, "--socket-path"),
-            (self.socket_mode != SOCKET_MODE, "--socket-mode"),
-            (self.skip_hot_restart_parent_stats, "--skip-hot-restart-parent-stats"),
-            (self.parent_shutdown_time_s != 900, "--parent-shutdown-time-s"),
         ];
         flags.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
     }

@@ -1,6 +1,7 @@
 //! The life of the process from the command line to the main loop.
 
 use crate::compile::{self, Read};
+use crate::hot_restart::{self, HotRestart};
 use crate::lifecycle;
 use crate::listener_manager::ListenerManager;
 use crate::logging::{self, LogControl};
@@ -43,7 +44,7 @@ pub fn run(options: Options) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if options.hot_restart_version {
-        println!("disabled");
+        println!("{}", hot_restart::version(&options));
         return ExitCode::SUCCESS;
     }
     let log = match logging::init(&options) {
@@ -99,7 +100,6 @@ fn start(options: Options, log: LogControl) -> Result<ExitCode, String> {
     stats.static_unknown_fields().add(read.loaded.unknown_fields as u64);
     // The text of the configuration and its tree are not needed any more.
     drop(read);
-    write_base_id(&options)?;
     for flag in options.without_effect() {
         tracing::warn!(target: "main", "{flag} is accepted and has no effect yet");
     }
@@ -174,11 +174,13 @@ fn locality(node: &nuncio_config::snapshot::Node) -> Option<Arc<Locality>> {
 }
 
 async fn serve(
-    options: Options,
+    mut options: Options,
     foundation: Foundation,
     snapshot: Snapshot,
     log: LogControl,
 ) -> Result<ExitCode, String> {
+    let endpoint = hot_restart::claim(&mut options)?;
+    write_base_id(&options)?;
     let Foundation { store, files, registry, workers: worker_count } = foundation;
     let stats = ServerStats::register(&store.scope("server", &[]));
     stats.concurrency().set(worker_count as u64);
@@ -211,6 +213,7 @@ async fn serve(
     let runtime_stats = RuntimeStats::register(&store.scope("runtime", &[]));
     count_runtime(&runtime_stats, &snapshot.runtime, snapshot.admin_runtime_layer.as_deref());
     let server = Rc::new(Server {
+        hot_restart: HotRestart::new(endpoint, &store),
         options,
         registry,
         store,

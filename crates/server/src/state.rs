@@ -1,5 +1,6 @@
 //! What the main thread knows: shared by the admin interface, signals and reloads. Never leaves the main thread.
 
+use crate::hot_restart::HotRestart;
 use crate::listener_manager::ListenerManager;
 use crate::options::Options;
 use crate::worker::WorkerThread;
@@ -49,6 +50,8 @@ pub(crate) enum Request {
     Quit,
     /// Drain listeners (`/drain_listeners`).
     DrainListeners { inbound_only: bool, graceful: bool, skip_exit: bool },
+    /// Another process serves in this one's stead: drain slowly and end.
+    HandedOver,
 }
 
 /// The process, as the main thread sees it.
@@ -73,6 +76,7 @@ pub(crate) struct Server {
     pub started: Instant,
     pub last_updated: Cell<SystemTime>,
     pub log: crate::logging::LogControl,
+    pub hot_restart: HotRestart,
 }
 
 impl Server {
@@ -118,6 +122,15 @@ impl Server {
     pub(crate) fn request(&self, request: Request) {
         // The loop ends only with the process.
         let _ = self.requests.send(request);
+    }
+
+    /// Waits until no connection is open. For when no new ones come.
+    pub(crate) async fn emptied(&self) {
+        while self.open_connections().await > 0 {
+            for worker in &self.workers {
+                worker.emptied().await;
+            }
+        }
     }
 
     /// Open connections of all workers.

@@ -7,9 +7,11 @@ use crate::listener::{ListenerHandle, WorkerListeners};
 use nuncio_cluster::{WorkerClusters, WorkerSeed};
 use nuncio_config::snapshot::ListenerConfig;
 use nuncio_filter::{HttpClientHandle, LocalAddress, Runtime, StatsStore, Worker};
+use nuncio_io::Address;
 use nuncio_io::listen::Listener;
 use nuncio_stats::Store;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -35,6 +37,10 @@ pub(crate) enum Command {
     CloseAll,
     /// Put runtime values in force.
     SetRuntime(Arc<Runtime>),
+    /// Answer when no connection is open that there is now.
+    WhenEmpty(oneshot::Sender<()>),
+    /// Answer with descriptors of all sockets that are accepted on, by listener.
+    ShareSockets(oneshot::Sender<Vec<(u64, Address, OwnedFd)>>),
     /// Answer when everything before was done: with the number of open connections.
     Barrier(oneshot::Sender<usize>),
     /// End the thread.
@@ -75,6 +81,21 @@ impl WorkerThread {
     /// Sends a command. A worker that is gone has nothing left to do.
     pub(crate) fn send(&self, command: Command) {
         let _ = self.commands.send(command);
+    }
+
+    /// Waits until no connection is open that there is now.
+    pub(crate) async fn emptied(&self) {
+        let (done, wait) = oneshot::channel();
+        self.send(Command::WhenEmpty(done));
+        // A worker that is gone has no connections.
+        let _ = wait.await;
+    }
+
+    /// Descriptors of all sockets that the worker accepts on, by listener.
+    pub(crate) async fn share_sockets(&self) -> Vec<(u64, Address, OwnedFd)> {
+        let (done, wait) = oneshot::channel();
+        self.send(Command::ShareSockets(done));
+        wait.await.unwrap_or_default()
     }
 
     /// Waits until all commands sent so far were carried out; tells how many connections are open.
@@ -131,6 +152,17 @@ async fn serve(start: WorkerStart, mut commands: mpsc::UnboundedReceiver<Command
             Command::CloseDrained => listeners.close_drained(),
             Command::CloseAll => listeners.close_all(),
             Command::SetRuntime(runtime) => worker.set_runtime(runtime),
+            Command::WhenEmpty(done) => {
+                let emptied = listeners.emptied();
+                tokio::task::spawn_local(async move {
+                    emptied.await;
+                    // Nobody waits any more if this fails.
+                    let _ = done.send(());
+                });
+            }
+            Command::ShareSockets(done) => {
+                let _ = done.send(listeners.share_sockets());
+            }
             Command::Barrier(done) => {
                 clusters.apply_pending();
                 // Nobody waits any more if this fails.

@@ -89,6 +89,8 @@ pub enum Signal {
     Hangup,
     /// SIGUSR1.
     User1,
+    /// SIGKILL.
+    Kill,
 }
 
 /// A running proxy, killed when dropped.
@@ -111,6 +113,7 @@ impl Proxy {
             Signal::Terminate => libc::SIGTERM,
             Signal::Hangup => libc::SIGHUP,
             Signal::User1 => libc::SIGUSR1,
+            Signal::Kill => libc::SIGKILL,
         };
         let id = libc::pid_t::try_from(self.child.id()).map_err(io::Error::other)?;
         // SAFETY: kill takes no pointers. The child was not waited for unless it ended, and then its handle keeps the id

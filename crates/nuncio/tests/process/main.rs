@@ -11,6 +11,7 @@ mod command_line;
 mod descriptors;
 mod examples;
 mod h2_floods;
+mod hot_restart;
 mod http;
 mod http2;
 mod interception;

@@ -20,8 +20,8 @@ pub(super) fn help(_: &Call<'_>) -> Response {
 }
 
 /// `/hot_restart_version`
-pub(super) fn hot_restart_version(_: &Call<'_>) -> Response {
-    Response::text("disabled")
+pub(super) fn hot_restart_version(call: &Call<'_>) -> Response {
+    Response::text(crate::hot_restart::version(&call.admin.server.options))
 }
 
 /// `/`: a form for each endpoint.

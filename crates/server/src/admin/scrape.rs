@@ -34,7 +34,7 @@ fn scrape(call: &Call<'_>, endpoint: Endpoint) -> Response {
 fn refresh(admin: &Admin) {
     let server = &admin.server;
     let stats = &server.stats;
-    stats.uptime().set(server.started.elapsed().as_secs());
+    stats.uptime().set(server.hot_restart.uptime().as_secs());
     let open = server
         .listeners
         .borrow()

@@ -23,12 +23,12 @@ pub(super) fn server_info(call: &Call<'_>) -> Response {
     let info = Json::object([
         ("version", Json::text(crate::run::version_id())),
         ("state", Json::text(server.visible_state().as_str())),
-        ("uptime_current_epoch", Json::text(uptime.as_str())),
-        ("uptime_all_epochs", Json::text(uptime)),
-        ("hot_restart_version", Json::text("disabled")),
+        ("uptime_current_epoch", Json::text(uptime)),
+        ("uptime_all_epochs", Json::text(format!("{}s", server.hot_restart.uptime().as_secs()))),
+        ("hot_restart_version", Json::text(crate::hot_restart::version(&server.options))),
         ("command_line_options", command_line(&server.options, server.workers.len())),
         ("node", node_json(&node_message(call.admin))),
-        ("hot_restart_initializing", Json::Bool(false)),
+        ("hot_restart_initializing", Json::Bool(server.hot_restart.is_initializing())),
     ]);
     Response::json(info.document())
 }
