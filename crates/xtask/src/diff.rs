@@ -39,6 +39,7 @@ mod session;
 mod steps;
 mod tls;
 mod validate;
+mod xds;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,9 @@ pub struct Arguments {
     /// Prints the expanded configurations of the matching groups and runs nothing.
     #[arg(long)]
     print_config: bool,
+    /// Runs the scenarios of tests/diff/xds with a scripted management server instead of the cases.
+    #[arg(long)]
+    xds: bool,
 }
 
 /// One of the two programs.
@@ -108,6 +112,9 @@ struct Document {
 /// Runs everything. `true` when nothing differs.
 pub fn run(arguments: &Arguments) -> Result<bool, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().map_err(|error| error.to_string())?;
+    if arguments.xds {
+        return xds::run(arguments, &root);
+    }
     let accepted = Accepted::load(&root.join(&arguments.cases).join("accepted.yaml"))?;
     let documents = load(&root.join(&arguments.cases))?;
     if arguments.print_config {
@@ -178,6 +185,10 @@ fn load(directory: &Path) -> Result<Vec<Document>, String> {
 fn collect(directory: &Path, into: &mut Vec<PathBuf>) -> Result<(), String> {
     let entries = std::fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     for path in entries.flatten().map(|entry| entry.path()) {
+        // Scenarios for a management server have a form of their own.
+        if path.ends_with("tests/diff/xds") {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, into)?;
         } else if session::is_case_file(&path) {

@@ -43,7 +43,7 @@ mod tests {
     fn what_one_side_lacks_is_a_difference() {
         let record = |values: &[(&str, &str)]| Record {
             values: values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            failures: Vec::new(),
+            ..Record::default()
         };
         let found = compare(&record(&[("a", "1"), ("b", "2")]), &record(&[("a", "1"), ("c", "3")]));
         let found: Vec<_> = found.iter().map(|d| (d.field.as_str(), d.envoy.as_str(), d.nuncio.as_str())).collect();

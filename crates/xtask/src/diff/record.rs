@@ -17,6 +17,8 @@ pub struct Record {
     pub values: Vec<(String, String)>,
     /// Expectations that did not hold.
     pub failures: Vec<String>,
+    /// What is shown and not compared.
+    pub notes: Vec<(String, String)>,
 }
 
 /// Replaces what differs from run to run: ports, the scratch directory, request ids, dates.
@@ -84,6 +86,11 @@ impl Record {
     /// Adds a value.
     pub fn add(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.values.push((name.into(), value.into()));
+    }
+
+    /// Adds what is shown and not compared.
+    pub fn note(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.notes.push((name.into(), value.into()));
     }
 
     /// Adds an expectation that did not hold.

@@ -125,7 +125,7 @@ fn print_case<'a>(result: &'a CaseResult, differences: &[&Difference], printed: 
 fn print_records(result: &CaseResult) {
     println!("\n=== {}", result.id());
     for (side, record) in [("envoy", &result.outcome.envoy), ("nuncio", &result.outcome.nuncio)] {
-        for (name, value) in record.iter().flat_map(|record| &record.values) {
+        for (name, value) in record.iter().flat_map(|record| record.values.iter().chain(&record.notes)) {
             println!("  {side} {name} = {value}");
         }
     }
