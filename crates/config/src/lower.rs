@@ -44,15 +44,15 @@ pub use grpc_service::grpc_service;
 pub use http2::http2_options;
 pub use match_tree::{LowerAction, header_match_tree};
 pub use matcher::{
-    cidrs, cookie_spec, header, header_spec, headers, list, metadata_matcher, metadata_spec, query, query_spec, regex,
-    regex_spec, string, string_spec, strings, substitution, substitution_spec, value, value_spec,
+    cidr, cidrs, cookie_spec, header, header_spec, headers, list, metadata_matcher, metadata_spec, query, query_spec,
+    regex, regex_spec, string, string_spec, strings, substitution, substitution_spec, value, value_spec,
 };
 pub use number::{
     Wrapped, duration, duration_field, fractional_percent, percent, port, runtime_fraction, runtime_uint32,
     status_ranges,
 };
 pub use rate_limit::rate_limits;
-pub use route::route_config;
+pub use route::{filter_state_spec, route_config};
 pub use stats::{stats_matcher, stats_options};
 pub use value::{metadata, structure, value as plain_value};
 

@@ -11,3 +11,4 @@ pub mod header_mutation;
 pub mod health_check;
 pub mod local_ratelimit;
 pub mod lua;
+pub mod rbac;

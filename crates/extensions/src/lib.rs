@@ -8,6 +8,7 @@ mod base64;
 pub mod http;
 pub mod listener;
 pub mod network;
+mod rbac;
 #[cfg(test)]
 mod testing;
 
@@ -29,6 +30,7 @@ pub fn registry() -> Registry {
         .http::<http::health_check::HealthCheckExtension>()
         .http::<http::local_ratelimit::LocalRateLimitExtension>()
         .http::<http::lua::LuaExtension>()
+        .http::<http::rbac::RbacExtension>()
         .listener::<listener::http_inspector::HttpInspectorExtension>()
         .listener::<listener::original_dst::OriginalDstExtension>()
         .listener::<listener::proxy_protocol::ProxyProtocolExtension>()

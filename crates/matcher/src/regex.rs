@@ -1,8 +1,8 @@
 //! Regular expressions with Envoy's meaning (`envoy.type.matcher.v3.RegexMatcher`, RE2) on the `regex` crate.
 //!
 //! A match is a match of the whole input. Patterns are written in RE2's dialect and translated, so that `\d`, `\w`, `\s`
-//! and `\b` are ASCII, `[a&&b]` is a set of characters, and `{` that starts no repetition is a brace. Input is bytes; `.`
-//! matches one UTF-8 character, never an invalid byte, as in RE2.
+//! and `\b` are ASCII, `[a&&b]` is a set of characters, and `{` that starts no repetition is a brace. Input is bytes, and
+//! `.` matches one of them: Envoy has RE2 match Latin-1.
 
 mod substitute;
 #[cfg(test)]
@@ -102,6 +102,7 @@ impl fmt::Debug for Regex {
 
 fn build(rust: &str, source: &str) -> Result<regex::bytes::Regex, InvalidMatcher> {
     regex::bytes::RegexBuilder::new(rust)
+        .unicode(false)
         .size_limit(MAX_PROGRAM_BYTES)
         .nest_limit(200)
         .build()
@@ -131,7 +132,7 @@ fn explain(error: &regex::Error, source: &str) -> String {
 
 /// The literal that every match must start with, read off the expression.
 fn literal_prefix(rust: &str) -> Box<[u8]> {
-    let parsed = regex_syntax::ParserBuilder::new().utf8(false).build().parse(rust);
+    let parsed = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(rust);
     let Ok(hir) = parsed else { return Box::default() };
     let literals = Extractor::new().extract(&hir);
     literals.longest_common_prefix().unwrap_or_default().into()

@@ -1,13 +1,13 @@
 //! What a route asks of a request besides its path.
 
 use crate::RouteQuery;
-use crate::spec::TlsContextMatch;
+use crate::spec::{FilterStateMatchSpec, FilterStateMatcherSpec, TlsContextMatch};
 use nuncio_headers::{HeaderMap, Known};
 use nuncio_matcher::{
-    CidrSet, CookieMatcher, HeaderMatcher, MetadataMatcher, QueryParameterMatcher, RuntimeFractionalPercent,
-    StringMatcher, ValueKind, ValueRef,
+    CidrSet, CookieMatcher, HeaderMatcher, InvalidMatcher, MetadataMatcher, QueryParameterMatcher,
+    RuntimeFractionalPercent, StringMatcher, ValueKind, ValueMatcher, ValueRef,
 };
-use nuncio_stream_info::{StreamInfo, Value};
+use nuncio_stream_info::{FilterState, Metadata, StreamInfo, Value};
 use std::net::IpAddr;
 
 /// Conditions of one route; all must hold.
@@ -24,15 +24,15 @@ pub(crate) struct Conditions {
     pub(crate) filter_state: Box<[FilterStateMatcher]>,
 }
 
-/// A compiled `FilterStateMatcher`.
+/// A compiled `envoy.type.matcher.v3.FilterStateMatcher`.
 #[derive(Debug)]
-pub(crate) struct FilterStateMatcher {
-    pub(crate) key: Box<str>,
-    pub(crate) test: FilterStateTest,
+pub struct FilterStateMatcher {
+    key: Box<str>,
+    test: FilterStateTest,
 }
 
 #[derive(Debug)]
-pub(crate) enum FilterStateTest {
+enum FilterStateTest {
     Text(StringMatcher),
     Address { ranges: CidrSet, invert: bool },
 }
@@ -62,7 +62,7 @@ impl Conditions {
             && self.cookies.iter().all(|matcher| matcher.matches(headers))
             && self.tls_holds(query)
             && self.metadata.iter().all(|matcher| metadata_holds(matcher, query.info))
-            && self.filter_state.iter().all(|matcher| matcher.holds(query.info))
+            && self.filter_state.iter().all(|matcher| query.info.is_some_and(|info| matcher.holds(&info.filter_state)))
     }
 
     fn query_holds(&self, headers: &HeaderMap) -> bool {
@@ -80,8 +80,25 @@ impl Conditions {
 }
 
 impl FilterStateMatcher {
-    fn holds(&self, info: Option<&StreamInfo>) -> bool {
-        let Some(object) = info.and_then(|info| info.filter_state.get(&self.key)) else { return false };
+    /// Compiles.
+    pub fn new(spec: &FilterStateMatcherSpec) -> Result<FilterStateMatcher, InvalidMatcher> {
+        if spec.key.is_empty() {
+            return Err(InvalidMatcher::new("key", "must not be empty"));
+        }
+        let test = match &spec.matcher {
+            FilterStateMatchSpec::String(text) => {
+                FilterStateTest::Text(StringMatcher::new(text).map_err(|e| e.within("string_match"))?)
+            }
+            FilterStateMatchSpec::Address { ranges, invert } => {
+                FilterStateTest::Address { ranges: CidrSet::new(ranges.iter().copied()), invert: *invert }
+            }
+        };
+        Ok(FilterStateMatcher { key: spec.key.as_str().into(), test })
+    }
+
+    /// Whether the object is there and matches.
+    pub fn holds(&self, state: &FilterState) -> bool {
+        let Some(object) = state.get(&self.key) else { return false };
         let Some(text) = object.to_plain() else { return false };
         match &self.test {
             FilterStateTest::Text(matcher) => matcher.matches(text.as_bytes()),
@@ -93,8 +110,17 @@ impl FilterStateMatcher {
 }
 
 fn metadata_holds(matcher: &MetadataMatcher, info: Option<&StreamInfo>) -> bool {
-    let metadata = info.and_then(StreamInfo::dynamic_metadata);
+    metadata_matches(matcher, info.and_then(StreamInfo::dynamic_metadata))
+}
+
+/// Whether metadata, which may be absent, matches.
+pub fn metadata_matches(matcher: &MetadataMatcher, metadata: Option<&Metadata>) -> bool {
     matcher.matches(|namespace, key| metadata?.namespace(namespace)?.get(key).map(Shown))
+}
+
+/// Whether a value, which may be absent, matches.
+pub fn value_matches(matcher: &ValueMatcher, value: Option<&Value>) -> bool {
+    matcher.matches(value.map(Shown))
 }
 
 /// Metadata as matchers look at it.

@@ -31,7 +31,7 @@ mod tests;
 mod trie;
 
 pub use build::BuildError;
-pub use condition::is_grpc;
+pub use condition::{FilterStateMatcher, is_grpc, metadata_matches, value_matches};
 pub use edits::HeaderEdits;
 pub use forward::{ClusterChoice, DEFAULT_TIMEOUT, Forward, GrpcTimeout, LegacyFilters};
 pub use per_filter::{PerFilter, PerFilterLevels};
@@ -44,3 +44,4 @@ pub use route::{Action, DirectResponse, Route, RouteConfig, VirtualCluster, Virt
 pub use spec::RouteConfigSpec;
 pub use stats::RequestStats;
 pub use table::{Outcome, PeerCertificate, RouteQuery, RouteTable};
+pub use template::UriTemplate;

@@ -4,6 +4,7 @@
 //! the operators may follow it), or a named variable `{name}`, `{name=*}`, `{name=**}`, `{name=a/*/b}`; text may stand around
 //! it (`/{file}.html`). It becomes a regular expression with one group per variable; a rewrite becomes its substitution.
 
+use nuncio_matcher::{Regex, RegexSpec, path_only};
 use std::fmt::Write;
 
 /// At most so many variables, as in Envoy.
@@ -20,6 +21,23 @@ pub(crate) struct Template {
     pub(crate) regex: String,
     /// Names of the groups, in order.
     pub(crate) variables: Vec<String>,
+}
+
+/// `envoy.path.match.uri_template`, compiled for others than routes.
+#[derive(Debug, Clone)]
+pub struct UriTemplate(Regex);
+
+impl UriTemplate {
+    /// Compiles a `path_template`.
+    pub fn new(template: &str) -> Result<UriTemplate, String> {
+        let spec = RegexSpec { regex: parse(template)?.regex };
+        Regex::new(&spec).map(UriTemplate).map_err(|error| error.to_string())
+    }
+
+    /// Whether a `:path`, its query left out, matches as a whole.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        self.0.matches(path_only(path))
+    }
 }
 
 /// Compiles a `path_template`.

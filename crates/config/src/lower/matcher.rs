@@ -242,7 +242,7 @@ pub fn cidrs(ranges: &[core::CidrRange], field: &'static str, cx: &mut Compile<'
 }
 
 /// An address range. Envoy takes a length beyond the address for its whole.
-pub(super) fn cidr(prefix: &str, length: u32, cx: &mut Compile<'_>) -> Result<CidrRange, Invalid> {
+pub fn cidr(prefix: &str, length: u32, cx: &mut Compile<'_>) -> Result<CidrRange, Invalid> {
     let width = if prefix.contains(':') { 128 } else { 32 };
     if length > width {
         cx.field("prefix_len").warn(format!("found {length}, which counts as {width}, as in Envoy"));

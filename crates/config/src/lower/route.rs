@@ -8,6 +8,8 @@ mod matching;
 mod per_filter;
 mod retry;
 
+pub use matching::filter_state as filter_state_spec;
+
 use super::number::{Wrapped, fractional_percent};
 use super::{format, matcher, value};
 use crate::compile::{Compile, Invalid};

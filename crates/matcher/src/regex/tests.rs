@@ -15,7 +15,13 @@ fn whole_input_in_the_dialect_of_re2() {
         ("(?s).*", &["a\nb"], &[]),
         (r"\d+", &["123"], &["١٢٣", "12a"]),
         (r"\w+", &["a_1"], &["é"]),
-        (r"\W", &["é", "-"], &["a"]),
+        (r"\W", &["-"], &["a", "é"]),
+        (r"\W\W", &["é"], &["a"]),
+        ("é", &["é"], &["e"]),
+        ("[é]", &[], &["é"]),
+        ("[é]{2}", &["é"], &["e"]),
+        ("a.", &["ab"], &["aé"]),
+        ("a..", &["aé", "abc"], &["ab"]),
         (r"a\sb", &["a b", "a\tb"], &["a\u{b}b", "a\u{a0}b"]),
         (r"[\d\-x]+", &["1-x"], &["y"]),
         (r"[^\d]+", &["abc"], &["a1"]),
@@ -39,8 +45,12 @@ fn whole_input_in_the_dialect_of_re2() {
         (r"\/a\-b\ \_", &["/a-b _"], &[]),
         (r"\Qa.b*\E+", &["a.b*"], &["axb"]),
         (r"\141\x62\x{63}", &["abc"], &[]),
-        (r"\pL+", &["é"], &["1"]),
+        (r"\pL+", &["abc"], &["1", "é"]),
+        (r"[\pN_]+", &["1_2"], &["a"]),
+        (r"\PL", &["1"], &["a"]),
         (r"\p{^Greek}", &["a"], &["α"]),
+        (r"\p{Greek}", &[], &["a", "α"]),
+        (r"[x\p{Greek}]", &["x"], &["a"]),
         (r"(?i)abc", &["ABC", "abc"], &["abd"]),
         (r"(?P<n>a)(?:b)", &["ab"], &[]),
         (r"a\b.*", &["a b"], &["ab"]),
@@ -58,10 +68,24 @@ fn whole_input_in_the_dialect_of_re2() {
     }
 }
 
+/// CVE-2026-73552: no byte keeps an expression from matching.
 #[test]
-fn bytes_that_are_not_utf_8_are_no_characters() {
-    assert!(!compile(".*").unwrap().matches(b"a\xff"));
-    assert!(compile(r"a\C").unwrap().matches(b"a\xff"));
+fn bytes_are_characters() {
+    for (pattern, input, expected) in [
+        (".*", &b"a\xff"[..], true),
+        (r"a\C", b"a\xff", true),
+        ("admin.*", b"admin\xe9\xff", true),
+        ("admin.", b"admin\xe9", true),
+        ("admin[^a]", b"admin\xff", true),
+        (r"a\xff", b"a\xff", true),
+        (r"a\x{ff}", b"a\xff", true),
+        (r"[\x80-\xff]+", b"\x80\xc3\xff", true),
+        (r"\pL", b"\xe9", true),
+        (r"\pL", b"\xf7", false),
+    ] {
+        assert_eq!(compile(pattern).unwrap().matches(input), expected, "{pattern}");
+    }
+    assert!(compile(r"\x{100}").unwrap_err().contains("only bytes"));
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! RE2's dialect, rewritten for the `regex` crate.
 //!
+//! Envoy compiles for Latin-1: a byte is a character, in the pattern as in what is matched, so that no byte can keep an
+//! expression from matching (CVE-2026-73552). The pattern is taken byte by byte, and the crate matches without Unicode.
+//!
 //! The two agree on almost everything. Where they do not, the same text would silently mean something else (`\w` with
 //! Unicode letters, `&&` in a class) or be refused (`{` as a brace, `\/`, `\Q…\E`, octal), so those are rewritten here.
 //! What only the crate knows (`(?x)`, `\<`) is refused, to keep a configuration valid for Envoy.
 
+use regex_syntax::hir::{Class, Hir, HirKind};
 use std::fmt::Write;
 use std::iter::Peekable;
 use std::str::Chars;
@@ -13,7 +17,8 @@ const MAX_REPEAT: u32 = 1000;
 
 /// Rewrites `pattern`. The error is a sentence about what is not RE2.
 pub(super) fn from_re2(pattern: &str) -> Result<String, String> {
-    let mut scan = Translator { chars: pattern.chars().peekable(), out: String::with_capacity(pattern.len() + 16) };
+    let latin1: String = pattern.bytes().map(char::from).collect();
+    let mut scan = Translator { chars: latin1.chars().peekable(), out: String::with_capacity(pattern.len() + 16) };
     while let Some(c) = scan.chars.next() {
         match c {
             '\\' => scan.escape()?,
@@ -21,7 +26,8 @@ pub(super) fn from_re2(pattern: &str) -> Result<String, String> {
             '{' => scan.brace()?,
             '}' | ']' => scan.literal(c),
             '(' => scan.group()?,
-            other => scan.out.push(other),
+            other if other.is_ascii() => scan.out.push(other),
+            other => scan.literal(other),
         }
     }
     Ok(scan.out)
@@ -33,8 +39,13 @@ struct Translator<'a> {
 }
 
 impl Translator<'_> {
+    /// A character, which is at most U+00FF.
     fn literal(&mut self, c: char) {
-        let _ = write!(self.out, r"\x{{{:X}}}", u32::from(c));
+        self.byte(u32::from(c) as u8);
+    }
+
+    fn byte(&mut self, byte: u8) {
+        let _ = write!(self.out, r"\x{byte:02X}");
     }
 
     fn rest(&self) -> String {
@@ -81,25 +92,43 @@ impl Translator<'_> {
         }
     }
 
-    /// `\pN`, `\p{Greek}`, `\p{^Greek}`.
+    /// `\pN`, `\p{Greek}`, `\p{^Greek}`, outside of a class: those of its characters that Latin-1 has.
     fn property(&mut self, kind: char) -> Result<(), String> {
-        match self.chars.next() {
+        self.out.push('[');
+        self.property_ranges(kind)?;
+        self.out.push(']');
+        Ok(())
+    }
+
+    fn property_ranges(&mut self, kind: char) -> Result<(), String> {
+        let mut negated = kind == 'P';
+        let name = match self.chars.next() {
             Some('{') => {
                 let mut name: String = self.chars.by_ref().take_while(|c| *c != '}').collect();
-                let mut negated = kind == 'P';
                 if name.starts_with('^') {
                     name.remove(0);
                     negated = !negated;
                 }
-                let _ = write!(self.out, r"\{}{{{name}}}", if negated { 'P' } else { 'p' });
-                Ok(())
+                name
             }
-            Some(letter) => {
-                let _ = write!(self.out, r"\{kind}{letter}");
-                Ok(())
-            }
-            None => Err(format!(r"`\{kind}` needs the name of a character class")),
+            Some(letter) => letter.to_string(),
+            None => return Err(format!(r"`\{kind}` needs the name of a character class")),
+        };
+        let parsed = regex_syntax::parse(&format!(r"\p{{{name}}}"));
+        let Ok(HirKind::Class(Class::Unicode(class))) = parsed.map(Hir::into_kind) else {
+            return Err(format!(r"`\{kind}{{{name}}}` is no character class"));
+        };
+        let has = |byte: u8| class.iter().any(|range| (range.start()..=range.end()).contains(&char::from(byte)));
+        let mut found = false;
+        for byte in (0..=255).filter(|byte| has(*byte) != negated) {
+            self.byte(byte);
+            found = true;
         }
+        if !found {
+            // A class without characters.
+            self.out.push_str("&&[^\\x00-\\xFF]");
+        }
+        Ok(())
     }
 
     /// An escape that stands for one character, in and outside of classes; `c` follows the backslash.
@@ -118,7 +147,13 @@ impl Translator<'_> {
             other if other.is_ascii_alphanumeric() => return Err(format!(r"`\{other}` is no escape of RE2")),
             other => u32::from(other),
         };
-        let _ = write!(self.out, r"\x{{{code:X}}}");
+        self.code(code)
+    }
+
+    /// A character by its number, which must be in Latin-1.
+    fn code(&mut self, code: u32) -> Result<(), String> {
+        let byte = u8::try_from(code).map_err(|_| format!(r"`\x{{{code:x}}}`: only bytes are matched, up to \xff"))?;
+        self.byte(byte);
         Ok(())
     }
 
@@ -143,8 +178,7 @@ impl Translator<'_> {
         if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(bad());
         }
-        let _ = write!(self.out, r"\x{{{digits}}}");
-        Ok(())
+        u32::from_str_radix(&digits, 16).map_err(|_| bad()).and_then(|code| self.code(code))
     }
 
     /// After `{`: a repetition, or else a brace.

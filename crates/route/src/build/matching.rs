@@ -1,15 +1,13 @@
 //! Compiling `RouteMatch`.
 
 use super::cx::Build;
-use crate::condition::{Conditions, FilterStateMatcher, FilterStateTest};
+use crate::condition::{Conditions, FilterStateMatcher};
 use crate::index::Fit;
 use crate::rewrite::Matched;
 use crate::route::PathRegex;
-use crate::spec::{FilterStateMatchSpec, FilterStateMatcherSpec, PathSpec, RouteMatchSpec};
+use crate::spec::{PathSpec, RouteMatchSpec};
 use crate::template;
-use nuncio_matcher::{
-    CidrSet, CookieMatcher, InvalidMatcher, MetadataMatcher, QueryParameterMatcher, Regex, RegexSpec, StringMatcher,
-};
+use nuncio_matcher::{CookieMatcher, MetadataMatcher, QueryParameterMatcher, Regex, RegexSpec};
 
 /// A compiled match.
 pub(super) struct Compiled {
@@ -96,7 +94,7 @@ fn conditions(cx: &mut Build<'_>, spec: &RouteMatchSpec) -> Option<Conditions> {
     let query = cx.list("query_parameters", &spec.query_parameters, QueryParameterMatcher::new);
     let cookies = cx.list("cookies", &spec.cookies, CookieMatcher::new);
     let metadata = cx.list("dynamic_metadata", &spec.dynamic_metadata, MetadataMatcher::new);
-    let filter_state = cx.list("filter_state", &spec.filter_state, filter_state);
+    let filter_state = cx.list("filter_state", &spec.filter_state, FilterStateMatcher::new);
     Some(Conditions {
         runtime: spec.runtime_fraction.clone(),
         grpc: spec.grpc,
@@ -108,19 +106,4 @@ fn conditions(cx: &mut Build<'_>, spec: &RouteMatchSpec) -> Option<Conditions> {
         metadata: metadata?,
         filter_state: filter_state?,
     })
-}
-
-fn filter_state(spec: &FilterStateMatcherSpec) -> Result<FilterStateMatcher, InvalidMatcher> {
-    if spec.key.is_empty() {
-        return Err(InvalidMatcher::new("key", "must not be empty"));
-    }
-    let test = match &spec.matcher {
-        FilterStateMatchSpec::String(text) => {
-            FilterStateTest::Text(StringMatcher::new(text).map_err(|e| e.within("string_match"))?)
-        }
-        FilterStateMatchSpec::Address { ranges, invert } => {
-            FilterStateTest::Address { ranges: CidrSet::new(ranges.iter().copied()), invert: *invert }
-        }
-    };
-    Ok(FilterStateMatcher { key: spec.key.as_str().into(), test })
 }

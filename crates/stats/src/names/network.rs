@@ -93,11 +93,19 @@ stat_group! {
 }
 
 stat_group! {
-    /// `<stat_prefix>rbac.*`, `http.<stat_prefix>.rbac.*`; with per-rule statistics below it `policy.<name>.*`.
+    /// `<stat_prefix>rbac.*`, `http.<stat_prefix>.rbac.*`, below it `rules_stat_prefix`.
     pub group RbacStats {
         counters {
             allowed,
             denied,
+        }
+    }
+}
+
+stat_group! {
+    /// The same of rules that are only tried, below `shadow_rules_stat_prefix`.
+    pub group RbacShadowStats {
+        counters {
             shadow_allowed,
             shadow_denied,
         }

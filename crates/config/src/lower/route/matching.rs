@@ -74,7 +74,8 @@ fn template(policy: &core::TypedExtensionConfig, cx: &mut Compile<'_>) -> Result
     Ok(PathSpec::UriTemplate(path_template))
 }
 
-fn filter_state(matcher: &FilterStateMatcher, cx: &mut Compile<'_>) -> Result<FilterStateMatcherSpec, Invalid> {
+/// `FilterStateMatcher`.
+pub fn filter_state(matcher: &FilterStateMatcher, cx: &mut Compile<'_>) -> Result<FilterStateMatcherSpec, Invalid> {
     let FilterStateMatcher { key, matcher } = matcher;
     let matcher = match matcher {
         None => return Err(cx.error_hint("has no matcher", "set string_match or address_match")),
