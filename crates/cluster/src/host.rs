@@ -6,7 +6,7 @@ use crate::health::{AtomicHealthFlags, HealthFlags};
 use crate::info::ZoneStats;
 use crate::outlier::Monitor;
 use nuncio_lb::{Endpoint, Health};
-use nuncio_stream_info::{Address, HostInfo};
+use nuncio_stream_info::{Address, HostInfo, Struct};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -326,6 +326,10 @@ impl Endpoint for Host {
 
     fn address_text(&self) -> String {
         self.destination.info.address.to_string()
+    }
+
+    fn labels(&self) -> Option<&Struct> {
+        self.info().metadata.as_ref()?.namespace("envoy.lb")
     }
 
     fn shares_locality(&self, other: &Host) -> bool {

@@ -5,7 +5,8 @@ use crate::health::HealthFlags;
 use crate::host::{Host, HostSetup, HostSpec};
 use crate::info::ClusterInfo;
 use crate::outlier::Monitor;
-use nuncio_lb::{HostSet, HostSetOptions, LocalityHosts, Policy, PrioritySet};
+use crate::worker::Hosts;
+use nuncio_lb::{HostSet, HostSetOptions, LocalityHosts, Policy, PrioritySet, SubsetOptions};
 use nuncio_stream_info::{Address, HostInfo, Locality};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -225,4 +226,15 @@ pub(crate) fn is_same(
         && info.locality == place.locality
         && info.metadata == endpoint.metadata
         && Some(&info.hostname) == endpoint.hostname.as_ref().or(name).or(Some(&Arc::default()))
+}
+
+/// Counts the subsets that an update made and removed: for each worker, as all of them have them.
+pub(crate) fn show_subsets(info: &ClusterInfo, options: &SubsetOptions, (before, after): (&Hosts, &Hosts)) {
+    let (before, after) = (before.subsets(options), after.subsets(options));
+    let threads = u64::from(info.workers) + 1;
+    let (created, removed) = (after.beyond(before) as u64 * threads, before.beyond(after) as u64 * threads);
+    info.stats.lb_subsets_created().add(created);
+    info.stats.lb_subsets_removed().add(removed);
+    info.stats.lb_subsets_active().add(created);
+    info.stats.lb_subsets_active().sub(removed);
 }

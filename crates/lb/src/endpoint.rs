@@ -1,5 +1,6 @@
 //! What a balancer needs to know of a host.
 
+use nuncio_stream_info::Struct;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,6 +47,11 @@ pub trait Endpoint {
         String::new()
     }
 
+    /// What subsets group it by: its metadata `envoy.lb`.
+    fn labels(&self) -> Option<&Struct> {
+        None
+    }
+
     /// Whether both are in the same region, zone and sub-zone.
     fn shares_locality(&self, _other: &Self) -> bool {
         true
@@ -75,6 +81,10 @@ impl<T: Endpoint + ?Sized> Endpoint for Arc<T> {
 
     fn address_text(&self) -> String {
         (**self).address_text()
+    }
+
+    fn labels(&self) -> Option<&Struct> {
+        (**self).labels()
     }
 
     fn shares_locality(&self, other: &Self) -> bool {

@@ -1,7 +1,7 @@
 //! The hosts of a cluster at one moment. Owns their partition by health and locality.
 
 use crate::hash::HashTable;
-use crate::{Endpoint, Health};
+use crate::{Endpoint, Health, SubsetOptions, Subsets};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -227,6 +227,11 @@ impl<H> HostSet<H> {
         self.options.has_local_locality && self.localities.first().is_some_and(|first| !first.hosts.is_empty())
     }
 
+    /// The positions of the hosts of a locality.
+    pub(crate) fn range_of(&self, locality: usize) -> Range<u32> {
+        self.localities.get(locality).map_or(0..0, |locality| locality.hosts.clone())
+    }
+
     /// Any host of a locality.
     pub(crate) fn first_of(&self, locality: usize) -> Option<&H> {
         let range = &self.localities.get(locality)?.hosts;
@@ -288,6 +293,15 @@ pub struct PrioritySet<H> {
     pub(crate) table: OnceLock<HashTable>,
     /// Priorities and positions of the hosts by address. Made when a request first names a host.
     addresses: OnceLock<HashMap<Box<str>, (u32, u32)>>,
+    /// Made by the first thread that needs them, used by all.
+    subsets: OnceLock<Box<Subsets<H>>>,
+}
+
+impl<H: Endpoint + Clone> PrioritySet<H> {
+    /// The hosts by their labels. A set belongs to one cluster, so the options are always the same.
+    pub fn subsets(&self, options: &SubsetOptions) -> &Subsets<H> {
+        self.subsets.get_or_init(|| Box::new(Subsets::new(options, self)))
+    }
 }
 
 impl<H: Endpoint> PrioritySet<H> {
@@ -311,7 +325,12 @@ impl<H: Endpoint> PrioritySet<H> {
 impl<H> PrioritySet<H> {
     /// Priority 0 first. A cluster has at least one priority, if an empty one.
     pub fn new(sets: Vec<Arc<HostSet<H>>>) -> Self {
-        PrioritySet { sets: sets.into_boxed_slice(), table: OnceLock::new(), addresses: OnceLock::new() }
+        PrioritySet {
+            sets: sets.into_boxed_slice(),
+            table: OnceLock::new(),
+            addresses: OnceLock::new(),
+            subsets: OnceLock::new(),
+        }
     }
 
     /// The sets, priority 0 first.

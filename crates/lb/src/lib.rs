@@ -18,6 +18,7 @@ mod policy;
 mod priority;
 mod schedule;
 mod slow_start;
+mod subset;
 mod zone;
 
 pub use balancer::{Balancer, Choice};
@@ -28,4 +29,7 @@ pub use policy::{
     CommonOptions, HashFunction, LeastRequest, Maglev, Policy, RingHash, RoundRobin, SelectionMethod, SlowStart,
 };
 pub use priority::{Availability, Priorities, PriorityLoad};
+pub use subset::{
+    SelectorFallback, SubsetBalancer, SubsetCounts, SubsetFallback, SubsetOptions, SubsetSelector, Subsets,
+};
 pub use zone::{ZoneAware, ZoneFinding, ZoneRouted};

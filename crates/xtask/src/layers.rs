@@ -16,7 +16,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("matcher", 0, &[]),
     ("stats", 0, &[]),
     ("stream-info", 0, &["matcher"]),
-    ("lb", 0, &[]),
+    ("lb", 0, &["stream-info"]),
     ("identity", 0, &[]),
     ("io", 1, &["stats"]),
     ("tls", 1, &["identity", "io", "matcher", "stream-info"]),

@@ -1,7 +1,7 @@
 //! What balancing looks at besides the hosts: `common_lb_config`, and the policies that wrap others.
 
 use nuncio_headers::HeaderName;
-use nuncio_lb::CommonOptions;
+use nuncio_lb::{CommonOptions, SubsetOptions};
 use std::sync::Arc;
 
 /// `Cluster.CommonLbConfig`, and what a typed policy says in its place.
@@ -18,6 +18,8 @@ pub struct CommonLb {
     pub use_hostname_for_hashing: bool,
     /// The policy `override_host`, around all others.
     pub override_host: Option<Arc<OverrideHost>>,
+    /// `lb_subset_config`, or the policy `subset`, around the policy that finds a host.
+    pub subset: Option<Arc<SubsetOptions>>,
 }
 
 /// `envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost`: the request names its hosts.

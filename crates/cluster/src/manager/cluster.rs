@@ -104,6 +104,9 @@ impl Cluster {
 
     /// Ends all tasks. Workers keep what they were told.
     pub(super) fn stop(&self) {
+        if let Some(options) = &self.info.config.common_lb.subset {
+            crate::membership::show_subsets(&self.info, options, (&self.hosts(), &Hosts::default()));
+        }
         let parts = self.parts.borrow_mut().take();
         drop(parts);
         if let Some(shared) = self.shared() {
@@ -164,6 +167,9 @@ impl Cluster {
             self.info.stats.update().membership_change().inc();
         }
         self.show_membership();
+        if let Some(options) = &self.info.config.common_lb.subset {
+            crate::membership::show_subsets(&self.info, options, (&before, &hosts));
+        }
         if let Some(detector) = self.detector() {
             detector.forget(&removed);
         }

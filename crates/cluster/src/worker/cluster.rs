@@ -6,8 +6,8 @@ use super::{ClusterState, Hosts, HostsUpdate, LocalCluster};
 use crate::host::Host;
 use crate::info::ClusterInfo;
 use nuncio_headers::HeaderMap;
-use nuncio_lb::{Balancer, Choice, Priorities, PriorityLoad, ZoneFinding, ZoneRouted};
-use nuncio_stream_info::Metadata;
+use nuncio_lb::{Balancer, Choice, Priorities, PriorityLoad, SubsetBalancer, SubsetCounts, ZoneFinding, ZoneRouted};
+use nuncio_stream_info::{Metadata, Struct};
 use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,12 +33,12 @@ pub struct LbContext<'a> {
     pub original_dst: Option<SocketAddr>,
     /// Request headers, for `ORIGINAL_DST` with `use_http_header`.
     pub headers: Option<&'a HeaderMap>,
+    /// The labels that its host should have: `metadata_match` of the route, and dynamic metadata.
+    pub labels: Option<&'a Struct>,
     /// Dynamic metadata of the request.
     pub metadata: Option<&'a Metadata>,
     /// The hosts that the request named, for `override_host`; kept from one try to the next.
     pub named_hosts: Option<&'a mut NamedHosts>,
-    /// The address that dynamic metadata names, for `ORIGINAL_DST` with `metadata_key`.
-    pub metadata_dst: Option<&'a str>,
 }
 
 impl<'a> LbContext<'a> {
@@ -53,9 +53,9 @@ impl<'a> LbContext<'a> {
             retries: 0,
             original_dst: None,
             headers: None,
+            labels: None,
             metadata: None,
             named_hosts: None,
-            metadata_dst: None,
         }
     }
 }
@@ -78,6 +78,8 @@ pub struct WorkerCluster {
     /// What all workers share.
     pub info: Arc<ClusterInfo>,
     balancer: RefCell<Balancer<Arc<Host>>>,
+    /// The balancers over its subsets, if it has any.
+    subsets: Option<RefCell<SubsetBalancer<Arc<Host>>>>,
     /// The proxies themselves, if the cluster's load may be routed by zone.
     local: Option<Rc<LocalCluster>>,
     /// Hosts made for original destinations; `None` for any other cluster.
@@ -90,6 +92,10 @@ pub struct WorkerCluster {
 impl WorkerCluster {
     pub(crate) fn new(state: ClusterState, local: Option<Rc<LocalCluster>>) -> Self {
         let config = &state.info.config;
+        let subsets = config.common_lb.subset.clone().map(|subset| {
+            let options = config.common_lb.options.clone();
+            RefCell::new(SubsetBalancer::new(subset, config.lb_policy.clone(), options, state.hosts.clone()))
+        });
         let balancer = Balancer::new(config.lb_policy.clone(), config.common_lb.options.clone(), state.hosts.clone());
         let original_dst = OriginalDstHosts::new(&state.info);
         let pools = Rc::new(crate::pool::ClusterPools::new(&state.info));
@@ -97,6 +103,7 @@ impl WorkerCluster {
         WorkerCluster {
             info: state.info,
             balancer: RefCell::new(balancer),
+            subsets,
             local,
             original_dst,
             observers: RefCell::new(vec![observer]),
@@ -136,12 +143,17 @@ impl WorkerCluster {
         if self.info.config.common_lb.options.hash_balance_factor > 0 {
             choice.active = self.info.stats.upstream_rq_active().value();
         }
+        let labels = cx.labels;
+        let mut choose = |choice: &mut Choice<'_, Arc<Host>>| match &self.subsets {
+            None => balancer.choose(choice).cloned(),
+            Some(subsets) => self.choose_in_subset(&mut subsets.borrow_mut(), labels, choice),
+        };
         let (host, panic, zone) = match &mut cx.should_skip {
-            None => (balancer.choose(&mut choice).cloned(), choice.panic, choice.zone),
+            None => (choose(&mut choice), choice.panic, choice.zone),
             Some(skip) => {
                 let mut skip = |host: &Arc<Host>| skip(host);
                 let mut choice = Choice { should_skip: Some(&mut skip), retries: cx.retries, ..choice };
-                (balancer.choose(&mut choice).cloned(), choice.panic, choice.zone)
+                (choose(&mut choice), choice.panic, choice.zone)
             }
         };
         if panic {
@@ -150,6 +162,26 @@ impl WorkerCluster {
         if let Some(zone) = zone {
             self.count_zone(zone);
         }
+        host
+    }
+
+    fn choose_in_subset(
+        &self,
+        subsets: &mut SubsetBalancer<Arc<Host>>,
+        labels: Option<&Struct>,
+        choice: &mut Choice<'_, Arc<Host>>,
+    ) -> Option<Arc<Host>> {
+        if let Some(local) = &self.local
+            && !subsets.local().is_some_and(|known| Arc::ptr_eq(known, &local.hosts()))
+        {
+            subsets.set_local(local.hosts().clone());
+        }
+        let mut counts = SubsetCounts::default();
+        let host = subsets.choose(labels, choice, &mut counts);
+        let stats = &self.info.stats;
+        stats.lb_subsets_selected().add(counts.selected.into());
+        stats.lb_subsets_fallback().add(counts.fallback.into());
+        stats.lb_subsets_fallback_panic().add(counts.fallback_panic.into());
         host
     }
 
@@ -195,6 +227,9 @@ impl WorkerCluster {
     }
 
     pub(super) fn apply(&self, update: &HostsUpdate) {
+        if let Some(subsets) = &self.subsets {
+            subsets.borrow_mut().update(update.hosts.clone());
+        }
         self.balancer.borrow_mut().update(update.hosts.clone());
         if let Some(hosts) = &self.original_dst {
             hosts.forget(&update.removed);

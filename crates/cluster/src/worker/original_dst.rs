@@ -9,7 +9,7 @@ use crate::info::ClusterInfo;
 use crate::outlier::Monitor;
 use hashbrown::HashMap;
 use nuncio_headers::HeaderName;
-use nuncio_stream_info::{Address, HostInfo, Locality};
+use nuncio_stream_info::{Address, HostInfo, Locality, Value};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -64,8 +64,9 @@ impl OriginalDstHosts {
 
     /// The address that a request is for: of its metadata, of its header, or the one its connection was made to.
     fn destination(&self, options: &OriginalDst, info: &ClusterInfo, cx: &LbContext<'_>) -> Option<SocketAddr> {
-        let named = match (&options.metadata_key, cx.metadata_dst) {
-            (Some(_), Some(text)) => Some(text.as_bytes()),
+        let in_metadata = options.metadata_key.as_ref().and_then(|(namespace, path)| cx.metadata?.get(namespace, path));
+        let named = match in_metadata {
+            Some(Value::String(text)) => Some(text.as_bytes()),
             _ => self.header.as_ref().and_then(|header| cx.headers?.get_name(header)),
         };
         let mut address = match named {

@@ -202,7 +202,7 @@ fn report_unsupported(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
         stats_matcher,
         per_connection_buffer_high_watermark_timeout,
         upstream_http_protocol_options: _,
-        lb_subset_config,
+        lb_subset_config: _,
         filters,
         lrs_server,
         lrs_report_endpoint_metrics,
@@ -244,9 +244,6 @@ fn report_unsupported(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
     if *connection_pool_per_downstream_connection {
         let why = "requests of different clients would share connections";
         cx.refuse("connection_pool_per_downstream_connection", why);
-    }
-    if lb_subset_config.is_some() {
-        cx.refuse("lb_subset_config", "requests would go to hosts outside their subset");
     }
     if !filters.is_empty() {
         cx.refuse("filters", "connections to hosts would not pass them");

@@ -13,7 +13,7 @@ use nuncio_headers::Known;
 use nuncio_lb::PriorityLoad;
 use nuncio_route::spec::{HostPredicate, RetryPriority};
 use nuncio_route::{Forward, HostUpdate, PeerCertificate, Route, RouteQuery, set_host};
-use nuncio_stream_info::{AccessLogType, Metadata, ResponseFlags, Value, details};
+use nuncio_stream_info::{AccessLogType, Metadata, ResponseFlags, Struct, Value, details};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,6 +171,7 @@ impl Driver<'_> {
     pub(super) fn choose_host(&mut self) -> Option<Arc<Host>> {
         let cluster = self.s.router.cluster.clone()?;
         let load = self.priority_load(&cluster);
+        let labels = cluster.info.config.common_lb.subset.as_ref().and_then(|_| self.wanted_labels());
         let Router { tried, retry, hash, named_hosts, .. } = &mut self.s.router;
         // Predicates are for retries only.
         let policy = retry.policy().filter(|policy| !tried.is_empty() && !policy.host_predicates.is_empty());
@@ -183,6 +184,7 @@ impl Driver<'_> {
             context.hash = *hash;
             context.original_dst = original;
             context.headers = Some(&self.s.request);
+            context.labels = labels.as_deref();
             context.metadata = self.s.info.dynamic_metadata();
             context.named_hosts = Some(named_hosts);
             context.priority_load = load.as_ref();
@@ -204,6 +206,22 @@ impl Driver<'_> {
             tell_host(self.s.info.dynamic_metadata_mut(), key, host);
         }
         host
+    }
+
+    /// The labels that the request's host should have: of the route, then of the connection and of the request, where what comes
+    /// later replaces what came before.
+    fn wanted_labels(&self) -> Option<Arc<Struct>> {
+        let forward = self.s.router.route.as_ref().and_then(|route| route.forward());
+        let mut labels = forward.and_then(|forward| forward.metadata_match(self.s.router.weighted)).cloned();
+        let connection = self.s.info.connection.as_ref().and_then(|connection| connection.dynamic_metadata.as_deref());
+        for metadata in [connection, self.s.info.dynamic_metadata()].into_iter().flatten() {
+            let Some(more) = metadata.namespace("envoy.lb") else { continue };
+            let merged = Arc::make_mut(labels.get_or_insert_default());
+            more.iter().for_each(|(name, value)| {
+                merged.set(name, value.clone());
+            });
+        }
+        labels
     }
 
     /// What `retry_priority` makes of the shares of the priorities: those that were tried take no more load.

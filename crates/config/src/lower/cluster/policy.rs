@@ -1,5 +1,6 @@
 //! `lb_policy`, `load_balancing_policy` and `common_lb_config`.
 
+mod subset;
 mod typed;
 
 use crate::compile::{Compile, Invalid};
@@ -9,6 +10,7 @@ use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_cluster::config::{CommonLb, Discovery};
 use nuncio_lb::{HashFunction, LeastRequest, Maglev, Policy, RingHash, RoundRobin, SelectionMethod, SlowStart};
 use pb::cluster::{LbConfig, LbPolicy};
+use std::sync::Arc;
 
 /// The largest ring, in entries.
 const MAX_RING: u64 = 8 * 1024 * 1024;
@@ -30,6 +32,7 @@ pub(super) fn policy(
         check_exclusive(cluster, cx);
         typed::policy(cluster.load_balancing_policy.as_ref(), &mut common, &mut cx.field("load_balancing_policy"))
     } else {
+        legacy_subset(cluster, &mut common, cx);
         named_policy(cluster, cx)
     };
     if let (Ok(policy), Some(discovery)) = (&policy, discovery) {
@@ -37,6 +40,22 @@ pub(super) fn policy(
     }
     cx.unless_errors_since(before)?;
     Ok((policy?, common))
+}
+
+/// `lb_subset_config`, beside `lb_policy`. Without selectors it is off.
+fn legacy_subset(cluster: &pb::Cluster, common: &mut CommonLb, cx: &mut Compile<'_>) {
+    let Some(config) = cluster.lb_subset_config.as_ref().filter(|config| !config.subset_selectors.is_empty()) else {
+        return;
+    };
+    let mut cx = cx.field("lb_subset_config");
+    if cluster.lb_policy() == LbPolicy::ClusterProvided {
+        cx.error("cluster: LB policy CLUSTER_PROVIDED cannot be combined with lb_subset_config");
+    }
+    if config.locality_weight_aware && !common.options.locality_weighted {
+        let text = "Locality weight aware subset LB requires that a locality_weighted_lb_config be set";
+        cx.field("locality_weight_aware").error(text);
+    }
+    common.subset = subset::options(&subset::legacy(config), &mut cx).ok().map(Arc::new);
 }
 
 /// `ORIGINAL_DST` balances itself, and nothing else does.

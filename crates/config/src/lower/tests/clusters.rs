@@ -72,8 +72,8 @@ fn errors() {
         ".health_checks[0].tcp_health_check.send.text: invalid hex string 'zz'",
     );
     check(
-        "lb_subset_config: {subset_selectors: [{keys: [a]}]}",
-        ".lb_subset_config: is not supported yet, and ignoring it would not be safe",
+        "lb_subset_config: {subset_selectors: [{keys: [a], fallback_policy: KEYS_SUBSET, fallback_keys_subset: [a]}]}",
+        ".lb_subset_config.subset_selectors[0].fallback_keys_subset: fallback_keys_subset cannot be equal to keys",
     );
     check(
         "cluster_type: {name: envoy.clusters.aggregate, typed_config: {'@type': type.googleapis.com/\
@@ -169,6 +169,28 @@ fn the_first_policy_that_is_known_is_taken() {
     let cluster = outcome.snapshot().clusters.remove(0);
     assert_eq!(*cluster.lb_policy, Policy::Random);
     assert!(cluster.common_lb.options.locality_weighted);
+}
+
+#[test]
+fn policies_around_policies() {
+    let cluster = cluster(&format!(
+        "{ENDPOINT}, load_balancing_policy: {{policies: [{{typed_extension_config: {{name: o, typed_config: {{'@type': \
+         type.googleapis.com/envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost, \
+         override_host_sources: [{{header: x-host}}, {{metadata: {{key: ns, path: [{{key: k}}]}}}}], fallback_policy: \
+         {{policies: [{{typed_extension_config: {{name: s, typed_config: {{'@type': \
+         type.googleapis.com/envoy.extensions.load_balancing_policies.subset.v3.Subset, fallback_policy: ANY_ENDPOINT, \
+         subset_selectors: [{{keys: [z, a]}}], subset_lb_policy: {{policies: [{{typed_extension_config: {{name: r, \
+         typed_config: {{'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random, \
+         locality_lb_config: {{zone_aware_lb_config: {{min_cluster_size: 3, force_local_zone: {{min_size: 2}}}}}}\
+         }}}}}}]}}}}}}}}]}}}}}}}}]}}"
+    ));
+    assert_eq!(*cluster.lb_policy, Policy::Random);
+    let common = &cluster.common_lb;
+    assert_eq!(common.override_host.as_ref().unwrap().sources.len(), 2);
+    let subset = common.subset.as_ref().unwrap();
+    assert_eq!(subset.fallback, nuncio_lb::SubsetFallback::Any);
+    assert_eq!(subset.selectors[0].keys.iter().map(|key| &**key).collect::<Vec<_>>(), ["a", "z"]);
+    assert_eq!((common.options.zone.min_cluster_size, common.options.zone.force_local), (3, Some(2)));
 }
 
 #[test]

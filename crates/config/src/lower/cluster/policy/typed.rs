@@ -20,6 +20,7 @@ use policies::override_host::v3::OverrideHost;
 use policies::random::v3::Random;
 use policies::ring_hash::v3 as ring;
 use policies::round_robin::v3 as round;
+use policies::subset::v3::Subset;
 use policies::wrr_locality::v3::WrrLocality;
 use prost::Name;
 use std::sync::Arc;
@@ -85,6 +86,8 @@ fn known(any: &Any, common: &mut CommonLb, depth: usize, cx: &mut Compile<'_>) -
         cx.decode(any).and_then(|config| typed_maglev(&config, common, cx))
     } else if message == OverrideHost::full_name() {
         cx.decode(any).and_then(|config| override_host(&config, common, depth, cx))
+    } else if message == Subset::full_name() {
+        cx.decode(any).and_then(|config| subset(&config, common, depth, cx))
     } else if message == WrrLocality::full_name() {
         cx.decode::<WrrLocality>(any).and_then(|WrrLocality { endpoint_picking_policy }| {
             let mut cx = cx.field("endpoint_picking_policy");
@@ -116,6 +119,20 @@ fn override_host(
     let selected_host_key = key.map(|key| metadata_path(key, &mut cx.field("selected_host_key"))).transpose()?;
     common.override_host = Some(Arc::new(config::OverrideHost { sources, selected_host_key }));
     first_known(fallback_policy.as_ref(), common, depth, &mut cx.field("fallback_policy"))
+}
+
+/// The policy within the subsets is the cluster's.
+fn subset(config: &Subset, common: &mut CommonLb, depth: usize, cx: &mut Compile<'_>) -> Result<Policy, Invalid> {
+    if common.subset.is_some() {
+        return Err(cx.error("a subset policy inside another one"));
+    }
+    common.subset = Some(Arc::new(super::subset::options(config, cx)?));
+    let before = common.override_host.clone();
+    let policy = first_known(config.subset_lb_policy.as_ref(), common, depth, &mut cx.field("subset_lb_policy"))?;
+    if common.override_host != before {
+        return Err(cx.field("subset_lb_policy").error_hint("override_host inside of subset", "put it around subset"));
+    }
+    Ok(policy)
 }
 
 fn override_source(
