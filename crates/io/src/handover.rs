@@ -166,7 +166,13 @@ impl Peer {
             bytes.truncate(length);
             Ok((length > 0).then_some(Received { bytes, descriptors }))
         };
-        self.socket.async_io(Interest::READABLE, receive).await
+        match self.socket.async_io(Interest::READABLE, receive).await {
+            // The peer has closed without having read everything. That is told once, before what it had still sent.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                self.socket.async_io(Interest::READABLE, receive).await
+            }
+            received => received,
+        }
     }
 }
 
@@ -208,6 +214,27 @@ mod tests {
         assert_eq!(all, [0, 1]);
         drop(client);
         assert!(server.receive().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_before_the_end_arrives() {
+        let address = address();
+        let endpoint = Endpoint::bind(&address, 0o600).unwrap();
+        let client = Peer::connect(&address).unwrap();
+        let server = endpoint.accept(|_| ()).await.unwrap();
+        client.send(b"never read", &[]).await.unwrap();
+        server.send(b"last words", &[]).await.unwrap();
+        drop(server);
+        assert!(client.send(b"too late", &[]).await.is_err());
+        assert_eq!(client.receive().await.unwrap().unwrap().bytes, b"last words");
+        assert!(client.receive().await.unwrap().is_none());
+        // Likewise for one who does not send.
+        let client = Peer::connect(&address).unwrap();
+        let server = endpoint.accept(|_| ()).await.unwrap();
+        client.send(b"never read", &[]).await.unwrap();
+        server.send(b"last words", &[]).await.unwrap();
+        drop(server);
+        assert_eq!(client.receive().await.unwrap().unwrap().bytes, b"last words");
     }
 
     #[tokio::test]

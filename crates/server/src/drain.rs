@@ -30,6 +30,7 @@ pub(crate) async fn told_to_end(requests: &mut UnboundedReceiver<Request>) -> Re
 pub(crate) async fn shut_down(server: &Rc<Server>, requests: &mut UnboundedReceiver<Request>) {
     server.set_state(ServerState::Draining);
     stop(server, Duration::ZERO);
+    server.hot_restart.hurry_parent();
     let limit = Duration::from_secs(server.options.drain_time_s);
     tracing::info!(target: "main", "draining: connections have {} s", limit.as_secs());
     tokio::select! {

@@ -15,6 +15,7 @@ mod options;
 mod run;
 mod secrets;
 mod state;
+mod supervise;
 mod worker;
 
 pub use admin::help as admin_help;

@@ -5,6 +5,7 @@ use crate::drain;
 use crate::hot_restart;
 use crate::logging;
 use crate::state::{Request, Server, ServerState};
+use crate::supervise;
 use crate::worker::Command;
 use nuncio_config::snapshot::Snapshot;
 use nuncio_io::watch::Watcher;
@@ -17,6 +18,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Serves until the process is told to end.
 pub(crate) async fn serve(server: Rc<Server>, mut requests: UnboundedReceiver<Request>) -> Result<ExitCode, String> {
+    let mut supervisor = supervise::attach(&server);
     let inheritance = hot_restart::meet(&server).await?;
     let admin = Rc::new(crate::admin::start(&server, inheritance.admin)?);
     server.listeners.borrow_mut().inherit(inheritance.sockets);
@@ -50,6 +52,7 @@ pub(crate) async fn serve(server: Rc<Server>, mut requests: UnboundedReceiver<Re
     tracing::info!(target: "main", "all dependencies initialized. starting workers");
     drop(snapshot);
     server.hot_restart.live(&server).await;
+    supervisor.live(server.options.base_id).await;
     server.listeners.borrow_mut().inherit(Vec::new());
     let code = main_loop(&server, &mut requests).await;
     admin.close();

@@ -150,6 +150,9 @@ pub struct Options {
     /// Number of the hot restart.
     #[arg(long, default_value_t = 0)]
     pub restart_epoch: u32,
+    /// Run the proxy as a child process, and replace it by hot restart on SIGHUP or when the binary is replaced.
+    #[arg(long)]
+    pub supervise: bool,
     /// Do not take part in hot restarts.
     #[arg(long)]
     pub disable_hot_restart: bool,

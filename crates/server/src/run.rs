@@ -54,7 +54,11 @@ pub fn run(options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match start(options, log) {
+    let result = match options.supervise && options.mode == Mode::Serve {
+        true => crate::supervise::run(&options),
+        false => start(options, log),
+    };
+    match result {
         Ok(code) => code,
         Err(error) => {
             tracing::error!(target: "main", "{error}");

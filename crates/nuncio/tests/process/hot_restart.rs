@@ -16,6 +16,8 @@ use nuncio_testkit::process::{Proxy, Signal};
 
 use crate::support::*;
 
+mod supervised;
+
 /// Base ids of the tests of this process differ from one another, and most likely from all others on this machine.
 fn base_id() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);

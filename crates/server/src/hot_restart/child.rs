@@ -207,26 +207,31 @@ impl Parent {
         let mut timer = tokio::time::interval(interval.max(Duration::from_millis(1)));
         let shutdown = tokio::time::sleep(Duration::from_secs(server.options.parent_shutdown_time_s));
         let mut shutdown = std::pin::pin!(shutdown);
-        let mut terminated = false;
+        let (mut terminated, mut listens) = (false, true);
         loop {
             let sent = tokio::select! {
-                _ = timer.tick(), if self.wants_stats => self.send(&ToParent::Stats).await,
+                _ = timer.tick(), if self.wants_stats && listens => self.send(&ToParent::Stats).await,
                 () = &mut shutdown, if !terminated => {
                     terminated = true;
                     tracing::info!(target: "main", "hot restart: the parent's time is over");
                     self.send(&ToParent::Terminate).await
                 }
-                () = self.hurry.notified() => self.send(&ToParent::Hurry).await,
-                message = self.receive() => match message {
-                    Ok((ToChild::Ended, _)) => return,
-                    Ok((message, _)) => self.stats(server, message).map(|_| ()),
-                    Err(failure) => Err(failure),
-                },
+                () = self.hurry.notified(), if listens => self.send(&ToParent::Hurry).await,
+                message = self.receive() => {
+                    let taken = match message {
+                        Ok((ToChild::Ended, _)) => return,
+                        Ok((message, _)) => self.stats(server, message),
+                        Err(failure) => Err(failure),
+                    };
+                    if let Err(Failure::Lost(why) | Failure::Refused(why)) = taken {
+                        tracing::warn!(target: "main", "hot restart: the parent was lost before it ended: {why}");
+                        return;
+                    }
+                    Ok(())
+                }
             };
-            if let Err(Failure::Lost(why) | Failure::Refused(why)) = sent {
-                tracing::warn!(target: "main", "hot restart: the parent was lost before it ended: {why}");
-                return;
-            }
+            // It has ended, but what it has said until then waits to be read.
+            listens &= sent.is_ok();
         }
     }
 }
@@ -287,8 +292,9 @@ impl HotRestart {
         }
     }
 
-    /// Another process serves in this one's stead: the one before this one is two generations behind.
-    pub(super) fn hurry_parent(&self) {
+    /// The process before this one is not to wait any longer than it takes to end politely: another one serves in this
+    /// one's stead, or this one ends.
+    pub(crate) fn hurry_parent(&self) {
         if let Some(parent) = self.parent.borrow().as_ref() {
             parent.hurry.notify_one();
         }
