@@ -11,7 +11,7 @@ mod transport;
 
 pub use balancing::{CommonLb, MetadataPath, OverrideHost, OverrideSource};
 pub use breakers::{CircuitBreakers, RetryBudget, Thresholds};
-pub use discovery::{BackOff, Discovery, DnsLookupFamily, DnsOptions, OriginalDst, ResolverOptions};
+pub use discovery::{BackOff, Discovery, DnsLookupFamily, DnsOptions, Eds, OriginalDst, ResolverOptions};
 pub use endpoints::{Endpoint, EndpointAddress, EndpointHealthCheck, HealthStatus, LoadAssignment, LocalityEndpoints};
 pub use health_check::{
     GrpcHealthCheck, HealthCheck, HealthChecker, HttpHealthCheck, Payload, ReceiveMatcher, RequestHeader,

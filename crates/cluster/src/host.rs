@@ -64,7 +64,7 @@ pub struct Host {
     destination: Destination,
     /// The present destination of a logical host (`LOGICAL_DNS`), which stays the same host when its address changes.
     moved: Option<Mutex<Destination>>,
-    weight: u32,
+    weight: AtomicU32,
     priority: u32,
     hash_key: Arc<str>,
     health_check: Option<Box<EndpointHealthCheck>>,
@@ -103,7 +103,7 @@ impl Host {
         Host {
             moved: setup.logical.then(|| Mutex::new(destination.clone())),
             destination,
-            weight: spec.weight.max(1),
+            weight: AtomicU32::new(spec.weight.max(1)),
             priority: spec.priority,
             hash_key,
             health_check: spec.health_check,
@@ -151,6 +151,11 @@ impl Host {
         if let Some(moved) = &self.moved {
             *moved.lock().unwrap_or_else(PoisonError::into_inner) = destination;
         }
+    }
+
+    /// Main thread only, followed by an update of the cluster's hosts.
+    pub(crate) fn set_weight(&self, weight: u32) {
+        self.weight.store(weight.max(1), Relaxed);
     }
 
     /// 0 is the highest.
@@ -302,7 +307,7 @@ impl Host {
 impl Endpoint for Host {
     #[inline]
     fn weight(&self) -> u32 {
-        self.weight
+        self.weight.load(Relaxed)
     }
 
     #[inline]

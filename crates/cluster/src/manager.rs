@@ -1,12 +1,14 @@
 //! The cluster manager: which clusters there are. Lives on the main thread; everything it starts is a local task there.
 
 mod cluster;
+mod endpoints;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use endpoints::flag_of;
 
-use crate::config::{ClusterConfig, ResolverOptions};
+use crate::config::{ClusterConfig, Discovery, LoadAssignment, ResolverOptions};
 use crate::dns::SystemFiles;
 use crate::event::{Event, Events};
 use crate::info::{ClusterInfo, ClusterStats};
@@ -14,8 +16,9 @@ use crate::worker::{Update, WorkerSeed};
 use nuncio_stats::Store;
 use nuncio_stats::names::ClusterManagerStats;
 use nuncio_stream_info::Locality;
+use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -82,6 +85,8 @@ pub(crate) struct Shared {
     changed: Notify,
     /// Clusters with hosts whose health changed.
     stale: RefCell<Vec<Weak<Cluster>>>,
+    /// Clusters of the configuration's own.
+    static_names: RefCell<HashSet<Arc<str>>>,
     refresh: Notify,
 }
 
@@ -114,6 +119,7 @@ impl ClusterManager {
             serial: Cell::new(0),
             changed: Notify::new(),
             stale: RefCell::default(),
+            static_names: RefCell::default(),
             refresh: Notify::new(),
         });
         let events = tokio::task::spawn_local(follow_events(Rc::downgrade(&shared), receiver)).abort_handle();
@@ -121,13 +127,14 @@ impl ClusterManager {
         ClusterManager { shared, _events: Rc::new(AbortOnDrop(events)), _refresher: Rc::new(AbortOnDrop(refresher)) }
     }
 
-    /// Makes these the clusters: new ones are added, missing ones removed, changed ones replaced once the new one is
+    /// Makes these the clusters of the configuration's own: new ones are added, missing ones removed, changed ones replaced once the new one is
     /// ready. An equal configuration changes nothing. Of two with the same name the last counts.
     pub fn set_clusters(&self, configs: Vec<Arc<ClusterConfig>>) {
-        let wanted: std::collections::HashSet<Arc<str>> = configs.iter().map(|config| config.name.clone()).collect();
+        let wanted: HashSet<Arc<str>> = configs.iter().map(|config| config.name.clone()).collect();
         let known = |map: &RefCell<HashMap<Arc<str>, Rc<Cluster>>>| map.borrow().keys().cloned().collect::<Vec<_>>();
+        let before = self.shared.static_names.replace(wanted.clone());
         for name in known(&self.shared.active).into_iter().chain(known(&self.shared.warming)) {
-            if !wanted.contains(&name) {
+            if !wanted.contains(&name) && before.contains(&name) {
                 self.remove(&name);
             }
         }
@@ -136,14 +143,32 @@ impl ClusterManager {
         }
     }
 
+    /// Whether a cluster is one of [`ClusterManager::set_clusters`].
+    pub fn is_static(&self, name: &str) -> bool {
+        self.shared.static_names.borrow().contains(name)
+    }
+
+    /// Keeps something as long as the newest cluster of this name is there: what it depends on.
+    pub fn keep_with(&self, name: &str, keep: Rc<dyn Any>) {
+        if let Some(cluster) = self.newest(name) {
+            cluster.keep_until_stopped(keep);
+        }
+    }
+
+    /// The statistics of a cluster, ready or not.
+    pub fn stats_of(&self, name: &str) -> Option<ClusterStats> {
+        self.newest(name).map(|cluster| cluster.info.stats.clone())
+    }
+
+    fn newest(&self, name: &str) -> Option<Rc<Cluster>> {
+        let warming = self.shared.warming.borrow().get(name).cloned();
+        warming.or_else(|| self.shared.active.borrow().get(name).cloned())
+    }
+
     /// Adds or replaces one cluster.
     pub fn set_cluster(&self, config: Arc<ClusterConfig>) {
         let shared = &self.shared;
-        let newest = || {
-            let warming = shared.warming.borrow().get(&config.name).cloned();
-            warming.or_else(|| shared.active.borrow().get(&config.name).cloned())
-        };
-        let before = newest();
+        let before = self.newest(&config.name);
         if before.as_ref().is_some_and(|before| *before.info.config == *config) {
             return;
         }
@@ -169,6 +194,38 @@ impl ClusterManager {
         }
         cluster.start(shared);
         shared.show_counts();
+    }
+
+    /// What EDS says of a cluster, for the one that serves and the one that is being made ready.
+    pub fn set_endpoints(&self, cluster: &str, assignment: &Arc<LoadAssignment>) {
+        for cluster in self.both(cluster) {
+            cluster.set_assignment(&self.shared, assignment);
+        }
+    }
+
+    /// What EDS said before of the service of a cluster that does not know yet.
+    pub fn offer_endpoints(&self, cluster: &str, assignment: &Arc<LoadAssignment>) {
+        for cluster in self.both(cluster) {
+            if cluster.assignment().is_none() {
+                cluster.info.stats.update().assignment_use_cached().inc();
+                cluster.set_assignment(&self.shared, assignment);
+            }
+        }
+    }
+
+    /// EDS did not answer in time, or has no such resource: clusters that wait for it go on without endpoints.
+    pub fn go_without_endpoints(&self, cluster: &str) {
+        for cluster in self.both(cluster) {
+            cluster.go_without_assignment(&self.shared);
+        }
+    }
+
+    /// The EDS clusters of a name: the one that is being made ready, and the one that serves.
+    fn both(&self, name: &str) -> Vec<Rc<Cluster>> {
+        let shared = &self.shared;
+        let found = [&shared.warming, &shared.active].map(|map| map.borrow().get(name).cloned());
+        let is_eds = |cluster: &Rc<Cluster>| matches!(cluster.info.config.discovery, Discovery::Eds(_));
+        found.into_iter().flatten().filter(is_eds).collect()
     }
 
     /// Removes a cluster; whether there was one.
@@ -203,6 +260,18 @@ impl ClusterManager {
         loop {
             let changed = self.shared.changed.notified();
             if self.shared.warming.borrow().is_empty() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The same for clusters that don't wait for discovery over xDS: they must be there before it can begin.
+    pub async fn primary_initialized(&self) {
+        let is_primary = |cluster: &Rc<Cluster>| !matches!(cluster.info.config.discovery, Discovery::Eds(_));
+        loop {
+            let changed = self.shared.changed.notified();
+            if !self.shared.warming.borrow().values().any(is_primary) {
                 return;
             }
             changed.await;

@@ -1,6 +1,6 @@
 //! From endpoints to hosts: what a cluster's host set is made of, and how a new one takes over the hosts of the old.
 
-use crate::config::{ClusterConfig, Endpoint, EndpointAddress, HealthStatus, LocalityEndpoints};
+use crate::config::{ClusterConfig, Endpoint, EndpointAddress, LoadAssignment, LocalityEndpoints};
 use crate::health::HealthFlags;
 use crate::host::{Host, HostSetup, HostSpec};
 use crate::info::ClusterInfo;
@@ -89,12 +89,7 @@ pub(crate) struct Resolved<'a> {
 
 /// What a host starts with, before any check of this proxy.
 fn initial_health(config: &ClusterConfig, endpoint: &Endpoint) -> HealthFlags {
-    let mut flags = match endpoint.health_status {
-        HealthStatus::Unknown | HealthStatus::Healthy => HealthFlags::NONE,
-        HealthStatus::Unhealthy | HealthStatus::Timeout => HealthFlags::FAILED_EDS_HEALTH,
-        HealthStatus::Draining => HealthFlags::EDS_STATUS_DRAINING,
-        HealthStatus::Degraded => HealthFlags::DEGRADED_EDS_HEALTH,
-    };
+    let mut flags = crate::manager::flag_of(endpoint.health_status);
     let checked = config.health_check.is_some() && !endpoint.health_check.as_ref().is_some_and(|own| own.disabled);
     if checked {
         flags = flags.or(HealthFlags::FAILED_ACTIVE_HC);
@@ -137,7 +132,7 @@ pub(crate) fn static_members(info: &Arc<ClusterInfo>, now: Instant) -> Vec<Local
 }
 
 /// Address and additional addresses of an endpoint; empty if there is only one.
-fn all_addresses(address: &Address, endpoint: &Endpoint) -> Arc<[Address]> {
+pub(crate) fn all_addresses(address: &Address, endpoint: &Endpoint) -> Arc<[Address]> {
     if endpoint.additional_addresses.is_empty() {
         return Arc::default();
     }
@@ -149,14 +144,17 @@ fn all_addresses(address: &Address, endpoint: &Endpoint) -> Arc<[Address]> {
 }
 
 /// Groups localities by priority. Priorities without endpoints are empty sets.
-pub(crate) fn priority_set(info: &ClusterInfo, members: Vec<LocalityMembers>) -> PrioritySet<Arc<Host>> {
-    let config = &info.config;
+pub(crate) fn priority_set(
+    info: &ClusterInfo,
+    assignment: &LoadAssignment,
+    members: Vec<LocalityMembers>,
+) -> PrioritySet<Arc<Host>> {
     let options = HostSetOptions {
-        overprovisioning_factor: config.load_assignment.overprovisioning_factor,
-        weighted_priority_health: config.load_assignment.weighted_priority_health,
+        overprovisioning_factor: assignment.overprovisioning_factor,
+        weighted_priority_health: assignment.weighted_priority_health,
         has_local_locality: false,
     };
-    let configured = config.load_assignment.localities.iter().map(|place| place.priority);
+    let configured = assignment.localities.iter().map(|place| place.priority);
     let last = members.iter().map(|members| members.priority).chain(configured).max().unwrap_or(0);
     let mut priorities: Vec<Vec<LocalityHosts<Arc<Host>>>> = (0..=last).map(|_| Vec::new()).collect();
     for members in members {
@@ -219,10 +217,8 @@ pub(crate) fn is_same(
     endpoint: &Endpoint,
     name: Option<&Arc<str>>,
 ) -> bool {
-    use nuncio_lb::Endpoint as _;
     let info = host.info();
-    host.weight() == endpoint.weight.max(1)
-        && host.transport() == chosen_transport(config, place, endpoint)
+    host.transport() == chosen_transport(config, place, endpoint)
         && info.locality == place.locality
         && info.metadata == endpoint.metadata
         && Some(&info.hostname) == endpoint.hostname.as_ref().or(name).or(Some(&Arc::default()))

@@ -33,6 +33,8 @@ pub struct References {
     pub routes: Vec<Arc<RouteTable>>,
     /// TLS contexts, which follow their secrets.
     pub tls: Vec<Arc<crate::tls::TlsUse>>,
+    /// Resources that come from elsewhere.
+    pub dynamic: Vec<crate::sources::DynamicUse>,
     /// How many errors were reported, those included that were reported before.
     pub errors: usize,
 }
@@ -104,6 +106,8 @@ pub struct Facts {
     pub listener_stat_prefix: String,
     /// `per_connection_buffer_limit_bytes` of the listener.
     pub listener_buffer_limit: u32,
+    /// Whether there is an aggregated stream (`dynamic_resources.ads_config`).
+    pub has_ads: bool,
     /// `static_resources.secrets`.
     pub secrets: Arc<crate::tls::Secrets>,
 }

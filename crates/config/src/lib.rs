@@ -7,6 +7,7 @@ pub mod json;
 pub mod lower;
 pub mod snapshot;
 pub mod source;
+pub mod sources;
 pub mod tls;
 pub mod transcode;
 pub mod tree;

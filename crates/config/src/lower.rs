@@ -13,6 +13,7 @@ mod access_log;
 mod address;
 mod bootstrap;
 mod cluster;
+mod config_source;
 mod data_source;
 mod extension;
 mod format;
@@ -23,6 +24,7 @@ mod match_tree;
 mod matcher;
 mod number;
 mod rate_limit;
+mod resource;
 mod route;
 mod runtime;
 mod stats;
@@ -34,6 +36,7 @@ mod tests;
 
 pub use access_log::{access_logs, log_filter};
 pub use address::socket_options;
+pub use config_source::{api_source, config_source};
 pub(crate) use data_source::read as read_file;
 pub use data_source::{data_source, data_source_text};
 pub use format::{
@@ -52,6 +55,7 @@ pub use number::{
     status_ranges,
 };
 pub use rate_limit::rate_limits;
+pub use resource::{Lowered, ResourceContext};
 pub use route::{filter_state_spec, route_config};
 pub use stats::{stats_matcher, stats_options};
 pub use value::{metadata, structure, value as plain_value};
@@ -59,7 +63,7 @@ pub use value::{metadata, structure, value as plain_value};
 use crate::compile::{Compile, Environment, Facts, References, Registry};
 use crate::diagnostics::{Diagnostic, Diagnostics, FieldPath, Severity, did_you_mean, quoted};
 use crate::snapshot::{ConfigDump, Node, Snapshot};
-use crate::source::Loaded;
+use crate::source::{Loaded, Positions};
 use crate::tls::Secrets;
 use nuncio_api::pb::envoy::config::bootstrap::v3 as pb;
 use nuncio_filter::Runtime;
@@ -124,7 +128,15 @@ pub fn lower_bootstrap(
     options: &LowerOptions<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Snapshot> {
-    let mut session = Session::new(loaded, options);
+    let mut session = Session {
+        positions: &loaded.positions,
+        registry: options.registry,
+        store: &options.store,
+        files: &options.files,
+        findings: Diagnostics::new(),
+        references: References::default(),
+        unsupported: BTreeSet::new(),
+    };
     let node = bootstrap::node(&bootstrap, &options.node, &mut session.compile(&Arc::default(), &Facts::default()));
     let runtime = runtime::layered(
         bootstrap.layered_runtime.as_ref(),
@@ -132,8 +144,15 @@ pub fn lower_bootstrap(
     );
     let runtime_values = Arc::new(runtime.values);
     let secrets = std::mem::take(&mut bootstrap.static_resources.get_or_insert_default().secrets);
-    let facts = Facts { secrets: Arc::new(Secrets::new(secrets)), ..facts(&node, options) };
+    let has_ads = bootstrap.dynamic_resources.as_ref().is_some_and(|dynamic| dynamic.ads_config.is_some());
+    let facts = Facts { secrets: Arc::new(Secrets::new(secrets)), has_ads, ..facts(&node, options) };
     let lowered = bootstrap::resources(bootstrap, loaded, &mut session.compile(&runtime_values, &facts));
+    let discovers_clusters = lowered.dynamic.cds.is_some();
+    if discovers_clusters {
+        // What is not there may come.
+        session.references.clusters.retain(|(_, path)| path.to_string().starts_with("dynamic_resources"));
+        session.references.clusters_unchecked.clear();
+    }
     check_clusters(&lowered.cluster_names, &mut session, &runtime_values, &facts);
     let Session { findings, references, unsupported, .. } = session;
     let failed = references.errors > 0 || loaded.diagnostics.has_errors();
@@ -142,12 +161,21 @@ pub fn lower_bootstrap(
         admin,
         listeners,
         clusters,
+        cluster_names: _,
         stats_flush_interval,
         outlier_event_log,
         local_cluster,
         log_format,
-        ..
+        dynamic,
+        manager,
     } = lowered;
+    let resources = ResourceContext {
+        store: Arc::clone(&options.store),
+        files: Arc::clone(&options.files),
+        allow_unknown: true,
+        facts,
+        manager,
+    };
     (!failed).then(|| Snapshot {
         node,
         admin,
@@ -155,6 +183,9 @@ pub fn lower_bootstrap(
         clusters,
         routes: references.routes,
         tls: references.tls,
+        uses: references.dynamic,
+        dynamic,
+        resources,
         runtime: runtime_values,
         admin_runtime_layer: runtime.admin_layer,
         stats_flush_interval,
@@ -178,30 +209,27 @@ fn facts(node: &Node, options: &LowerOptions<'_>) -> Facts {
 
 /// What is collected while one configuration is lowered.
 struct Session<'a> {
-    loaded: &'a Loaded,
-    options: &'a LowerOptions<'a>,
+    positions: &'a Positions,
+    registry: &'a Registry,
+    store: &'a Arc<Store>,
+    files: &'a Arc<LogFiles>,
     findings: Diagnostics,
     references: References,
     unsupported: BTreeSet<String>,
 }
 
-impl<'a> Session<'a> {
-    fn new(loaded: &'a Loaded, options: &'a LowerOptions<'a>) -> Self {
-        let (findings, references, unsupported) = (Diagnostics::new(), References::default(), BTreeSet::new());
-        Session { loaded, options, findings, references, unsupported }
-    }
-
+impl Session<'_> {
     fn compile<'s>(&'s mut self, runtime: &'s Arc<Runtime>, facts: &'s Facts) -> Compile<'s> {
         Compile {
             diagnostics: &mut self.findings,
-            positions: Some(&self.loaded.positions),
+            positions: Some(self.positions),
             path: FieldPath::root(),
-            registry: self.options.registry,
+            registry: self.registry,
             references: &mut self.references,
             unsupported: &mut self.unsupported,
-            store: &self.options.store,
-            scope: self.options.store.scope("", &[]),
-            files: &self.options.files,
+            store: self.store,
+            scope: self.store.scope("", &[]),
+            files: self.files,
             runtime,
             facts,
         }

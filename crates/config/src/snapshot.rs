@@ -2,6 +2,8 @@
 //!
 //! *Invariant*: nothing here names a protobuf message or does I/O. Applying a snapshot is handing it out.
 
+use crate::lower::ResourceContext;
+use crate::sources::{ApiSource, DynamicUse, Source};
 use crate::tls::{DownstreamTls, TlsUse};
 use nuncio_cluster::ClusterConfig;
 use nuncio_filter::{AccessLogs, ListenerFilterFactory, NetworkFilterFactory, Runtime, TerminalFilterFactory};
@@ -26,6 +28,12 @@ pub struct Snapshot {
     pub routes: Vec<Arc<RouteTable>>,
     /// The TLS contexts, to be made again when their files change.
     pub tls: Vec<Arc<TlsUse>>,
+    /// What static resources depend on that comes from elsewhere.
+    pub uses: Vec<DynamicUse>,
+    /// `dynamic_resources`.
+    pub dynamic: DynamicConfig,
+    /// What dynamic resources are lowered with.
+    pub resources: ResourceContext,
     /// `layered_runtime`.
     pub runtime: Arc<Runtime>,
     /// The name of the layer of `runtime` that `/runtime_modify` changes; none if the configuration has no `admin_layer`.
@@ -40,6 +48,19 @@ pub struct Snapshot {
     pub log_format: Option<LogFormat>,
     /// The resources as received, for `/config_dump`.
     pub dump: ConfigDump,
+}
+
+/// `dynamic_resources`.
+#[derive(Debug, Clone, Default)]
+pub struct DynamicConfig {
+    /// `ads_config`.
+    pub ads: Option<Arc<ApiSource>>,
+    /// `cds_config`.
+    pub cds: Option<Source>,
+    /// `lds_config`.
+    pub lds: Option<Source>,
+    /// Runtime layers that come from elsewhere: the name of the resource, the place of the layer, and its source.
+    pub rtds: Vec<(String, usize, Source)>,
 }
 
 /// `node`.

@@ -151,7 +151,7 @@ pub fn answer(response: &ClientResponse) -> Result<Bytes, GrpcError> {
 }
 
 /// What an HTTP status stands for where there is no gRPC status (the gRPC mapping of HTTP statuses).
-fn status_of_http(status: u16) -> u32 {
+pub fn status_of_http(status: u16) -> u32 {
     match status {
         400 => 13,
         401 => 16,

@@ -1,7 +1,7 @@
 //! The client for requests of the proxy's own: scripts, and later authorization and the like.
 
 use nuncio_cluster::pool::{ConnectFailure, HostPool, NotObtained, PoolKey, PooledConnection};
-use nuncio_cluster::{LbContext, RoutingPriority, WorkerClusters};
+use nuncio_cluster::{Host, LbContext, RoutingPriority, WorkerCluster, WorkerClusters};
 use nuncio_filter::{ClientError, ClientRequest, ClientResponse, HttpClient, StatsStore, Worker};
 use nuncio_headers::{HeaderMap, Known};
 use nuncio_http::connection::{BodyPart, RecvError};
@@ -11,6 +11,7 @@ use nuncio_stats::names::RouterStats;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 /// The client of a worker.
 pub fn client(worker: &Rc<Worker>, clusters: &Rc<WorkerClusters>) -> Rc<dyn HttpClient> {
@@ -85,28 +86,10 @@ fn count_request(worker: &Worker) {
 }
 
 async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: ClientRequest, body: Body) -> Response {
-    let cluster = clusters.get(&request.cluster).ok_or(ClientError::NoCluster)?;
     count_request(worker);
-    let now = worker.tick();
-    let host = worker.with_rng(|rng| {
-        let mut context = LbContext::new(now, rng);
-        context.headers = Some(&request.headers);
-        cluster.choose_host(&mut context)
-    });
-    let Some(host) = host else {
-        cluster.info.stats.upstream_cx_none_healthy().inc();
-        cluster.info.stats.charge_response(503, true, false);
-        return Err(ClientError::NoHealthyHost);
-    };
-    let key = PoolKey::new(cluster.info.config.http.protocol, RoutingPriority::Default, Version::Http11);
-    let pool = cluster.pools.of(&cluster.info, &host, key);
-    let mut connection = match connect(worker, &pool).await {
-        Ok(connection) => connection,
-        Err(error) => {
-            cluster.info.stats.charge_response(503, true, false);
-            return Err(error);
-        }
-    };
+    let Obtained { cluster, host, mut connection } =
+        obtain(worker, clusters, &request.cluster, &request.headers).await?;
+    let pool = Rc::clone(connection.pool());
     let started = worker.now();
     // A copy is framed as the request was.
     let is_own = body == Body::Collect;
@@ -142,6 +125,43 @@ async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: C
         Err(_) => cluster.info.stats.charge_response(503, true, false),
     }
     response
+}
+
+/// A connection for a request of the proxy's own.
+pub(crate) struct Obtained {
+    pub(crate) cluster: Rc<WorkerCluster>,
+    pub(crate) host: Arc<Host>,
+    pub(crate) connection: Box<PooledConnection>,
+}
+
+/// Chooses a host and gets a connection to it.
+pub(crate) async fn obtain(
+    worker: &Rc<Worker>,
+    clusters: &WorkerClusters,
+    name: &str,
+    headers: &HeaderMap,
+) -> Result<Obtained, ClientError> {
+    let cluster = clusters.get(name).ok_or(ClientError::NoCluster)?;
+    let now = worker.tick();
+    let host = worker.with_rng(|rng| {
+        let mut context = LbContext::new(now, rng);
+        context.headers = Some(headers);
+        cluster.choose_host(&mut context)
+    });
+    let Some(host) = host else {
+        cluster.info.stats.upstream_cx_none_healthy().inc();
+        cluster.info.stats.charge_response(503, true, false);
+        return Err(ClientError::NoHealthyHost);
+    };
+    let key = PoolKey::new(cluster.info.config.http.protocol, RoutingPriority::Default, Version::Http11);
+    let pool = cluster.pools.of(&cluster.info, &host, key);
+    match connect(worker, &pool).await {
+        Ok(connection) => Ok(Obtained { cluster, host, connection }),
+        Err(error) => {
+            cluster.info.stats.charge_response(503, true, false);
+            Err(error)
+        }
+    }
 }
 
 async fn connect(worker: &Rc<Worker>, pool: &Rc<HostPool>) -> Result<Box<PooledConnection>, ClientError> {
@@ -217,7 +237,7 @@ async fn final_head(
 }
 
 /// A response that breaks off, or is none.
-fn reset(connection: &PooledConnection, within_message: bool, error: &RecvError) -> ClientError {
+pub(crate) fn reset(connection: &PooledConnection, within_message: bool, error: &RecvError) -> ClientError {
     let broken = match error {
         RecvError::Codec(_) => true,
         RecvError::Reset(reason) => return ClientError::Reset(reason.to_string()),

@@ -8,7 +8,7 @@ use nuncio_headers::HeaderName;
 use nuncio_http::h1::{RequestOptions, Spelling, TrailerOptions};
 use nuncio_http::h2::Http2Options;
 use nuncio_matcher::{CidrSet, MatchTree};
-use nuncio_route::RouteTable;
+use nuncio_route::{LiveRoutes, RouteTable};
 use nuncio_stats::names::{HttpConnectionManagerStats, ListenerHttpStats, RouterStats, TracingStats};
 use nuncio_stats::{CodeCounters, Scope};
 use std::sync::Arc;
@@ -241,6 +241,26 @@ pub struct HcmStats {
     pub root: Scope,
 }
 
+/// `route_specifier`.
+#[derive(Clone)]
+pub enum RouteSource {
+    /// `route_config`.
+    Fixed(Arc<RouteTable>),
+    /// `rds`: what discovery says.
+    Live(Arc<LiveRoutes>),
+}
+
+impl RouteSource {
+    /// The table that a request begins with; it keeps it to its end. None as long as discovery said nothing.
+    #[inline]
+    pub fn current(&self) -> Option<Arc<RouteTable>> {
+        match self {
+            RouteSource::Fixed(table) => Some(Arc::clone(table)),
+            RouteSource::Live(routes) => routes.get(),
+        }
+    }
+}
+
 /// An HTTP connection manager, as one filter chain has it. Shared by all workers.
 pub struct HcmConfig {
     /// Its statistics.
@@ -259,8 +279,8 @@ pub struct HcmConfig {
     pub filters: Arc<[FilterSlot]>,
     /// The router.
     pub router: RouterOptions,
-    /// The route configuration's name and table.
-    pub routes: Arc<RouteTable>,
+    /// Where routes are looked up.
+    pub routes: RouteSource,
     /// Upgrades.
     pub upgrades: Vec<UpgradeConfig>,
     /// Value of `server`; Envoy's default is `envoy`, and clients of dashboards look for it.

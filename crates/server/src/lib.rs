@@ -17,6 +17,7 @@ mod secrets;
 mod state;
 mod supervise;
 mod worker;
+mod xds;
 
 pub use admin::help as admin_help;
 pub use options::{DrainStrategy, Mode, Options, Output};

@@ -8,6 +8,7 @@ use crate::state::{Request, Server, ServerState};
 use crate::supervise;
 use crate::worker::Command;
 use nuncio_config::snapshot::Snapshot;
+use nuncio_config::sources::DynamicUse;
 use nuncio_io::watch::Watcher;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -31,11 +32,9 @@ pub(crate) async fn serve(server: Rc<Server>, mut requests: UnboundedReceiver<Re
     if server.options.watch {
         start_watch(&server)?;
     }
-    server.set_state(ServerState::Initializing);
     let begun = Instant::now();
-    tracing::info!(target: "main", "starting: waiting for {} clusters", server.clusters.pending().len());
     tokio::select! {
-        () = server.clusters.initialized() => {}
+        () = initialize(&server, &snapshot) => {}
         request = drain::told_to_end(&mut requests) => {
             tracing::info!(target: "main", "ending while starting: {request:?}");
             return Ok(ExitCode::SUCCESS);
@@ -44,6 +43,9 @@ pub(crate) async fn serve(server: Rc<Server>, mut requests: UnboundedReceiver<Re
     if let Err(errors) = server.listeners.borrow_mut().apply(&snapshot.listeners, &server.workers) {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         return Err(lines.join("\n"));
+    }
+    if let Some(listeners) = server.xds.lds.borrow().as_ref() {
+        listeners.serve(&server);
     }
     server.open_connections().await;
     server.listeners.borrow().stats().workers_started().set(1);
@@ -58,6 +60,40 @@ pub(crate) async fn serve(server: Rc<Server>, mut requests: UnboundedReceiver<Re
     admin.close();
     server.files.flush();
     Ok(code)
+}
+
+/// Waits for everything that must be there before the first connection is accepted, in Envoy's order: clusters that need no
+/// management server, its stream, endpoints of static clusters, clusters, then listeners and what they depend on.
+async fn initialize(server: &Rc<Server>, snapshot: &Snapshot) {
+    let xds = &server.xds;
+    tracing::info!(target: "main", "starting: waiting for {} clusters", server.clusters.pending().len());
+    server.clusters.primary_initialized().await;
+    if let Some(ads) = &xds.ads {
+        ads.start();
+    }
+    let (of_clusters, of_listeners): (Vec<_>, Vec<_>) =
+        snapshot.uses.iter().cloned().partition(|used| matches!(used, DynamicUse::Endpoints(_)));
+    for used in of_clusters {
+        if let DynamicUse::Endpoints(endpoints) = &used {
+            let kept = crate::xds::follow(server, &[used.clone()], &xds.waits);
+            server.clusters.keep_with(&endpoints.cluster, Rc::new(kept));
+        }
+    }
+    server.clusters.initialized().await;
+    if let Some(source) = &xds.config.cds {
+        let clusters = crate::xds::Clusters::start(server, source);
+        *xds.cds.borrow_mut() = Some(clusters);
+        xds.waits.done().await;
+        server.clusters.initialized().await;
+    }
+    server.set_state(ServerState::Initializing);
+    let kept = crate::xds::follow(server, &of_listeners, &xds.waits);
+    *xds.of_static.borrow_mut() = kept;
+    if let Some(source) = &xds.config.lds {
+        let listeners = crate::xds::Listeners::start(server, source);
+        *xds.lds.borrow_mut() = Some(listeners);
+    }
+    xds.waits.done().await;
 }
 
 async fn main_loop(server: &Rc<Server>, requests: &mut UnboundedReceiver<Request>) -> ExitCode {
@@ -122,7 +158,7 @@ async fn apply(server: &Rc<Server>, snapshot: Snapshot) {
 }
 
 /// Connections of listeners that were removed or replaced have the drain time to end.
-fn close_drained_later(server: &Rc<Server>) {
+pub(crate) fn close_drained_later(server: &Rc<Server>) {
     let server = Rc::downgrade(server);
     tokio::task::spawn_local(async move {
         let Some(wait) = server.upgrade().map(|server| server.options.drain_time_s) else { return };

@@ -2,6 +2,8 @@
 //!
 //! *Invariant*: an update binds all new sockets before it changes anything; if one can't be bound, nothing changed.
 
+mod single;
+
 use crate::hot_restart::InheritedSockets;
 use crate::listener::ListenerHandle;
 use crate::worker::{Command, WorkerThread};
@@ -21,6 +23,8 @@ pub(crate) struct ServedListener {
     pub addresses: Vec<Address>,
     /// Sockets that a changed listener takes over, as no second one could be bound.
     held: Vec<Held>,
+    /// Whether discovery brought it.
+    is_dynamic: bool,
 }
 
 /// All listeners of the process.
@@ -37,9 +41,10 @@ pub(crate) struct ListenerManager {
 }
 
 /// Sockets that are bound for a listener of an update.
-struct Prepared {
+pub(crate) struct Prepared {
     config: Arc<ListenerConfig>,
-    bound: Vec<Bound>,
+    /// None if it goes on with the sockets of the listener that it replaces.
+    bound: Option<Vec<Bound>>,
 }
 
 /// A listener that could not be bound.
@@ -103,7 +108,8 @@ impl ListenerManager {
             }
             match bind_all(config, &mut held, &mut inherited, self.workers) {
                 Ok(bound) => {
-                    prepared.insert(Arc::clone(&config.name), Prepared { config: Arc::clone(config), bound });
+                    prepared
+                        .insert(Arc::clone(&config.name), Prepared { config: Arc::clone(config), bound: Some(bound) });
                 }
                 Err(error) => {
                     self.stats.listener_create_failure().add(self.workers as u64);
@@ -138,7 +144,8 @@ impl ListenerManager {
     /// Sockets of listeners that the update removes, or binds anew.
     fn held_by_changed(&self, configs: &[Arc<ListenerConfig>]) -> Vec<&Held> {
         let stays = |served: &&ServedListener| {
-            configs.iter().any(|config| config.name == served.config.name && keeps_sockets(served, config))
+            served.is_dynamic
+                || configs.iter().any(|config| config.name == served.config.name && keeps_sockets(served, config))
         };
         self.served.iter().filter(|served| !stays(served)).flat_map(|served| &served.held).collect()
     }
@@ -146,7 +153,7 @@ impl ListenerManager {
     fn remove_missing(&mut self, configs: &[Arc<ListenerConfig>], workers: &[WorkerThread]) {
         let stats = &self.stats;
         self.served.retain(|served| {
-            if configs.iter().any(|config| config.name == served.config.name) {
+            if served.is_dynamic || configs.iter().any(|config| config.name == served.config.name) {
                 return true;
             }
             stats.listener_removed().inc();
@@ -177,6 +184,7 @@ impl ListenerManager {
                 config: Arc::clone(config),
                 addresses: Vec::new(),
                 held: Vec::new(),
+                is_dynamic: false,
             });
         }
         let at = at.unwrap_or(self.served.len() - 1);
@@ -273,13 +281,14 @@ fn bind_all(
 }
 
 fn listen_all(prepared: Prepared) -> Result<Ready, BindError> {
-    let addresses: Vec<Address> = if prepared.bound.is_empty() {
+    let bound = prepared.bound.unwrap_or_default();
+    let addresses: Vec<Address> = if bound.is_empty() {
         prepared.config.addresses.iter().map(|spec| spec.address.clone()).collect()
     } else {
-        prepared.bound.iter().map(|bound| bound.address().clone()).collect()
+        bound.iter().map(|bound| bound.address().clone()).collect()
     };
-    let held = prepared.bound.iter().filter_map(|bound| bound.hold().transpose()).collect::<Result<Vec<_>, _>>()?;
-    let sockets = prepared.bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
+    let held = bound.iter().filter_map(|bound| bound.hold().transpose()).collect::<Result<Vec<_>, _>>()?;
+    let sockets = bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
     Ok(Ready { addresses, sockets, held })
 }
 

@@ -8,6 +8,7 @@ use crate::logging::{self, LogControl};
 use crate::options::{Mode, Options};
 use crate::state::{Server, ServerState, count_runtime};
 use crate::worker::{WorkerStart, WorkerThread};
+use crate::xds::Xds;
 use nuncio_cluster::{ClusterManager, ClusterManagerOptions};
 use nuncio_config::compile::{NotDisabled, Registry};
 use nuncio_config::snapshot::Snapshot;
@@ -211,6 +212,17 @@ async fn serve(
         };
         workers.push(WorkerThread::start(start).map_err(|error| format!("worker {id} could not start: {error}"))?);
     }
+    let node = crate::xds::node(&snapshot, &registry);
+    let xds = Xds::new(crate::xds::Parts {
+        clusters: &clusters,
+        store: &store,
+        runtime: &snapshot.runtime,
+        local_address,
+        seed,
+        config: snapshot.dynamic.clone(),
+        resources: snapshot.resources.clone(),
+        node,
+    });
     let listeners = RefCell::new(ListenerManager::new(&store, worker_count));
     let (requests, received) = mpsc::unbounded_channel();
     let runtime = RefCell::new(Arc::clone(&snapshot.runtime));
@@ -224,6 +236,7 @@ async fn serve(
         files,
         stats,
         clusters,
+        xds,
         listeners,
         workers,
         snapshot: RefCell::new(Rc::new(snapshot)),

@@ -6,11 +6,13 @@ use crate::options::Options;
 use crate::worker::WorkerThread;
 use nuncio_cluster::ClusterManager;
 use nuncio_config::compile::Registry;
+use nuncio_config::lower::Lowered;
 use nuncio_config::snapshot::Snapshot;
 use nuncio_filter::Runtime;
 use nuncio_io::log_file::LogFiles;
 use nuncio_stats::Store;
 use nuncio_stats::names::{RuntimeStats, ServerStats};
+use nuncio_xds::ResourceType;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -62,6 +64,8 @@ pub(crate) struct Server {
     pub files: Arc<LogFiles>,
     pub stats: ServerStats,
     pub clusters: ClusterManager,
+    /// Dynamic configuration.
+    pub xds: Rc<crate::xds::Xds>,
     pub listeners: RefCell<ListenerManager>,
     pub workers: Vec<WorkerThread>,
     pub snapshot: RefCell<Rc<Snapshot>>,
@@ -116,6 +120,17 @@ impl Server {
         }
         count_runtime(&self.runtime_stats, &runtime, self.snapshot.borrow().admin_runtime_layer.as_deref());
         *self.runtime.borrow_mut() = runtime;
+    }
+
+    /// Says what a dynamic resource holds that is not acted on, and counts what is not known.
+    pub(crate) fn note<T>(&self, kind: ResourceType, name: &str, lowered: &Lowered<T>) {
+        self.stats.dynamic_unknown_fields().add(lowered.unknown_fields as u64);
+        for finding in &lowered.warnings {
+            if finding.severity == nuncio_config::Severity::Warning {
+                let (path, text) = (&finding.path, &finding.message);
+                tracing::warn!(target: "config", "{} {name}: {path}: {text}", kind.message());
+            }
+        }
     }
 
     /// Asks the main loop for something.

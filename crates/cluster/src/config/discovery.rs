@@ -14,6 +14,8 @@ pub enum Discovery {
     StrictDns(Box<DnsOptions>),
     /// `LOGICAL_DNS`: one host, whose address is the first one that the name resolves to.
     LogicalDns(Box<DnsOptions>),
+    /// `EDS`: what discovery says.
+    Eds(Box<Eds>),
     /// `ORIGINAL_DST`: the address that the client wanted to reach.
     OriginalDst(Box<OriginalDst>),
 }
@@ -25,9 +27,19 @@ impl Discovery {
             Discovery::Static => "STATIC",
             Discovery::StrictDns(_) => "STRICT_DNS",
             Discovery::LogicalDns(_) => "LOGICAL_DNS",
+            Discovery::Eds(_) => "EDS",
             Discovery::OriginalDst(_) => "ORIGINAL_DST",
         }
     }
+}
+
+/// `Cluster.EdsClusterConfig`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eds {
+    /// `service_name`, or the cluster's name.
+    pub service_name: Arc<str>,
+    /// A number that equal sources share.
+    pub source: u64,
 }
 
 /// The DNS fields of a cluster.

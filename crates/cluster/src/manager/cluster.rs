@@ -1,7 +1,7 @@
 //! One cluster on the main thread. Owns its hosts and the tasks that keep them up to date.
 
 use super::{AbortOnDrop, Shared, now};
-use crate::config::Discovery;
+use crate::config::{Discovery, LoadAssignment};
 use crate::health::HealthFlags;
 use crate::health_check::HealthChecks;
 use crate::host::Host;
@@ -10,6 +10,7 @@ use crate::membership::{LocalityMembers, priority_set, refreshed, static_members
 use crate::outlier::{Detector, EjectionType};
 use crate::worker::{ClusterState, Hosts, HostsUpdate, Update};
 use nuncio_lb::{Endpoint, Health, PrioritySet};
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::{Rc, Weak};
@@ -29,6 +30,10 @@ pub(crate) struct Cluster {
     is_stale: Cell<bool>,
     failed: RefCell<Vec<Arc<Host>>>,
     parts: RefCell<Option<Box<Parts>>>,
+    /// What EDS said last.
+    assignment: RefCell<Option<Arc<LoadAssignment>>>,
+    /// What the cluster depends on.
+    kept: RefCell<Option<Rc<dyn Any>>>,
 }
 
 /// What a plain static cluster does not have.
@@ -51,6 +56,8 @@ impl Cluster {
             is_stale: Cell::new(false),
             failed: RefCell::default(),
             parts: RefCell::default(),
+            assignment: RefCell::default(),
+            kept: RefCell::default(),
         })
     }
 
@@ -75,6 +82,11 @@ impl Cluster {
                 self.set_members(shared, Vec::new());
                 Some(crate::dns::discover(self, shared, options))
             }
+            Discovery::Eds(_) => {
+                self.set_members(shared, Vec::new());
+                self.wait_for_one();
+                None
+            }
             Discovery::OriginalDst(_) => {
                 self.set_members(shared, Vec::new());
                 Some(crate::original_dst::clean_up(self))
@@ -87,6 +99,12 @@ impl Cluster {
             self.become_ready(shared);
         }
         self.arrived(shared);
+    }
+
+    /// Kept until the cluster is removed or replaced.
+    pub(super) fn keep_until_stopped(&self, keep: Rc<dyn Any>) {
+        let before = self.kept.replace(Some(keep));
+        drop(before);
     }
 
     /// A task that ends with the cluster.
@@ -109,6 +127,8 @@ impl Cluster {
         }
         let parts = self.parts.borrow_mut().take();
         drop(parts);
+        let kept = self.kept.borrow_mut().take();
+        drop(kept);
         if let Some(shared) = self.shared() {
             shared.forget_events(self);
         }
@@ -138,6 +158,16 @@ impl Cluster {
         }
     }
 
+    /// What EDS said last; none if it said nothing yet.
+    pub(crate) fn assignment(&self) -> Option<Arc<LoadAssignment>> {
+        self.assignment.borrow().clone()
+    }
+
+    /// Takes note of what EDS says; returns what it said before.
+    pub(super) fn replace_assignment(&self, assignment: &Arc<LoadAssignment>) -> Option<Arc<LoadAssignment>> {
+        self.assignment.replace(Some(Arc::clone(assignment)))
+    }
+
     pub(crate) fn state(&self) -> ClusterState {
         ClusterState { info: self.info.clone(), hosts: self.hosts.borrow().clone() }
     }
@@ -160,7 +190,9 @@ impl Cluster {
 
     /// Replaces the hosts: finds out which are new and which are gone, checks the new ones, and tells the workers.
     pub(crate) fn set_members(self: &Rc<Self>, shared: &Shared, members: Vec<LocalityMembers>) {
-        let hosts = Arc::new(priority_set(&self.info, members));
+        let assignment = self.assignment();
+        let assignment = assignment.as_deref().unwrap_or(&self.info.config.load_assignment);
+        let hosts = Arc::new(priority_set(&self.info, assignment, members));
         let before = self.hosts.replace(hosts.clone());
         let (added, removed) = difference(&before, &hosts);
         if !added.is_empty() || !removed.is_empty() {

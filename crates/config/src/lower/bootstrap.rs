@@ -1,9 +1,10 @@
 //! `Bootstrap` and what stands directly in it: node, admin, static resources, cluster manager.
 
+use super::config_source::{api_source, config_source};
 use super::number::duration_field;
 use super::{NodeOverrides, access_log, address, cluster, listener, value};
 use crate::compile::{Compile, Invalid};
-use crate::snapshot::{AdminConfig, ListenerConfig, LogFormat, Node};
+use crate::snapshot::{AdminConfig, DynamicConfig, ListenerConfig, LogFormat, Node};
 use crate::source::Loaded;
 use crate::transcode::wire::{self, WireValue};
 use nuncio_api::pb::envoy::config::bootstrap::v3 as pb;
@@ -30,6 +31,8 @@ pub(super) struct Lowered {
     pub(super) outlier_event_log: Option<Arc<str>>,
     pub(super) local_cluster: Option<Arc<str>>,
     pub(super) log_format: Option<LogFormat>,
+    pub(super) dynamic: DynamicConfig,
+    pub(super) manager: Manager,
 }
 
 /// `node`, with what the command line says.
@@ -70,7 +73,13 @@ pub(super) fn node(bootstrap: &pb::Bootstrap, overrides: &NodeOverrides, cx: &mu
 pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Compile<'_>) -> Lowered {
     report_unsupported(&bootstrap, cx);
     let pb::Bootstrap {
-        static_resources, cluster_manager, stats_flush_interval, admin, application_log_config, ..
+        static_resources,
+        cluster_manager,
+        stats_flush_interval,
+        admin,
+        application_log_config,
+        dynamic_resources,
+        ..
     } = bootstrap;
     let manager = manager(cluster_manager.as_ref(), &mut cx.field("cluster_manager"));
     // The secrets are among the facts by now.
@@ -82,6 +91,7 @@ pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Comp
     let mut at = cx.field("static_resources");
     let wires = resource_wires(&loaded.wire);
     let listeners = listener::listeners(&listeners, &wires, &mut at);
+    let dynamic = dynamic_resources.as_ref().map(|dynamic| self::dynamic(dynamic, &mut cx.field("dynamic_resources")));
     let stats_flush_interval = duration_field(&stats_flush_interval, "stats_flush_interval", cx).ok().flatten();
     Lowered {
         admin: admin.and_then(|admin| self::admin(&admin, &mut cx.field("admin")).ok().flatten()),
@@ -89,10 +99,12 @@ pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Comp
         clusters,
         cluster_names,
         stats_flush_interval: stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL),
-        outlier_event_log: manager.outlier_event_log,
-        local_cluster: manager.local_cluster,
+        outlier_event_log: manager.outlier_event_log.clone(),
+        local_cluster: manager.local_cluster.clone(),
         log_format: application_log_config
             .and_then(|config| log_format(&config, &mut cx.field("application_log_config"))),
+        dynamic: dynamic.unwrap_or_default(),
+        manager,
     }
 }
 
@@ -110,7 +122,7 @@ fn report_unsupported(bootstrap: &pb::Bootstrap, cx: &mut Compile<'_>) {
         admin: _,
         application_log_config: _,
         node_context_params,
-        dynamic_resources,
+        dynamic_resources: _,
         hds_config,
         flags_path,
         stats_sinks,
@@ -144,9 +156,6 @@ fn report_unsupported(bootstrap: &pb::Bootstrap, cx: &mut Compile<'_>) {
         stats_flush,
         stats_eviction,
     } = bootstrap;
-    if let Some(dynamic) = dynamic_resources {
-        report_dynamic(dynamic, &mut cx.field("dynamic_resources"));
-    }
     if header_prefix.is_empty() || header_prefix == "x-envoy" {
         // What the headers are called in any case.
     } else {
@@ -188,8 +197,8 @@ fn report_unsupported(bootstrap: &pb::Bootstrap, cx: &mut Compile<'_>) {
     }
 }
 
-/// Without the resources that it would be given, the proxy would not do its job.
-fn report_dynamic(dynamic: &pb::bootstrap::DynamicResources, cx: &mut Compile<'_>) {
+/// `dynamic_resources`.
+fn dynamic(dynamic: &pb::bootstrap::DynamicResources, cx: &mut Compile<'_>) -> DynamicConfig {
     let pb::bootstrap::DynamicResources {
         lds_config,
         lds_resources_locator,
@@ -197,30 +206,32 @@ fn report_dynamic(dynamic: &pb::bootstrap::DynamicResources, cx: &mut Compile<'_
         cds_resources_locator,
         ads_config,
     } = dynamic;
-    for (set, field, hint) in [
-        (lds_config.is_some(), "lds_config", "list the listeners under static_resources.listeners"),
-        (
-            !lds_resources_locator.is_empty(),
-            "lds_resources_locator",
-            "list the listeners under static_resources.listeners",
-        ),
-        (cds_config.is_some(), "cds_config", "list the clusters under static_resources.clusters"),
-        (
-            !cds_resources_locator.is_empty(),
-            "cds_resources_locator",
-            "list the clusters under static_resources.clusters",
-        ),
-        (ads_config.is_some(), "ads_config", "list the resources under static_resources"),
-    ] {
-        if set {
-            cx.field(field).error_hint("xDS is not built yet", hint);
+    for (locator, field) in
+        [(lds_resources_locator, "lds_resources_locator"), (cds_resources_locator, "cds_resources_locator")]
+    {
+        if !locator.is_empty() {
+            cx.field(field).error_hint("xdstp collections are not built yet", "use lds_config and cds_config");
         }
     }
+    let mut source = |source: &Option<core::ConfigSource>, field| {
+        let source = source.as_ref()?;
+        config_source(source, &mut cx.field(field)).ok()
+    };
+    let (lds, cds) = (source(lds_config, "lds_config"), source(cds_config, "cds_config"));
+    let ads = ads_config.as_ref().and_then(|ads| {
+        let mut cx = cx.field("ads_config");
+        let api = api_source(ads, &mut cx).ok()?;
+        if api.kind == crate::sources::ApiKind::Rest {
+            cx.field("api_type").error_hint("ADS is a stream", "use GRPC or DELTA_GRPC");
+        }
+        Some(Arc::new(api))
+    });
+    DynamicConfig { ads, cds, lds, rtds: Vec::new() }
 }
 
 /// What the cluster manager's configuration says to clusters.
-#[derive(Default)]
-pub(super) struct Manager {
+#[derive(Clone, Default)]
+pub(crate) struct Manager {
     pub(super) outlier_event_log: Option<Arc<str>>,
     pub(super) upstream_bind: Option<core::BindConfig>,
     pub(super) local_cluster: Option<Arc<str>>,

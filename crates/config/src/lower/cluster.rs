@@ -8,6 +8,8 @@ mod outlier;
 mod policy;
 mod protocol;
 
+pub(super) use endpoints::discovered as discovered_endpoints;
+
 use super::bootstrap::Manager;
 use super::number::{Wrapped, duration_field};
 use super::{address, transport_socket, value};
@@ -22,7 +24,7 @@ use std::time::Duration;
 
 /// What most clusters have in common, kept once.
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     policy: Arc<Policy>,
     http: Arc<HttpProtocolOptions>,
 }
@@ -43,7 +45,7 @@ pub(super) fn clusters(clusters: &[pb::Cluster], manager: &Manager, cx: &mut Com
     lowered
 }
 
-fn cluster(
+pub(super) fn cluster(
     cluster: &pb::Cluster,
     manager: &Manager,
     shared: &Shared,

@@ -42,7 +42,7 @@ pub(super) fn listeners(listeners: &[pb::Listener], wires: &[&[u8]], cx: &mut Co
 
 /// Names and addresses of the listeners so far.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     /// The index of the listener that has a name.
     names: HashMap<String, usize>,
     /// The listener that has an address.
@@ -78,7 +78,7 @@ impl Seen {
     }
 }
 
-fn listener(
+pub(super) fn listener(
     listener: &pb::Listener,
     wire: &[u8],
     seen: &mut Seen,

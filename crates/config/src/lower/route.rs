@@ -46,8 +46,21 @@ impl Common {
 /// Compiles a route configuration that stands in the configuration of a filter. Clusters that it names must be defined, unless
 /// `validate_clusters` says otherwise.
 pub fn route_config(cx: &mut Compile<'_>, config: pb::RouteConfiguration) -> Result<Arc<RouteTable>, Invalid> {
+    compiled(config, true, cx)
+}
+
+/// A route configuration of RDS: clusters that it names may be lacking, unless `validate_clusters` says otherwise.
+pub(super) fn discovered(config: pb::RouteConfiguration, cx: &mut Compile<'_>) -> Result<Arc<RouteTable>, Invalid> {
+    compiled(config, false, cx)
+}
+
+fn compiled(
+    config: pb::RouteConfiguration,
+    validate_clusters: bool,
+    cx: &mut Compile<'_>,
+) -> Result<Arc<RouteTable>, Invalid> {
     let before = cx.errors();
-    let spec = spec(&config, cx);
+    let spec = spec(&config, validate_clusters, cx);
     let built = format::with_header_options(cx, |options| RouteTable::build_with(spec, options));
     let table = match built {
         Ok(table) => {
@@ -70,7 +83,7 @@ pub fn route_config(cx: &mut Compile<'_>, config: pb::RouteConfiguration) -> Res
     Ok(table)
 }
 
-fn spec(config: &pb::RouteConfiguration, cx: &mut Compile<'_>) -> RouteConfigSpec {
+fn spec(config: &pb::RouteConfiguration, default_validate: bool, cx: &mut Compile<'_>) -> RouteConfigSpec {
     let pb::RouteConfiguration {
         name,
         virtual_hosts,
@@ -99,7 +112,7 @@ fn spec(config: &pb::RouteConfiguration, cx: &mut Compile<'_>) -> RouteConfigSpe
     refuse_specifiers(route_specifiers, cx);
     gaps::config(config, cx);
     let common = Common {
-        validate_clusters: validate_clusters.value_or(true),
+        validate_clusters: validate_clusters.value_or(default_validate),
         max_body: max_direct_response_body_size_bytes.value_or(MAX_BODY),
     };
     let mut hosts = Vec::with_capacity(virtual_hosts.len());

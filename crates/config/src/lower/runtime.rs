@@ -50,6 +50,18 @@ pub(super) fn layered(runtime: Option<&pb::LayeredRuntime>, cx: &mut Compile<'_>
     Layered { values: Runtime::new(layers), admin_layer }
 }
 
+/// A layer of RTDS.
+pub(super) fn discovered_layer(
+    runtime: &nuncio_api::pb::envoy::service::runtime::v3::Runtime,
+    cx: &mut Compile<'_>,
+) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    if let Some(fields) = &runtime.layer {
+        flatten_fields(fields, String::new(), &mut values, &mut cx.field("layer"));
+    }
+    values
+}
+
 /// Nested structs become dotted keys; one that has a `numerator` or a `denominator` is a fraction.
 fn flatten_fields(fields: &wkt::Struct, prefix: String, out: &mut BTreeMap<String, String>, cx: &mut Compile<'_>) {
     for (name, value) in &fields.fields {

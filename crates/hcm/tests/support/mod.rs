@@ -57,7 +57,7 @@ pub fn config(store: &Store, routes: Vec<RouteSpec>) -> HcmConfig {
         spelling: Spelling::Lower,
         filters: Arc::from(Vec::<FilterSlot>::new()),
         router: RouterOptions::default(),
-        routes: Arc::new(table),
+        routes: nuncio_hcm::config::RouteSource::Fixed(Arc::new(table)),
         upgrades: vec![UpgradeConfig { name: "websocket".into(), enabled: true, filters: None }],
         server_name: "envoy".into(),
         server_header: ServerHeader::Overwrite,

@@ -28,3 +28,4 @@ mod tls;
 mod tunnels;
 mod upgrades;
 mod upstreams;
+mod xds;

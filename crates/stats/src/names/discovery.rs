@@ -26,6 +26,25 @@ stat_group! {
 }
 
 stat_group! {
+    /// `cluster.<name>.*` of EDS clusters: what a subscription has beyond the counters that every cluster has.
+    pub group EndpointSubscriptionStats {
+        counters {
+            init_fetch_timeout,
+            update_rejected,
+        }
+        gauges {
+            update_time,
+        }
+        histograms {
+            update_duration(ms),
+        }
+        text {
+            version_text,
+        }
+    }
+}
+
+stat_group! {
     /// `cluster_manager.cds.*` and `http.<stat_prefix>.rds.<route configuration>.*`: applied configurations.
     pub group ConfigReloadStats {
         counters {

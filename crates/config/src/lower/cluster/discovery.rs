@@ -4,7 +4,9 @@
 
 use crate::compile::{Compile, Invalid, message_of};
 use crate::lower::address::{HostPort, host_port, parse_ip};
+use crate::lower::config_source;
 use crate::lower::number::{Wrapped, duration_field, port};
+use crate::sources::{DynamicUse, EndpointsUse};
 use nuncio_api::pb::envoy::config::cluster::v3 as pb;
 use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as TypedFamily;
@@ -12,7 +14,7 @@ use nuncio_api::pb::envoy::extensions::clusters::dns::v3 as dns;
 use nuncio_api::pb::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
 use nuncio_api::pb::envoy::extensions::network::dns_resolver::getaddrinfo::v3::GetAddrInfoDnsResolverConfig;
 use nuncio_api::wkt;
-use nuncio_cluster::config::{BackOff, Discovery, DnsLookupFamily, DnsOptions, OriginalDst, ResolverOptions};
+use nuncio_cluster::config::{BackOff, Discovery, DnsLookupFamily, DnsOptions, Eds, OriginalDst, ResolverOptions};
 use nuncio_headers::HeaderName;
 use pb::cluster::{ClusterDiscoveryType, CustomClusterType, DiscoveryType};
 use prost::Name;
@@ -37,12 +39,24 @@ pub(super) fn discovery(cluster: &pb::Cluster, cx: &mut Compile<'_>) -> Result<D
         DiscoveryType::StrictDns => Ok(Discovery::StrictDns(Box::new(dns_fields(cluster, cx)?))),
         DiscoveryType::LogicalDns => Ok(Discovery::LogicalDns(Box::new(dns_fields(cluster, cx)?))),
         DiscoveryType::OriginalDst => original_dst(cluster, cx),
-        DiscoveryType::Eds => Err(eds(&mut cx.field("type"))),
+        DiscoveryType::Eds => eds(cluster, cx),
     }
 }
 
-fn eds(cx: &mut Compile<'_>) -> Invalid {
-    cx.error_hint("EDS is not built yet", "list the endpoints under load_assignment, and use STATIC or STRICT_DNS")
+/// `EDS`: the endpoints come from `eds_cluster_config`.
+fn eds(cluster: &pb::Cluster, cx: &mut Compile<'_>) -> Result<Discovery, Invalid> {
+    let Some(config) = &cluster.eds_cluster_config else {
+        return Err(cx.field("eds_cluster_config").error("is required for EDS"));
+    };
+    let mut cx = cx.field("eds_cluster_config");
+    let pb::cluster::EdsClusterConfig { eds_config, service_name } = config;
+    let Some(source) = eds_config else { return Err(cx.field("eds_config").error("is required for EDS")) };
+    let source = config_source(source, &mut cx.field("eds_config"))?;
+    let name: Arc<str> = if service_name.is_empty() { cluster.name.as_str() } else { service_name }.into();
+    let discovery = Discovery::Eds(Box::new(Eds { service_name: name.clone(), source: source.digest }));
+    let cluster = cluster.name.as_str().into();
+    cx.references.dynamic.push(DynamicUse::Endpoints(EndpointsUse { cluster, name, source }));
+    Ok(discovery)
 }
 
 fn custom_type(custom: &CustomClusterType, cluster: &pb::Cluster, cx: &mut Compile<'_>) -> Result<Discovery, Invalid> {
@@ -71,7 +85,10 @@ fn custom_type(custom: &CustomClusterType, cluster: &pb::Cluster, cx: &mut Compi
             cx.path = outer;
             original_dst(cluster, cx)
         }
-        "envoy.cluster.eds" | "envoy.clusters.eds" => Err(eds(cx)),
+        "envoy.cluster.eds" | "envoy.clusters.eds" => {
+            cx.path = outer;
+            eds(cluster, cx)
+        }
         _ => {
             let kind = if message.is_empty() { name.as_str() } else { message };
             Err(cx.error_hint(format!("the cluster type {kind} is not built"), "envoy.cluster.dns is"))

@@ -29,6 +29,25 @@ pub(super) fn load_assignment(
     if matches!(discovery, Discovery::OriginalDst(_)) {
         return Err(cx.error_hint("ORIGINAL_DST clusters must have no load assignment configured", "remove it"));
     }
+    if matches!(discovery, Discovery::Eds(_)) {
+        return Err(cx.error_hint("EDS clusters get their endpoints from eds_cluster_config", "remove it"));
+    }
+    assignment_fields(assignment, discovery, &mut cx)
+}
+
+/// A `ClusterLoadAssignment` of EDS.
+pub(in crate::lower) fn discovered(
+    assignment: &pb::ClusterLoadAssignment,
+    cx: &mut Compile<'_>,
+) -> Result<LoadAssignment, Invalid> {
+    assignment_fields(assignment, &Discovery::Static, cx)
+}
+
+fn assignment_fields(
+    assignment: &pb::ClusterLoadAssignment,
+    discovery: &Discovery,
+    cx: &mut Compile<'_>,
+) -> Result<LoadAssignment, Invalid> {
     let before = cx.errors();
     // The name is for EDS only.
     let pb::ClusterLoadAssignment { cluster_name: _, endpoints, named_endpoints, policy } = assignment;
@@ -41,7 +60,7 @@ pub(super) fn load_assignment(
         lowered.localities.extend(locality_endpoints(locality, named_endpoints, discovery, &mut cx).ok());
     }
     if matches!(discovery, Discovery::LogicalDns(_)) && (endpoints.len() != 1 || endpoints[0].lb_endpoints.len() != 1) {
-        logical_dns(&mut cx);
+        logical_dns(cx);
     }
     cx.unless_errors_since(before)?;
     Ok(lowered)

@@ -30,7 +30,11 @@ fn errors() {
         let below = format!("static_resources.clusters[0]{expected}");
         assert!(errors.contains(&below), "{fields}\n  found {errors}  expected {below}");
     };
-    check("type: EDS, eds_cluster_config: {eds_config: {ads: {}}}", ".type: EDS is not built yet");
+    check(
+        "type: EDS, eds_cluster_config: {eds_config: {ads: {}}}",
+        ".eds_cluster_config.eds_config.ads: there is no ADS",
+    );
+    check("type: EDS", ".eds_cluster_config: is required for EDS");
     check("type: STATIC, eds_cluster_config: {service_name: x}", ".eds_cluster_config: cannot be set in a cluster");
     check("type: ORIGINAL_DST", ".lb_policy: a cluster of type ORIGINAL_DST needs the policy CLUSTER_PROVIDED");
     check("lb_policy: CLUSTER_PROVIDED", ".lb_policy: CLUSTER_PROVIDED is for clusters of type ORIGINAL_DST");

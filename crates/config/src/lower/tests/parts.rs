@@ -3,6 +3,7 @@
 use super::{BOOTSTRAP, lower_yaml};
 use crate::lower::{decode, stats_options};
 use crate::snapshot::LogFormat;
+use crate::sources::{ApiKind, From};
 use crate::{Diagnostics, Format, LoadOptions, Source, load};
 use nuncio_io::Address;
 use nuncio_stats::TagRule;
@@ -29,12 +30,29 @@ fn node_admin_and_intervals() {
 }
 
 #[test]
-fn dynamic_resources_are_refused() {
+fn dynamic_resources_over_ads_need_ads() {
     let outcome = lower_yaml("{dynamic_resources: {lds_config: {ads: {}}, cds_config: {ads: {}}}}");
     let errors = outcome.errors();
     for field in ["lds_config", "cds_config"] {
-        assert!(errors.contains(&format!("dynamic_resources.{field}: xDS is not built yet")), "{errors}");
+        assert!(errors.contains(&format!("dynamic_resources.{field}.ads: there is no ADS")), "{errors}");
     }
+}
+
+#[test]
+fn dynamic_resources() {
+    let outcome = lower_yaml(
+        "{dynamic_resources: {ads_config: {api_type: DELTA_GRPC, grpc_services: [{envoy_grpc: {cluster_name: x}}], \
+         set_node_on_first_message_only: true, rate_limit_settings: {}}, lds_config: {ads: {}, initial_fetch_timeout: 0s}, \
+         cds_config: {path_config_source: {path: /c}}}, static_resources: {clusters: [{name: x}]}}",
+    );
+    let dynamic = outcome.snapshot().dynamic;
+    let ads = dynamic.ads.unwrap();
+    assert_eq!((ads.kind, ads.node_on_first_only, ads.rate_limit), (ApiKind::DeltaGrpc, true, Some((100, 10.0))));
+    assert_eq!(&*ads.service.as_ref().unwrap().cluster, "x");
+    let (lds, cds) = (dynamic.lds.unwrap(), dynamic.cds.unwrap());
+    assert_eq!((lds.from, lds.initial_fetch_timeout), (From::Ads, None));
+    assert_eq!(cds.initial_fetch_timeout, Some(Duration::from_secs(15)));
+    assert!(matches!(cds.from, From::File(_)));
 }
 
 #[test]

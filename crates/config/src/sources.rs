@@ -1,0 +1,120 @@
+//! Where resources come from that do not stand in the configuration itself (`ConfigSource`), as plain values.
+//!
+//! Lowering notes what a resource depends on ([`DynamicUse`]); who serves the configuration subscribes to it.
+
+use nuncio_filter::grpc::GrpcService;
+use nuncio_route::LiveRoutes;
+use nuncio_stats::Scope;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `initial_fetch_timeout`, where none is given.
+pub const INITIAL_FETCH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A source, and how long its first answer is waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// Where.
+    pub from: From,
+    /// `initial_fetch_timeout`: after that, start goes on without the resource. None waits for ever. Default 15 s.
+    pub initial_fetch_timeout: Option<Duration>,
+    /// A number that equal sources share.
+    pub digest: u64,
+}
+
+/// `ConfigSource.config_source_specifier`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum From {
+    /// `ads`: the one aggregated stream of `dynamic_resources.ads_config`.
+    Ads,
+    /// `api_config_source`: a stream, or polling, of its own.
+    Api(Arc<ApiSource>),
+    /// `path_config_source`.
+    File(FileSource),
+}
+
+/// `PathConfigSource`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSource {
+    /// `path`: a file that holds a `DiscoveryResponse`.
+    pub path: PathBuf,
+    /// `watched_directory`: a directory whose replaced entries mean that the file changed.
+    pub watched_directory: Option<PathBuf>,
+}
+
+/// `ApiConfigSource`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiSource {
+    /// `api_type`.
+    pub kind: ApiKind,
+    /// `grpc_services`, of which the first is used.
+    pub service: Option<GrpcService>,
+    /// `retry_back_off` of that service: base and longest wait between streams. Default 500 ms and 30 s.
+    pub back_off: (Duration, Duration),
+    /// `cluster_names`, for REST.
+    pub clusters: Vec<Arc<str>>,
+    /// `refresh_delay`, for REST.
+    pub refresh_delay: Duration,
+    /// `request_timeout`, for REST. Default 1 s.
+    pub request_timeout: Duration,
+    /// `set_node_on_first_message_only`.
+    pub node_on_first_only: bool,
+    /// `rate_limit_settings`: `max_tokens` (default 100) and `fill_rate` (default 10 a second).
+    pub rate_limit: Option<(u32, f64)>,
+}
+
+/// `ApiConfigSource.ApiType`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiKind {
+    /// `REST`: polling.
+    Rest,
+    /// `GRPC` and `AGGREGATED_GRPC`: state of the world.
+    Grpc,
+    /// `DELTA_GRPC` and `AGGREGATED_DELTA_GRPC`: incremental.
+    DeltaGrpc,
+}
+
+/// A resource that another one depends on.
+#[derive(Debug, Clone)]
+pub enum DynamicUse {
+    /// The endpoints of an EDS cluster.
+    Endpoints(EndpointsUse),
+    /// The routes of a connection manager.
+    Routes(Arc<RoutesUse>),
+    /// A secret of a TLS context.
+    Secret(SecretUse),
+}
+
+/// `Cluster.eds_cluster_config`.
+#[derive(Debug, Clone)]
+pub struct EndpointsUse {
+    /// The cluster.
+    pub cluster: Arc<str>,
+    /// `service_name`, or the cluster's name.
+    pub name: Arc<str>,
+    /// `eds_config`.
+    pub source: Source,
+}
+
+/// `HttpConnectionManager.rds`.
+#[derive(Debug)]
+pub struct RoutesUse {
+    /// `route_config_name`.
+    pub name: Arc<str>,
+    /// `config_source`.
+    pub source: Source,
+    /// Where the table is put.
+    pub routes: Arc<LiveRoutes>,
+    /// `http.<prefix>.rds.<name>`.
+    pub scope: Scope,
+}
+
+/// `SdsSecretConfig`.
+#[derive(Debug, Clone)]
+pub struct SecretUse {
+    /// `name`.
+    pub name: Arc<str>,
+    /// `sds_config`.
+    pub source: Source,
+}

@@ -1,0 +1,182 @@
+//! Under a management server: resources that come, change and go, over both variants of the protocol.
+
+use std::net::SocketAddr;
+
+use nuncio_testkit::xds::{Snapshot, XdsServer, any_of};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// The variants of the protocol.
+const KINDS: [&str; 2] = ["GRPC", "DELTA_GRPC"];
+
+/// A bootstrap under the server at `address`, over ADS.
+fn under(kind: &str, address: SocketAddr) -> String {
+    format!(
+        r"
+node: {{id: test-id, cluster: test-cluster}}
+admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
+dynamic_resources:
+  ads_config:
+    api_type: {kind}
+    transport_api_version: V3
+    grpc_services: [{{envoy_grpc: {{cluster_name: control}}}}]
+    set_node_on_first_message_only: true
+  cds_config: {{ads: {{}}, resource_api_version: V3}}
+  lds_config: {{ads: {{}}, resource_api_version: V3}}
+static_resources:
+  clusters:
+  - name: control
+    type: STATIC
+    connect_timeout: 1s
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {{http2_protocol_options: {{}}}}
+    load_assignment:
+      cluster_name: control
+      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}}}]}}]
+# front: $front
+",
+        address.ip(),
+        address.port(),
+    )
+}
+
+pub fn cluster(name: &str) -> Value {
+    json!({"name": name, "type": "EDS", "connect_timeout": "1s",
+        "eds_cluster_config": {"eds_config": {"ads": {}, "resource_api_version": "V3"}}})
+}
+
+pub fn endpoints(name: &str, addresses: &[SocketAddr]) -> Value {
+    let endpoint = |address: &SocketAddr| {
+        json!({"endpoint": {"address": {"socket_address":
+            {"address": address.ip().to_string(), "port_value": address.port()}}}})
+    };
+    let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
+    json!({"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]})
+}
+
+pub fn routes(name: &str, cluster: &str) -> Value {
+    json!({"name": name, "virtual_hosts": [{"name": "all", "domains": ["*"],
+        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]}]})
+}
+
+pub fn listener(name: &str, port: u16, routes: &str) -> Value {
+    json!({"name": name, "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [{"filters": [{"name": "hcm", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": "front",
+            "rds": {"route_config_name": routes, "config_source": {"ads": {}, "resource_api_version": "V3"}},
+            "http_filters": [{"name": "router", "typed_config":
+                {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}}]}]})
+}
+
+pub fn put(snapshot: &mut Snapshot, kind: &str, version: &str, resources: &[(&str, Value)]) {
+    let resources = resources.iter().map(|(name, json)| ((*name).to_owned(), any_of(kind, json).unwrap()));
+    snapshot.set(kind, version, resources.collect::<Vec<_>>());
+}
+
+/// A whole configuration: one listener, one route, one cluster.
+fn whole(front: u16, upstream: SocketAddr) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    put(&mut snapshot, "cds", "1", &[("one", cluster("one"))]);
+    put(&mut snapshot, "eds", "1", &[("one", endpoints("one", &[upstream]))]);
+    put(&mut snapshot, "lds", "1", &[("front", listener("front", front, "routes"))]);
+    put(&mut snapshot, "rds", "1", &[("routes", routes("routes", "one"))]);
+    snapshot
+}
+
+#[test]
+fn serves_what_it_is_sent() {
+    for kind in KINDS {
+        let origin = origin(vec![body("one")]);
+        let server = XdsServer::serve_snapshot(Snapshot::default()).unwrap();
+        let setup = Setup::new(&under(kind, server.address()));
+        server.set_snapshot(whole(setup.port("front"), origin.address()));
+        let running = setup.start();
+        assert_eq!(running.answer("/"), (200, "one".into()), "{kind}");
+        assert_eq!(running.stat("cluster_manager.cds.update_success"), 1, "{kind}");
+        assert_eq!(running.stat("listener_manager.lds.update_success"), 1, "{kind}");
+        assert_eq!(running.stat("http.front.rds.routes.update_success"), 1, "{kind}");
+        assert_eq!(running.stat("cluster.one.update_success"), 1, "{kind}");
+        assert_eq!(running.stat("control_plane.connected_state"), 1, "{kind}");
+        for kind in ["cds", "eds", "lds", "rds"] {
+            server.await_ack(kind, "1").unwrap();
+        }
+    }
+}
+
+#[test]
+fn endpoints_routes_clusters_and_listeners_change() {
+    for kind in KINDS {
+        let (first, second) = (origin(vec![body("one")]), origin(vec![body("two")]));
+        let server = XdsServer::serve_snapshot(Snapshot::default()).unwrap();
+        let setup = Setup::new(&under(kind, server.address()));
+        let front = setup.port("front");
+        server.set_snapshot(whole(front, first.address()));
+        let running = setup.start();
+        let mut kept = running.client();
+        assert_eq!(answer(&get(&mut kept, "/")), (200, "one".into()));
+        server.update(|snapshot| put(snapshot, "eds", "2", &[("one", endpoints("one", &[second.address()]))]));
+        server.await_ack("eds", "2").unwrap();
+        running.await_answer("/", (200, "two"));
+        server.update(|snapshot| {
+            put(snapshot, "cds", "2", &[("one", cluster("one")), ("two", cluster("two"))]);
+            let (one, two) = (endpoints("one", &[second.address()]), endpoints("two", &[first.address()]));
+            put(snapshot, "eds", "3", &[("one", one), ("two", two)]);
+        });
+        server.await_ack("cds", "2").unwrap();
+        server.update(|snapshot| put(snapshot, "rds", "2", &[("routes", routes("routes", "two"))]));
+        server.await_ack("rds", "2").unwrap();
+        // The same connection: routes change below it.
+        assert_eq!(answer(&get(&mut kept, "/")), (200, "one".into()), "{kind}");
+        server.update(|snapshot| put(snapshot, "lds", "2", &[]));
+        server.await_ack("lds", "2").unwrap();
+        running.await_stat("listener_manager.total_listeners_active", |count| count == 0);
+    }
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_changes_nothing() {
+    for kind in KINDS {
+        let origin = origin(vec![body("one")]);
+        let server = XdsServer::serve_snapshot(Snapshot::default()).unwrap();
+        let setup = Setup::new(&under(kind, server.address()));
+        server.set_snapshot(whole(setup.port("front"), origin.address()));
+        let running = setup.start();
+        let mut broken = cluster("broken");
+        broken["lb_policy"] = json!("CLUSTER_PROVIDED");
+        server.update(|snapshot| {
+            let clusters = [("one", cluster("one")), ("two", cluster("two")), ("broken", broken.clone())];
+            put(snapshot, "cds", "2", &clusters);
+            let both = [("one", endpoints("one", &[origin.address()])), ("two", endpoints("two", &[]))];
+            put(snapshot, "eds", "2", &both);
+        });
+        let text = server.await_nack("cds", "2").unwrap();
+        assert!(text.contains("broken"), "{kind}: {text}");
+        assert!(!text.contains("two"), "{kind}: {text}");
+        // What is good in it is there.
+        running.await_stat("cluster_manager.cds.update_rejected", |count| count == 1);
+        assert_eq!(running.answer("/"), (200, "one".into()), "{kind}");
+    }
+}
+
+#[test]
+fn a_lost_server_changes_nothing_and_is_found_again() {
+    for kind in KINDS {
+        let (first, second) = (origin(vec![body("one")]), origin(vec![body("two")]));
+        let server = XdsServer::serve_snapshot(Snapshot::default()).unwrap();
+        let setup = Setup::new(&under(kind, server.address()));
+        server.set_snapshot(whole(setup.port("front"), first.address()));
+        let running = setup.start();
+        server.stop_listening();
+        server.cut();
+        running.await_stat("control_plane.connected_state", |connected| connected == 0);
+        assert_eq!(running.answer("/"), (200, "one".into()), "{kind}");
+        server.update(|snapshot| put(snapshot, "eds", "2", &[("one", endpoints("one", &[second.address()]))]));
+        server.listen_again().unwrap();
+        server.await_ack("eds", "2").unwrap();
+        running.await_answer("/", (200, "two"));
+    }
+}

@@ -1,0 +1,90 @@
+//! One listener at a time, as discovery brings and removes them.
+
+use super::{ListenerError, ListenerManager, Prepared, bind_all, keeps_sockets, listen_all};
+use crate::worker::{Command, WorkerThread};
+use nuncio_config::snapshot::ListenerConfig;
+use nuncio_io::Address;
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a listener can't be added.
+#[derive(Debug)]
+pub(crate) enum NotAdded {
+    /// A socket can't be bound.
+    Bind(ListenerError),
+    /// Another listener has the address.
+    Duplicate { address: Address, other: Arc<str> },
+}
+
+impl fmt::Display for NotAdded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotAdded::Bind(error) => write!(f, "{error}"),
+            NotAdded::Duplicate { address, other } => {
+                write!(f, "has duplicate address '{address}' as existing listener {other}")
+            }
+        }
+    }
+}
+
+impl ListenerManager {
+    /// Binds what a listener needs beyond what the one of its name has. It serves once it is activated.
+    pub(crate) fn prepare(&mut self, config: &Arc<ListenerConfig>) -> Result<Prepared, NotAdded> {
+        let others = self.served.iter().filter(|served| served.config.name != config.name);
+        for other in others {
+            let shared = config.addresses.iter().find(|spec| {
+                let has_port = spec.address.ip().is_none_or(|ip| ip.port() != 0);
+                has_port && other.config.addresses.iter().any(|theirs| theirs.address == spec.address)
+            });
+            if let Some(spec) = shared {
+                let (address, other) = (spec.address.clone(), Arc::clone(&other.config.name));
+                return Err(NotAdded::Duplicate { address, other });
+            }
+        }
+        let before = self.served.iter().find(|served| served.config.name == config.name);
+        if before.is_some_and(|served| keeps_sockets(served, config)) {
+            return Ok(Prepared { config: Arc::clone(config), bound: None });
+        }
+        let mut held = before.map(|served| served.held.iter().collect()).unwrap_or_default();
+        match bind_all(config, &mut held, &mut self.inherited, self.workers) {
+            Ok(bound) => Ok(Prepared { config: Arc::clone(config), bound: Some(bound) }),
+            Err(error) => {
+                self.stats.listener_create_failure().add(self.workers as u64);
+                Err(NotAdded::Bind(ListenerError { listener: Arc::clone(&config.name), error }))
+            }
+        }
+    }
+
+    /// A prepared listener serves, in the place of the one of its name.
+    pub(crate) fn activate(&mut self, prepared: Prepared, workers: &[WorkerThread]) -> Result<(), ListenerError> {
+        let config = Arc::clone(&prepared.config);
+        let ready = match prepared.bound.is_some() {
+            true => match listen_all(prepared) {
+                Ok(ready) => Some(ready),
+                Err(error) => {
+                    self.stats.listener_create_failure().add(self.workers as u64);
+                    return Err(ListenerError { listener: Arc::clone(&config.name), error });
+                }
+            },
+            false => None,
+        };
+        self.set(&config, ready, workers);
+        if let Some(served) = self.served.iter_mut().find(|served| served.config.name == config.name) {
+            served.is_dynamic = true;
+        }
+        self.stats.total_listeners_active().set(self.served.len() as u64);
+        Ok(())
+    }
+
+    /// Ends a listener; its connections drain.
+    pub(crate) fn remove(&mut self, name: &str, workers: &[WorkerThread]) -> bool {
+        let Some(at) = self.served.iter().position(|served| *served.config.name == *name) else { return false };
+        let served = self.served.remove(at);
+        self.stats.listener_removed().inc();
+        for worker in workers {
+            worker.send(Command::RemoveListener { handle: served.handle.clone() });
+        }
+        self.stats.total_listeners_active().set(self.served.len() as u64);
+        true
+    }
+}

@@ -1,0 +1,132 @@
+//! EDS: the endpoints of clusters.
+
+use super::{Counts, Failure, Subscription, Update, Watcher, subscribe};
+use crate::state::Server;
+use nuncio_cluster::config::LoadAssignment;
+use nuncio_config::sources::EndpointsUse;
+use nuncio_xds::{Names, Outcome, Resource, ResourceType};
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+/// A resource, and what it was lowered to.
+type Known = (Rc<Resource>, Arc<LoadAssignment>);
+
+/// The assignments that are known, as long as somebody follows them: a changed cluster begins with what the one before it had.
+#[derive(Default)]
+pub(crate) struct EndpointSubscriptions {
+    known: RefCell<HashMap<(u64, Arc<str>), Entry>>,
+}
+
+struct Entry {
+    followers: usize,
+    known: Option<Known>,
+}
+
+/// One cluster's subscription.
+struct Following {
+    server: Weak<Server>,
+    used: EndpointsUse,
+}
+
+/// Keeps a subscription, and what is known of its resource.
+struct Kept {
+    _subscription: Rc<Subscription>,
+    following: Rc<Following>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let Some(server) = self.following.server.upgrade() else { return };
+        let mut known = server.xds.endpoints.known.borrow_mut();
+        let key = self.following.key();
+        if let Some(entry) = known.get_mut(&key) {
+            entry.followers -= 1;
+            if entry.followers == 0 {
+                known.remove(&key);
+            }
+        }
+    }
+}
+
+/// Subscribes to the endpoints of a cluster, which must be there already.
+pub(super) fn follow(server: &Rc<Server>, used: &EndpointsUse) -> Rc<dyn Any> {
+    let following = Rc::new(Following { server: Rc::downgrade(server), used: used.clone() });
+    let key = following.key();
+    let known = {
+        let mut known = server.xds.endpoints.known.borrow_mut();
+        let entry = known.entry(key).or_insert(Entry { followers: 0, known: None });
+        entry.followers += 1;
+        entry.known.clone()
+    };
+    let counts = match server.clusters.stats_of(&used.cluster) {
+        Some(stats) => Counts::of_cluster(&stats),
+        None => Counts::of(&server.store.scope(&format!("cluster.{}", nuncio_stats::sanitize(&used.cluster)), &[])),
+    };
+    let watcher = Rc::new(Taker(Rc::clone(&following)));
+    let kind = ResourceType::Endpoint;
+    let names = Names::one(&used.name);
+    let subscription = subscribe(server, (&used.source, counts), kind, names, watcher);
+    if let Some((_, assignment)) = known {
+        // The server need not send it again, and may not do so.
+        server.clusters.offer_endpoints(&used.cluster, &assignment);
+    }
+    Rc::new(Kept { _subscription: subscription, following })
+}
+
+impl Following {
+    fn key(&self) -> (u64, Arc<str>) {
+        (self.used.source.digest, Arc::clone(&self.used.name))
+    }
+
+    fn take(&self, server: &Rc<Server>, resource: &Rc<Resource>) -> Outcome {
+        let known = server.xds.endpoints.known.borrow().get(&self.key()).and_then(|entry| entry.known.clone());
+        let assignment = match known {
+            // Another cluster of the same service was told already.
+            Some((known, assignment)) if Rc::ptr_eq(&known, resource) => assignment,
+            Some((known, assignment)) if known.body == resource.body => assignment,
+            _ => {
+                let (registry, runtime) = server.lowering();
+                let lowered = server.xds.resources.load_assignment((registry, &runtime), &resource.body);
+                let lowered = lowered.map_err(|reason| {
+                    server.xds.held.refused(ResourceType::Endpoint, resource, &reason);
+                    format!("{}: {reason}", resource.name)
+                })?;
+                server.note(ResourceType::Endpoint, &resource.name, &lowered);
+                Arc::new(lowered.value)
+            }
+        };
+        if let Some(entry) = server.xds.endpoints.known.borrow_mut().get_mut(&self.key()) {
+            entry.known = Some((Rc::clone(resource), Arc::clone(&assignment)));
+        }
+        server.clusters.set_endpoints(&self.used.cluster, &assignment);
+        Ok(())
+    }
+}
+
+struct Taker(Rc<Following>);
+
+impl Watcher for Taker {
+    fn update(&self, update: &Update<'_>) -> Outcome {
+        let Some(server) = self.0.server.upgrade() else { return Ok(()) };
+        match update.resources.first() {
+            Some(resource) => self.0.take(&server, resource),
+            None => {
+                // The server says that there is no such resource.
+                server.clusters.go_without_endpoints(&self.0.used.cluster);
+                Ok(())
+            }
+        }
+    }
+
+    fn failed(&self, failure: &Failure) {
+        let Some(server) = self.0.server.upgrade() else { return };
+        if matches!(failure, Failure::TimedOut) {
+            let EndpointsUse { cluster, name, .. } = &self.0.used;
+            tracing::warn!(target: "upstream", "cluster {cluster}: its endpoints ({name}) did not come in time: going on without");
+        }
+        server.clusters.go_without_endpoints(&self.0.used.cluster);
+    }
+}
