@@ -1,11 +1,14 @@
 //! A host of a cluster, shared by all threads. Owns its health flags, its counters and what its outlier monitor saw.
 
+mod load;
+
 use crate::cells::WorkerCells;
 use crate::config::EndpointHealthCheck;
 use crate::health::{AtomicHealthFlags, HealthFlags};
 use crate::info::ZoneStats;
+use crate::orca::LoadReport;
 use crate::outlier::Monitor;
-use nuncio_lb::{Endpoint, Health};
+use nuncio_lb::{ClientSideWeights, Endpoint, Health};
 use nuncio_stream_info::{Address, HostInfo, Struct};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -81,6 +84,8 @@ pub struct Host {
     used: AtomicBool,
     /// Taken from the cluster when the host first answers.
     zone: OnceLock<ZoneStats>,
+    /// Only in clusters that weigh hosts by what they report.
+    load: Option<Box<load::ReportedLoad>>,
 }
 
 /// What the cluster gives to each of its hosts.
@@ -89,6 +94,8 @@ pub(crate) struct HostSetup {
     pub(crate) workers: u32,
     /// Watches for outliers; `None` if the cluster does not.
     pub(crate) monitor: Option<Box<Monitor>>,
+    /// Whether the cluster weighs hosts by what they report.
+    pub(crate) reports_load: bool,
     /// Whether the address may change (`LOGICAL_DNS`).
     pub(crate) logical: bool,
     /// The present moment.
@@ -118,6 +125,7 @@ impl Host {
             ready: AtomicU64::new(u64::from(is_ready)),
             used: AtomicBool::new(false),
             zone: OnceLock::new(),
+            load: setup.reports_load.then(Box::default),
         }
     }
 
@@ -285,6 +293,13 @@ impl Host {
         }
     }
 
+    /// A response of the host said how busy it is (ORCA).
+    pub fn record_load(&self, report: &LoadReport, options: &ClientSideWeights, now: Instant) {
+        if let (Some(load), Some(weight)) = (&self.load, report.weight(options)) {
+            load.record(weight, load::age(self.added, now));
+        }
+    }
+
     /// When the host was added.
     pub fn added(&self) -> Instant {
         self.added
@@ -323,6 +338,10 @@ impl Endpoint for Host {
     fn ready_since(&self) -> Option<Instant> {
         let micros = self.ready.load(Relaxed).checked_sub(1)?;
         self.added.checked_add(Duration::from_micros(micros))
+    }
+
+    fn reported_weight(&self, now: Instant, options: &ClientSideWeights) -> Option<u32> {
+        self.load.as_ref()?.weight(load::age(self.added, now), options)
     }
 
     fn hash_key(&self) -> &str {

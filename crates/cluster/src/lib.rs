@@ -25,6 +25,7 @@ mod host;
 mod info;
 mod manager;
 mod membership;
+mod orca;
 mod original_dst;
 mod outlier;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use health::HealthFlags;
 pub use host::{Destination, Host, HostCounter};
 pub use info::{AlternateStats, ClusterInfo, ClusterStats};
 pub use manager::{ClusterManager, ClusterManagerOptions};
+pub use orca::LoadReport;
 pub use outlier::{LocalOrigin, Monitor};
 pub use tls_counters::TlsCounters;
 pub use worker::{HostObserver, Hosts, LbContext, NamedHosts, WorkerCluster, WorkerClusters, WorkerSeed};

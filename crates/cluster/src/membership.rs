@@ -53,8 +53,10 @@ impl<'a> HostMaker<'a> {
             health: initial_health(config, endpoint),
             transport: self.transport(place, endpoint),
         };
+        let reports_load = matches!(*self.info.config.lb_policy, Policy::ClientSideWeighted(_));
         let monitor = self.info.watch.clone().map(|watch| Box::new(Monitor::new(watch)));
-        let setup = HostSetup { workers: self.info.workers, monitor, logical: self.logical, now: self.now };
+        let setup =
+            HostSetup { workers: self.info.workers, monitor, reports_load, logical: self.logical, now: self.now };
         Arc::new(Host::new(spec, setup))
     }
 }

@@ -1,5 +1,6 @@
 //! One worker's state of a balancing algorithm.
 
+use crate::client_side::ReportedWeights;
 use crate::edf::Edf;
 use crate::hash::{Bound, HashTable};
 use crate::host_set::{HostSet, Kind};
@@ -63,6 +64,8 @@ pub struct Balancer<H> {
     only: Option<(usize, Availability)>,
     states: Vec<PriorityState>,
     quick: Option<Quick<H>>,
+    /// Weights of load reports; only for the policy that asks for them.
+    reported: ReportedWeights,
     /// The proxies of the local cluster, for zone-aware routing.
     local: Option<Arc<PrioritySet<H>>>,
     /// The routing of priority 0, if it is by zone.
@@ -157,6 +160,7 @@ impl<H: Endpoint> Balancer<H> {
             only: None,
             states: Vec::new(),
             quick: None,
+            reported: ReportedWeights::default(),
             local: None,
             zone: None,
             zone_finding: None,
@@ -170,11 +174,8 @@ impl<H: Endpoint> Balancer<H> {
         self.priorities = Priorities::new(&set, &self.options);
         self.only = self.priorities.load.only();
         self.states.resize_with(set.sets().len(), PriorityState::default);
-        for state in &mut self.states {
-            state.all.forget();
-            state.healthy.forget();
-            state.degraded.forget();
-        }
+        self.states.iter_mut().for_each(PriorityState::forget);
+        self.reported.forget();
         self.set = set;
         self.route_by_zone();
         self.make_quick();
@@ -264,6 +265,11 @@ impl<H: Endpoint> Balancer<H> {
 
     #[inline(never)]
     fn choose_slowly(&mut self, choice: &mut Choice<'_, H>) -> Option<&H> {
+        if let Policy::ClientSideWeighted(options) = &*self.policy
+            && self.reported.refresh(&self.set, options, choice.now)
+        {
+            self.states.iter_mut().for_each(PriorityState::forget);
+        }
         let mut attempt = 0;
         let (priority, position) = loop {
             let (priority, position) = self.attempt(choice, attempt)?;
@@ -321,9 +327,13 @@ impl<H: Endpoint> Balancer<H> {
                 None => (&mut localities.together, set.candidates(kind)),
             }
         };
-        let source = Source { set: &**set, candidates, now: choice.now };
+        let weights = matches!(*self.policy, Policy::ClientSideWeighted(_)).then(|| self.reported.of(priority));
+        let source = Source { set: &**set, candidates, now: choice.now, weights };
         let position = match &*self.policy {
             Policy::RoundRobin(options) => schedule.round_robin(&source, options.slow_start.as_ref(), choice.rng),
+            Policy::ClientSideWeighted(options) => {
+                schedule.round_robin(&source, options.slow_start.as_ref(), choice.rng)
+            }
             Policy::LeastRequest(options) => schedule.least_request(&source, options, choice.rng),
             Policy::Random | Policy::RingHash(_) | Policy::Maglev(_) | Policy::ClusterProvided => {
                 let len = source.candidates.len();
@@ -351,6 +361,14 @@ impl<H: Endpoint> Balancer<H> {
         let set = self.set.sets().get(priority)?;
         let bound = Bound { factor, active: choice.active };
         Some((priority, table.within((priority, set), hash, found, bound)))
+    }
+}
+
+impl PriorityState {
+    fn forget(&mut self) {
+        self.all.forget();
+        self.healthy.forget();
+        self.degraded.forget();
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a balancer needs to know of a host.
 
+use crate::ClientSideWeights;
 use nuncio_stream_info::Struct;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,6 +48,11 @@ pub trait Endpoint {
         String::new()
     }
 
+    /// The weight that follows from its load reports; none if they are too new, too old, or absent.
+    fn reported_weight(&self, _now: Instant, _options: &ClientSideWeights) -> Option<u32> {
+        None
+    }
+
     /// What subsets group it by: its metadata `envoy.lb`.
     fn labels(&self) -> Option<&Struct> {
         None
@@ -81,6 +87,10 @@ impl<T: Endpoint + ?Sized> Endpoint for Arc<T> {
 
     fn address_text(&self) -> String {
         (**self).address_text()
+    }
+
+    fn reported_weight(&self, now: Instant, options: &ClientSideWeights) -> Option<u32> {
+        (**self).reported_weight(now, options)
     }
 
     fn labels(&self) -> Option<&Struct> {

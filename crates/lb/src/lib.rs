@@ -10,6 +10,7 @@
 //! *Invariant*: choosing a host allocates nothing and takes no lock, except on the first choice after an update.
 
 mod balancer;
+mod client_side;
 mod edf;
 mod endpoint;
 mod hash;
@@ -26,7 +27,8 @@ pub use endpoint::{Endpoint, Health};
 pub use hash::{hash_bytes, murmur_hash2};
 pub use host_set::{HostSet, HostSetOptions, LocalityHosts, PrioritySet};
 pub use policy::{
-    CommonOptions, HashFunction, LeastRequest, Maglev, Policy, RingHash, RoundRobin, SelectionMethod, SlowStart,
+    ClientSideWeights, CommonOptions, HashFunction, LeastRequest, Maglev, Policy, RingHash, RoundRobin,
+    SelectionMethod, SlowStart,
 };
 pub use priority::{Availability, Priorities, PriorityLoad};
 pub use subset::{

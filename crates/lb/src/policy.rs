@@ -1,6 +1,7 @@
 //! The balancing algorithms and their options, as plain data.
 
 use crate::zone::ZoneAware;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `Cluster.lb_policy`, or the matching typed `load_balancing_policy`.
@@ -16,6 +17,8 @@ pub enum Policy {
     RingHash(RingHash),
     /// Consistent hashing by Maglev's table.
     Maglev(Maglev),
+    /// One host after another, by the weights that follow from their load reports.
+    ClientSideWeighted(ClientSideWeights),
     /// The cluster chooses itself (`ORIGINAL_DST`).
     ClusterProvided,
 }
@@ -39,6 +42,37 @@ impl Default for Policy {
 pub struct RoundRobin {
     /// `slow_start_config`.
     pub slow_start: Option<SlowStart>,
+}
+
+/// `envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientSideWeights {
+    /// `blackout_period`: how long a host must have reported before its weight counts. Default 10 s.
+    pub blackout_period: Duration,
+    /// `weight_expiration_period`: how long a report counts. Default 3 minutes.
+    pub weight_expiration_period: Duration,
+    /// `weight_update_period`: how often weights are taken up, at least 100 ms. Default 1 s.
+    pub weight_update_period: Duration,
+    /// `error_utilization_penalty`: how much errors (`eps/rps`) add to the utilisation, 0 or more. Default 0, as Envoy 1.40 has it
+    /// (its documentation says 1).
+    pub error_utilization_penalty: f64,
+    /// `metric_names_for_computing_utilization`, as `named_metrics.queue`: the greatest one is the utilisation.
+    pub metric_names: Vec<Arc<str>>,
+    /// `slow_start_config`.
+    pub slow_start: Option<SlowStart>,
+}
+
+impl Default for ClientSideWeights {
+    fn default() -> Self {
+        ClientSideWeights {
+            blackout_period: Duration::from_secs(10),
+            weight_expiration_period: Duration::from_secs(180),
+            weight_update_period: Duration::from_secs(1),
+            error_utilization_penalty: 0.0,
+            metric_names: Vec::new(),
+            slow_start: None,
+        }
+    }
 }
 
 /// `Cluster.LeastRequestLbConfig`.

@@ -35,6 +35,8 @@ pub(crate) struct Source<'a, H> {
     pub(crate) set: &'a HostSet<H>,
     pub(crate) candidates: Candidates<'a>,
     pub(crate) now: Instant,
+    /// Weights by position that take the place of the hosts' own.
+    pub(crate) weights: Option<&'a [u32]>,
 }
 
 impl<H: Endpoint> Source<'_, H> {
@@ -47,8 +49,9 @@ impl<H: Endpoint> Source<'_, H> {
     }
 
     /// The weight of a host in slow start.
-    fn weight(&self, host: &H, slow_start: Option<&SlowStart>) -> f64 {
-        let weight = f64::from(host.weight().max(1));
+    fn weight(&self, position: u32, host: &H, slow_start: Option<&SlowStart>) -> f64 {
+        let given = self.weights.map(|weights| weights.get(position as usize).copied().unwrap_or(1));
+        let weight = f64::from(given.unwrap_or_else(|| host.weight()).max(1));
         slow_start.map_or(weight, |slow| weight * slow.factor(host, self.now))
     }
 
@@ -59,7 +62,10 @@ impl<H: Endpoint> Source<'_, H> {
     }
 
     fn weights_are_equal(&self) -> bool {
-        let weight = |index| self.candidate(index).map(Endpoint::weight);
+        let weight = |index| match self.weights {
+            Some(weights) => weights.get(self.candidates.at(index) as usize).copied(),
+            None => self.candidate(index).map(Endpoint::weight),
+        };
         (1..self.candidates.len()).all(|index| weight(index) == weight(0))
     }
 }
@@ -85,7 +91,7 @@ impl Schedule {
         rng: &mut fastrand::Rng,
     ) -> Option<u32> {
         if self.is_stale(source.now) {
-            self.build(source, slow_start, rng, |host| source.weight(host, slow_start));
+            self.build(source, slow_start, rng, |position, host| source.weight(position, host, slow_start));
         }
         match &mut self.order {
             Order::Unknown | Order::Even => {
@@ -100,7 +106,7 @@ impl Schedule {
                 cycle.get(index as usize).copied()
             }
             Order::Edf(edf) => {
-                edf.pick(|position| source.host(position).map_or(1.0, |host| source.weight(host, slow_start)))
+                edf.pick(|position| source.host(position).map_or(1.0, |host| source.weight(position, host, slow_start)))
             }
         }
     }
@@ -121,8 +127,8 @@ impl Schedule {
         rng: &mut fastrand::Rng,
     ) -> Option<u32> {
         let slow_start = options.slow_start.as_ref();
-        let weight = |host: &H| {
-            let weight = source.weight(host, slow_start);
+        let weight = |position: u32, host: &H| {
+            let weight = source.weight(position, host, slow_start);
             let bias = options.active_request_bias;
             if bias == 0.0 {
                 weight
@@ -139,7 +145,7 @@ impl Schedule {
             }
         }
         match &mut self.order {
-            Order::Edf(edf) => edf.pick(|position| source.host(position).map_or(1.0, weight)),
+            Order::Edf(edf) => edf.pick(|position| source.host(position).map_or(1.0, |host| weight(position, host))),
             _ => match options.selection_method {
                 SelectionMethod::NChoices => best_of(source, options.choice_count, rng),
                 SelectionMethod::FullScan => best_of_all(source, rng),
@@ -152,7 +158,7 @@ impl Schedule {
         source: &Source<'_, H>,
         slow_start: Option<&SlowStart>,
         rng: &mut fastrand::Rng,
-        weight: impl Fn(&H) -> f64 + Copy,
+        weight: impl Fn(u32, &H) -> f64 + Copy,
     ) {
         if matches!(self.order, Order::Unknown) && self.next == 0 {
             // Workers start at different places, so that they do not all go to the same host.
@@ -163,6 +169,9 @@ impl Schedule {
             Order::Edf(new_edf(source, rng, weight))
         } else if source.weights_are_equal() {
             Order::Even
+        } else if source.weights.is_some() {
+            // These change too soon for a cycle to be worth its making.
+            Order::Edf(new_edf(source, rng, weight))
         } else {
             cycle(source.set, &source.candidates).map_or_else(|| Order::Edf(new_edf(source, rng, weight)), Order::Cycle)
         };
@@ -170,9 +179,13 @@ impl Schedule {
 }
 
 /// A schedule of all candidates, some picks in, so that workers do not all go to the same host.
-fn new_edf<H: Endpoint>(source: &Source<'_, H>, rng: &mut fastrand::Rng, weight: impl Fn(&H) -> f64 + Copy) -> Edf {
+fn new_edf<H: Endpoint>(
+    source: &Source<'_, H>,
+    rng: &mut fastrand::Rng,
+    weight: impl Fn(u32, &H) -> f64 + Copy,
+) -> Edf {
     let mut edf = Edf::default();
-    let weight = |position| source.host(position).map_or(1.0, weight);
+    let weight = |position| source.host(position).map_or(1.0, |host| weight(position, host));
     let len = source.candidates.len();
     for index in 0..len {
         let position = source.candidates.at(index);

@@ -123,5 +123,5 @@ fn new_host(info: &Arc<ClusterInfo>, address: SocketAddr, cx: &LbContext<'_>) ->
         transport: info.config.transports.as_ref().and_then(|transports| transports.choose(None, None)),
     };
     let monitor = info.watch.clone().map(|watch| Box::new(Monitor::new(watch)));
-    Host::new(spec, HostSetup { workers: info.workers, monitor, logical: false, now: cx.now })
+    Host::new(spec, HostSetup { workers: info.workers, monitor, reports_load: false, logical: false, now: cx.now })
 }

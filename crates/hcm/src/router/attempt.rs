@@ -336,6 +336,7 @@ impl Driver<'_> {
             }
         }
         self.s.info.upstream_bytes.header_received += u64::from(head.field_bytes);
+        self.take_load_report(false);
         let last = head.framing.is_empty() || self.s.head_request;
         self.upstream_response(head.status, last);
     }
@@ -398,6 +399,9 @@ impl Driver<'_> {
                 return self.receive_failed(RecvError::Closed);
             }
             BodyPart::End { trailers } => {
+                if trailers {
+                    self.take_load_report(true);
+                }
                 self.response_complete();
                 let flow = if trailers {
                     chain::trailers(self, Direction::Response)

@@ -5,10 +5,11 @@ use crate::chain::{self, Direction};
 use crate::retry::Wanted;
 use crate::stream::{Driver, Sent};
 use bytes::Bytes;
-use nuncio_cluster::{HostCounter, LocalOrigin, Resource};
+use nuncio_cluster::{HostCounter, LoadReport, LocalOrigin, Resource};
 use nuncio_filter::LocalReply;
 use nuncio_headers::Known;
 use nuncio_http::ResetReason;
+use nuncio_lb::Policy;
 use nuncio_stream_info::{AccessLogType, ResponseFlags, details};
 use std::sync::Arc;
 use std::time::Duration;
@@ -245,6 +246,18 @@ impl Driver<'_> {
         {
             let pool = active.connection.pool();
             pool.cluster().immediate_health_check_fail(pool.host());
+        }
+    }
+
+    /// What the host says of its load, where balancing asks for it. Trailers are looked at too, as gRPC has it there.
+    pub(super) fn take_load_report(&mut self, trailers: bool) {
+        let Attempt::Active(active) = &self.s.router.attempt else { return };
+        let pool = active.connection.pool();
+        if let Policy::ClientSideWeighted(options) = &*pool.cluster().config.lb_policy {
+            let headers = if trailers { &self.s.response_trailers } else { &self.s.response };
+            if let Some(report) = LoadReport::of(headers) {
+                pool.host().record_load(&report, options, self.now);
+            }
         }
     }
 

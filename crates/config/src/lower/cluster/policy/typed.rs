@@ -3,14 +3,17 @@
 use super::{bias, maglev, ring_hash, slow_start_fields};
 use crate::compile::{Compile, Invalid, message_of};
 use crate::lower::matcher::list;
-use crate::lower::number::{Wrapped, percent};
+use crate::lower::number::{Wrapped, duration_field, percent};
 use nuncio_api::pb::envoy::config::cluster::v3 as pb;
 use nuncio_api::pb::envoy::extensions::load_balancing_policies as policies;
 use nuncio_api::pb::envoy::r#type::metadata::v3::MetadataKey;
 use nuncio_api::wkt::Any;
 use nuncio_cluster::config::{self, CommonLb, OverrideSource};
 use nuncio_headers::HeaderName;
-use nuncio_lb::{HashFunction, LeastRequest, Policy, RoundRobin, SelectionMethod, SlowStart, ZoneAware};
+use nuncio_lb::{
+    ClientSideWeights, HashFunction, LeastRequest, Policy, RoundRobin, SelectionMethod, SlowStart, ZoneAware,
+};
+use policies::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin;
 use policies::cluster_provided::v3::ClusterProvided;
 use policies::common::v3 as common;
 use policies::least_request::v3 as least;
@@ -24,6 +27,7 @@ use policies::subset::v3::Subset;
 use policies::wrr_locality::v3::WrrLocality;
 use prost::Name;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Policies inside policies beyond this are refused.
 const MAX_DEPTH: usize = 4;
@@ -86,6 +90,8 @@ fn known(any: &Any, common: &mut CommonLb, depth: usize, cx: &mut Compile<'_>) -
         cx.decode(any).and_then(|config| typed_maglev(&config, common, cx))
     } else if message == OverrideHost::full_name() {
         cx.decode(any).and_then(|config| override_host(&config, common, depth, cx))
+    } else if message == ClientSideWeightedRoundRobin::full_name() {
+        cx.decode(any).and_then(|config| client_side(&config, cx))
     } else if message == Subset::full_name() {
         cx.decode(any).and_then(|config| subset(&config, common, depth, cx))
     } else if message == WrrLocality::full_name() {
@@ -119,6 +125,43 @@ fn override_host(
     let selected_host_key = key.map(|key| metadata_path(key, &mut cx.field("selected_host_key"))).transpose()?;
     common.override_host = Some(Arc::new(config::OverrideHost { sources, selected_host_key }));
     first_known(fallback_policy.as_ref(), common, depth, &mut cx.field("fallback_policy"))
+}
+
+fn client_side(config: &ClientSideWeightedRoundRobin, cx: &mut Compile<'_>) -> Result<Policy, Invalid> {
+    let ClientSideWeightedRoundRobin {
+        enable_oob_load_report,
+        oob_reporting_period,
+        blackout_period,
+        weight_expiration_period,
+        weight_update_period,
+        error_utilization_penalty,
+        metric_names_for_computing_utilization,
+        slow_start_config,
+        oob_reporting_config,
+    } = config;
+    if enable_oob_load_report.value_or(false) {
+        let hint = "hosts can report with each response, in endpoint-load-metrics";
+        cx.field("enable_oob_load_report").warn_hint("load reports out of band are not asked for yet", hint);
+    }
+    // These two have a meaning only with the field above.
+    let _ = (oob_reporting_period, oob_reporting_config);
+    let defaults = ClientSideWeights::default();
+    let penalty = error_utilization_penalty
+        .as_ref()
+        .map_or(defaults.error_utilization_penalty, |penalty| f64::from(penalty.value));
+    if penalty.is_nan() || penalty < 0.0 {
+        return Err(cx.field("error_utilization_penalty").error(format!("found {penalty}, expected 0.0 or more")));
+    }
+    let update_period = duration_field(weight_update_period, "weight_update_period", cx)?;
+    Ok(Policy::ClientSideWeighted(ClientSideWeights {
+        blackout_period: duration_field(blackout_period, "blackout_period", cx)?.unwrap_or(defaults.blackout_period),
+        weight_expiration_period: duration_field(weight_expiration_period, "weight_expiration_period", cx)?
+            .unwrap_or(defaults.weight_expiration_period),
+        weight_update_period: update_period.unwrap_or(defaults.weight_update_period).max(Duration::from_millis(100)),
+        error_utilization_penalty: penalty,
+        metric_names: metric_names_for_computing_utilization.iter().map(|name| name.as_str().into()).collect(),
+        slow_start: slow_start(slow_start_config.as_ref(), cx)?,
+    }))
 }
 
 /// The policy within the subsets is the cluster's.
