@@ -80,7 +80,8 @@ fn api(mode: Mode) -> Value {
             "api_type": kind,
             "transport_api_version": "V3",
             "cluster_names": [SERVER],
-            "refresh_delay": "0.05s",
+            // Scenarios that are about further polls set less.
+            "refresh_delay": "100s",
             "request_timeout": "5s",
         });
     }

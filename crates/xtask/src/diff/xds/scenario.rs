@@ -120,7 +120,7 @@ impl Types {
 }
 
 /// One step. Exactly one of the acting fields is used: `expect`, `send`, `raw`, `close`, `reset`, `ended`, `go_away`, `cut`, `stop`,
-/// `listen`, `http`, `open`, `closed`, `stats`, `admin`, `ready`, `quiet`, `write`, `rename`, `link`.
+/// `listen`, `http`, `finish`, `open`, `closed`, `stats`, `admin`, `ready`, `quiet`, `write`, `rename`, `link`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Step {
@@ -176,6 +176,10 @@ pub struct Step {
     pub on: Option<String>,
     /// Speaks TLS and verifies that the certificate is for this name.
     pub tls: Option<String>,
+    /// Sends the request of `http` on a new connection of this name, and waits for nothing.
+    pub begin: Option<String>,
+    /// Waits for the response on the connection of this name, and records it.
+    pub finish: Option<String>,
     /// Opens a connection of this name to the listener `http`.
     pub open: Option<String>,
     /// Waits until the proxy closes the connection of this name.

@@ -70,6 +70,16 @@ fn file_text(step: &Step, mode: Mode, places: &Places) -> Result<String, String>
     }
 }
 
+/// The request of a step.
+fn head_of(step: &Step) -> String {
+    let mut head = format!("GET {} HTTP/1.1\r\n", step.path.as_deref().unwrap_or("/"));
+    head += &format!("host: {}\r\n", step.host.as_deref().unwrap_or("h.test"));
+    for line in &step.headers {
+        head += &format!("{line}\r\n");
+    }
+    head + "\r\n"
+}
+
 impl Stage<'_> {
     /// Does a step.
     pub fn step(&mut self, number: usize, step: &Step) -> Result<(), String> {
@@ -98,6 +108,18 @@ impl Stage<'_> {
             let client = self.connections.get_mut(name).ok_or("there is no such connection")?;
             let closed = client.is_closed_within(PATIENCE).map_err(|error| error.to_string())?;
             return if closed { Ok(()) } else { Err("the connection stays open".into()) };
+        }
+        if let (Some(listener), Some(name)) = (&step.http, &step.begin) {
+            let mut client = self.connect(listener)?;
+            client.send(head_of(step).as_bytes()).map_err(|error| error.to_string())?;
+            self.connections.insert(name.clone(), client);
+            return Ok(());
+        }
+        if let Some(name) = &step.finish {
+            let response = self.connections.get_mut(name).ok_or("there is no such connection")?.response(false);
+            let text = format!("{} {}", response.status(), String::from_utf8_lossy(&response.body.data));
+            self.record.add(format!("step {number}: http"), self.normal.apply(text.trim()));
+            return Ok(());
         }
         if step.http.is_some() {
             return self.http(number, step);
@@ -244,12 +266,7 @@ impl Stage<'_> {
             let response = tls::curl(self.places.port(listener)?, &[url])?;
             return Ok((response.status(), text(&response)));
         }
-        let mut head = format!("GET {} HTTP/1.1\r\n", step.path.as_deref().unwrap_or("/"));
-        head += &format!("host: {}\r\n", step.host.as_deref().unwrap_or("h.test"));
-        for line in &step.headers {
-            head += &format!("{line}\r\n");
-        }
-        head += "\r\n";
+        let head = head_of(step);
         let address = SocketAddr::from(([127, 0, 0, 1], self.places.port(listener)?));
         let mut new = match &step.on {
             Some(_) => None,
@@ -272,9 +289,10 @@ impl Stage<'_> {
         loop {
             let answer = self.proxy.admin(method, target).map_err(|error| error.to_string())?;
             let mut text = String::from_utf8_lossy(&answer.body.data).into_owned();
-            if let Some(pointer) = &step.pointer {
-                let json: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
-                text = json.pointer(pointer).map(Value::to_string).unwrap_or_default();
+            if let Ok(json) = serde_json::from_str::<Value>(&text) {
+                // The keys of maps come in any order.
+                let part = step.pointer.as_ref().map_or(Some(&json), |pointer| json.pointer(pointer));
+                text = part.map(Value::to_string).unwrap_or_default();
             }
             let right = step.body.as_ref().is_none_or(|wanted| text.contains(wanted));
             if right || Instant::now() > deadline {

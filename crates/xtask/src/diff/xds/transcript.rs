@@ -12,6 +12,8 @@ use super::super::record::{Normaliser, Record};
 pub struct Transcript {
     counts: BTreeMap<String, usize>,
     order: Vec<String>,
+    /// What the streams are called: by their service, and their count of it.
+    streams: BTreeMap<usize, String>,
     /// Names of resources that were sent; of those an error may speak.
     names: BTreeSet<String>,
 }
@@ -28,10 +30,17 @@ impl Transcript {
     pub fn event(&mut self, event: &Event, record: &mut Record, normal: &Normaliser) {
         let token = match event {
             Event::Opened { stream, path, .. } => {
-                record.add(format!("stream {stream}"), path);
-                format!("open:{stream}")
+                let service = service(path);
+                let count = self.counts.entry(format!("open {service}")).or_default();
+                *count += 1;
+                let name = format!("{service}#{count}");
+                record.add(format!("stream {name}"), path);
+                self.streams.insert(*stream, name.clone());
+                format!("open:{name}")
             }
-            Event::Ended { stream, reset } => format!("{}:{stream}", if *reset { "reset" } else { "end" }),
+            Event::Ended { stream, reset } => {
+                format!("{}:{}", if *reset { "reset" } else { "end" }, self.stream(*stream))
+            }
             Event::Request(request) => self.request(request, record, normal),
         };
         self.order.push(token);
@@ -68,8 +77,13 @@ impl Transcript {
         label
     }
 
+    /// What a stream is called; requests of REST have none.
+    fn stream(&self, number: usize) -> String {
+        self.streams.get(&number).map_or_else(|| "poll".to_owned(), String::clone)
+    }
+
     fn line(&self, request: &Request) -> String {
-        let mut line = format!("stream={}", request.stream);
+        let mut line = format!("stream={}", self.stream(request.stream));
         if request.node().is_some() {
             line += " node";
         }
@@ -99,6 +113,24 @@ impl Transcript {
         }
         line
     }
+}
+
+/// The short name of the service that a path names: `ads`, or that of a type.
+fn service(path: &str) -> &str {
+    const SERVICES: &[(&str, &str)] = &[
+        ("Aggregated", "ads"),
+        ("Cluster", "cds"),
+        ("Endpoint", "eds"),
+        ("Listener", "lds"),
+        ("ScopedRoutes", "srds"),
+        ("VirtualHost", "vhds"),
+        ("Route", "rds"),
+        ("Secret", "sds"),
+        ("ExtensionConfig", "ecds"),
+        ("Runtime", "rtds"),
+    ];
+    let is_of = |(service, _): &&(&str, &str)| path.contains(&format!(".{service}DiscoveryService/"));
+    SERVICES.iter().find(is_of).map_or(path, |(_, short)| short)
 }
 
 fn sorted(names: &[String]) -> Vec<&String> {
