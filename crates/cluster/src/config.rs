@@ -9,7 +9,7 @@ mod outlier;
 mod protocol;
 mod transport;
 
-pub use balancing::{CommonLb, MetadataPath, OverrideHost, OverrideSource};
+pub use balancing::{CommonLb, HashPolicies, MetadataPath, OverrideHost, OverrideSource};
 pub use breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use discovery::{BackOff, Discovery, DnsLookupFamily, DnsOptions, Eds, OriginalDst, ResolverOptions};
 pub use endpoints::{Endpoint, EndpointAddress, EndpointHealthCheck, HealthStatus, LoadAssignment, LocalityEndpoints};

@@ -13,7 +13,7 @@ use crate::host::HostIndexBuilder;
 use crate::index::{PathIndex, PathIndexBuilder};
 use crate::mutate::{HeaderAddition, HeaderMutations, HeaderValue};
 use crate::per_filter::PerFilter;
-use crate::policy::MirrorPolicy;
+use crate::policy::{HashPolicy, MirrorPolicy};
 use crate::retry::RetryPolicy;
 use crate::rewrite::Matched;
 use crate::route::{Extras, Route, RouteConfig, VirtualCluster, VirtualHost};
@@ -57,6 +57,15 @@ pub(crate) fn edits(
     let compiled = mutations(&mut cx, side, spec);
     let (errors, _) = cx.finish();
     if errors.is_empty() { Ok(compiled) } else { Err(errors) }
+}
+
+/// Compiles hash policies that belong to no route. Errors name fields as in a route: `hash_policy[0].header.header_name`.
+pub(crate) fn hash_policies(specs: Vec<spec::HashPolicySpec>) -> Result<Box<[HashPolicy]>, Vec<BuildError>> {
+    let options = FormatOptions::default();
+    let mut cx = Build::new(&options, false);
+    let compiled = forward::hash_policies(&mut cx, specs);
+    let (errors, _) = cx.finish();
+    compiled.filter(|_| errors.is_empty()).ok_or(errors)
 }
 
 fn route_config(cx: &mut Build<'_>, spec: RouteConfigSpec) -> Option<RouteTable> {

@@ -1,6 +1,7 @@
 //! Smaller policies of a route: mirrors, hashing, upgrades, internal redirects.
 
-use crate::spec::{ConnectConfigSpec, CookieAttribute, RedirectPredicate};
+use crate::build::BuildError;
+use crate::spec::{ConnectConfigSpec, CookieAttribute, HashPolicySpec, RedirectPredicate};
 use nuncio_headers::HeaderName;
 use nuncio_matcher::{RuntimeFractionalPercent, RuntimeLookup, Substitution};
 use std::fmt;
@@ -45,6 +46,13 @@ pub struct HashPolicy {
     pub input: HashInput,
     /// Later policies count only if none so far made a hash.
     pub terminal: bool,
+}
+
+impl HashPolicy {
+    /// Compiles policies that belong to no route.
+    pub fn compile(specs: Vec<HashPolicySpec>) -> Result<Box<[HashPolicy]>, Vec<BuildError>> {
+        crate::build::hash_policies(specs)
+    }
 }
 
 /// What a hash policy hashes.

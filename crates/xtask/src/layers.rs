@@ -24,7 +24,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("route", 1, &["matcher", "stats", "stream-info"]),
     ("xds", 1, &["api", "stats"]),
     ("filter", 2, &["stream-info", "route", "http", "stats"]),
-    ("cluster", 2, &["lb", "tls", "http", "stats", "stream-info"]),
+    ("cluster", 2, &["lb", "tls", "http", "route", "stats", "stream-info"]),
     ("hcm", 2, &["filter", "cluster"]),
     ("config", 2, &["api", "filter", "cluster", "route", "tls"]),
     ("extensions", 2, &["api", "config", "filter", "hcm", "cluster"]),

@@ -2,6 +2,7 @@
 
 use nuncio_headers::HeaderName;
 use nuncio_lb::{CommonOptions, SubsetOptions};
+use nuncio_route::HashPolicy;
 use std::sync::Arc;
 
 /// `Cluster.CommonLbConfig`, and what a typed policy says in its place.
@@ -20,6 +21,24 @@ pub struct CommonLb {
     pub override_host: Option<Arc<OverrideHost>>,
     /// `lb_subset_config`, or the policy `subset`, around the policy that finds a host.
     pub subset: Option<Arc<SubsetOptions>>,
+    /// `hash_policy` of a hashing policy, in place of the routes' and of that of `HttpProtocolOptions`.
+    pub hash_policy: Option<Arc<HashPolicies>>,
+}
+
+/// Compiled hash policies of a cluster.
+#[derive(Debug)]
+pub struct HashPolicies {
+    /// In order.
+    pub policies: Box<[HashPolicy]>,
+    /// Bytes of what they were made of.
+    pub identity: Box<[u8]>,
+}
+
+impl PartialEq for HashPolicies {
+    /// Equal configurations make equal policies.
+    fn eq(&self, other: &HashPolicies) -> bool {
+        self.identity == other.identity
+    }
 }
 
 /// `envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost`: the request names its hosts.

@@ -31,6 +31,8 @@ pub struct HttpProtocolOptions {
     pub http2: Http2Options,
     /// `upstream_http_protocol_options`, if a request decides what its connection asks for and checks.
     pub auto_sni: Option<AutoSni>,
+    /// `hash_policy`, in place of the routes'.
+    pub hash_policy: Option<std::sync::Arc<super::HashPolicies>>,
 }
 
 /// `UpstreamHttpProtocolOptions`: TLS by the name that a request is for.
@@ -72,6 +74,7 @@ impl Default for HttpProtocolOptions {
             protocol: UpstreamProtocol::Http1,
             http2: Http2Options::default(),
             auto_sni: None,
+            hash_policy: None,
         }
     }
 }

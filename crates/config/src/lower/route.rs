@@ -8,6 +8,7 @@ mod matching;
 mod per_filter;
 mod retry;
 
+pub(super) use forward::hash_policies;
 pub use matching::filter_state as filter_state_spec;
 
 use super::number::{Wrapped, fractional_percent};

@@ -12,7 +12,7 @@ use nuncio_filter::LocalReply;
 use nuncio_headers::Known;
 use nuncio_lb::PriorityLoad;
 use nuncio_route::spec::{HostPredicate, RetryPriority};
-use nuncio_route::{Forward, HostUpdate, PeerCertificate, Route, RouteQuery, set_host};
+use nuncio_route::{Forward, HashPolicy, HostUpdate, PeerCertificate, Route, RouteQuery, set_host};
 use nuncio_stream_info::{AccessLogType, Metadata, ResponseFlags, Struct, Value, details};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use std::time::Duration;
 impl Driver<'_> {
     /// The route forwards: prepares the request and begins the first try.
     pub(super) fn forward(&mut self, route: &Arc<Route>, forward: &Forward) -> Result<(), Box<LocalReply>> {
-        let hash = if forward.needs_hash() { self.hash(forward, &mut Vec::new()) } else { None };
+        let hash = if forward.needs_hash() { self.hash(&forward.hash_policy, &mut Vec::new()) } else { None };
         let (name, weighted) = self.choose_cluster(forward, hash);
         let Some(cluster) = self.env.clusters.get(&name) else {
             return Err(self.no_cluster(forward.cluster_not_found_response_code));
@@ -54,11 +54,7 @@ impl Driver<'_> {
         for name in RETRY_HEADERS {
             self.s.request.remove_known(name);
         }
-        if !forward.hash_policy.is_empty() {
-            let mut set_cookies = std::mem::take(&mut self.s.router.set_cookies);
-            self.s.router.hash = self.hash(forward, &mut set_cookies);
-            self.s.router.set_cookies = set_cookies;
-        }
+        self.hash_for(&cluster, forward);
         self.s.router.priority = match forward.priority {
             nuncio_route::spec::Priority::Default => RoutingPriority::Default,
             nuncio_route::spec::Priority::High => RoutingPriority::High,
@@ -152,9 +148,21 @@ impl Driver<'_> {
         }
     }
 
-    fn hash(&self, forward: &Forward, set_cookies: &mut Vec<Vec<u8>>) -> Option<u64> {
+    fn hash(&self, policies: &[HashPolicy], set_cookies: &mut Vec<Vec<u8>>) -> Option<u64> {
         let hashed = Hashed { request: &self.s.request, info: &self.s.info, env: self.env };
-        hashed.hash(&forward.hash_policy, set_cookies)
+        hashed.hash(policies, set_cookies)
+    }
+
+    /// Makes the hash by which the host is found: by the cluster's policies if it has some, else by the route's.
+    fn hash_for(&mut self, cluster: &WorkerCluster, forward: &Forward) {
+        let config = &cluster.info.config;
+        let own = config.common_lb.hash_policy.as_ref().or(config.http.hash_policy.as_ref());
+        let policies = own.map_or(&forward.hash_policy, |own| &own.policies);
+        if !policies.is_empty() {
+            let mut set_cookies = std::mem::take(&mut self.s.router.set_cookies);
+            self.s.router.hash = self.hash(policies, &mut set_cookies);
+            self.s.router.set_cookies = set_cookies;
+        }
     }
 
     /// Path, host and headers as the route wants them.

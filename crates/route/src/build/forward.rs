@@ -255,7 +255,7 @@ fn mirror(cx: &mut Build<'_>, spec: MirrorPolicySpec) -> Option<MirrorPolicy> {
     })
 }
 
-fn hash_policies(cx: &mut Build<'_>, specs: Vec<HashPolicySpec>) -> Option<Box<[HashPolicy]>> {
+pub(super) fn hash_policies(cx: &mut Build<'_>, specs: Vec<HashPolicySpec>) -> Option<Box<[HashPolicy]>> {
     let count = specs.len();
     let mut compiled = Vec::with_capacity(count);
     for (at, spec) in specs.into_iter().enumerate() {

@@ -6,6 +6,7 @@ use super::or_none;
 use crate::compile::{Compile, Invalid, message_of};
 use crate::lower::http2::http2_options;
 use crate::lower::number::{Wrapped, duration_field};
+use crate::lower::route::hash_policies;
 use nuncio_api::pb::envoy::config::cluster::v3 as pb;
 use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::extensions::filters::http::upstream_codec::v3::UpstreamCodec;
@@ -99,7 +100,7 @@ fn typed_fields(typed: &http::HttpProtocolOptions, options: &mut HttpProtocolOpt
     }
     cx.unsupported_if(outlier_detection.is_some(), "outlier_detection");
     cx.unsupported_if(!request_mirror_policies.is_empty(), "request_mirror_policies");
-    cx.unsupported_if(!hash_policy.is_empty(), "hash_policy");
+    options.hash_policy = hash_policies(hash_policy, cx).ok().flatten();
     cx.unsupported_if(retry_policy.is_some(), "retry_policy");
     if header_validation_config.is_some() {
         cx.refuse("header_validation_config", "headers would not be validated as it says");

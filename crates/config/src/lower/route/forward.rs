@@ -9,6 +9,8 @@ use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::config::route::v3 as pb;
 use nuncio_api::pb::envoy::extensions::internal_redirect;
 use nuncio_api::pb::envoy::extensions::path::rewrite::uri_template::v3::UriTemplateRewriteConfig;
+use nuncio_cluster::config::HashPolicies;
+use nuncio_route::HashPolicy;
 use nuncio_route::spec::{
     ClusterSpecifierSpec, ClusterWeightSpec, ConnectConfigSpec, CookieAttribute, HashPolicyKindSpec, HashPolicySpec,
     HostRewriteSpec, InternalRedirectPolicySpec, MaxStreamDuration, MirrorPolicySpec, PathRewriteSpec, Priority,
@@ -16,6 +18,7 @@ use nuncio_route::spec::{
 };
 use pb::route_action as nested;
 use prost::Name;
+use std::sync::Arc;
 
 /// Forwarding to a cluster.
 pub(super) fn lower(
@@ -285,6 +288,27 @@ pub(super) fn mirrors(
         });
     }
     lowered
+}
+
+/// The hash policies of a cluster, in place of those of routes; none for none.
+pub(in crate::lower) fn hash_policies(
+    policies: &[nested::HashPolicy],
+    cx: &mut Compile<'_>,
+) -> Result<Option<Arc<HashPolicies>>, Invalid> {
+    if policies.is_empty() {
+        return Ok(None);
+    }
+    let specs = matcher::list(policies, "hash_policy", cx, hash_policy)?;
+    let identity = policies.iter().flat_map(prost::Message::encode_length_delimited_to_vec).collect();
+    match HashPolicy::compile(specs.into_iter().flatten().collect()) {
+        Ok(policies) => Ok(Some(Arc::new(HashPolicies { policies, identity }))),
+        Err(errors) => {
+            errors.iter().for_each(|error| {
+                cx.below(&error.path).error(error.message.clone());
+            });
+            Err(Invalid)
+        }
+    }
 }
 
 /// A hash policy; none for one that hashes nothing.

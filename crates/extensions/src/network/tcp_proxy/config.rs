@@ -1,17 +1,19 @@
 //! `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
 
 use super::early::EarlyData;
-use super::filter::{ClusterWeight, TcpProxy};
+use super::filter::{ClusterWeight, HashInput, TcpProxy};
 use super::proxied::{Merge, ProxyTlvs, TlvValue};
 use super::tunnel::{RequestId, Tunneling};
 use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
 use nuncio_api::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use nuncio_api::pb::envoy::r#type::v3::HashPolicy;
 use nuncio_api::wkt::Any;
 use nuncio_config::compile::{Compile, Invalid, NetworkExtension, NetworkFactory, message_of};
 use nuncio_config::lower;
 use nuncio_headers::HeaderName;
 use nuncio_stats::names::TcpProxyStats;
+use nuncio_stream_info::Struct;
 use pb::tcp_proxy::ClusterSpecifier;
 use prost::Name;
 use std::sync::Arc;
@@ -29,7 +31,9 @@ impl NetworkExtension for TcpProxyExtension {
 
     fn compile(config: Self::Config, cx: &mut Compile<'_>) -> Result<NetworkFactory, Invalid> {
         report_unsupported(&config, cx);
-        let clusters = clusters(config.cluster_specifier.clone(), cx);
+        let labels = labels(&config.metadata_match, cx);
+        let clusters = clusters(config.cluster_specifier.clone(), labels, cx);
+        let hash = hash_policy(&config.hash_policy, cx);
         let access_logs = lower::access_logs(&config.access_log, "access_log", cx);
         let tunneling = config.tunneling_config.as_ref();
         let tunneling = tunneling.map(|tunnel| self::tunneling(tunnel, &mut cx.field("tunneling_config"))).transpose();
@@ -48,6 +52,8 @@ impl NetworkExtension for TcpProxyExtension {
         Ok(NetworkFactory::Terminal(Arc::new(TcpProxy {
             stats: TcpProxyStats::register(&scope),
             clusters: clusters?,
+            labels: None,
+            hash: hash?,
             idle_timeout: idle,
             max_duration: duration(config.max_downstream_connection_duration.as_ref()),
             max_connect_attempts: config.max_connect_attempts.as_ref().map_or(1, |value| value.value.max(1)),
@@ -60,20 +66,48 @@ impl NetworkExtension for TcpProxyExtension {
     }
 }
 
-fn clusters(specifier: Option<ClusterSpecifier>, cx: &mut Compile<'_>) -> Result<Vec<ClusterWeight>, Invalid> {
+/// The labels that hosts should have.
+fn labels(metadata: &Option<core::Metadata>, cx: &mut Compile<'_>) -> Option<Arc<Struct>> {
+    let metadata = lower::metadata(metadata, "metadata_match", cx)?;
+    metadata.namespace("envoy.lb").cloned().map(Arc::new)
+}
+
+/// `hash_policy`; only the first one counts, and there is at most one.
+fn hash_policy(policies: &[HashPolicy], cx: &mut Compile<'_>) -> Result<Option<HashInput>, Invalid> {
+    use nuncio_api::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
+    match policies.first().map(|policy| &policy.policy_specifier) {
+        None => Ok(None),
+        Some(Some(PolicySpecifier::SourceIp(_))) => Ok(Some(HashInput::SourceIp)),
+        Some(Some(PolicySpecifier::FilterState(state))) => Ok(Some(HashInput::FilterState(state.key.as_str().into()))),
+        Some(None) => Err(cx.element("hash_policy", 0).error_hint("hashes nothing", "set source_ip or filter_state")),
+    }
+}
+
+/// The clusters; `outer` are the labels that hosts of all of them should have.
+fn clusters(
+    specifier: Option<ClusterSpecifier>,
+    outer: Option<Arc<Struct>>,
+    cx: &mut Compile<'_>,
+) -> Result<Vec<ClusterWeight>, Invalid> {
     match specifier {
         Some(ClusterSpecifier::Cluster(name)) => {
             cx.field("cluster").cluster_unchecked(&name);
-            Ok(vec![ClusterWeight { name: name.as_str().into(), weight: 1 }])
+            Ok(vec![ClusterWeight { name: name.as_str().into(), weight: 1, labels: outer }])
         }
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
             let mut cx = cx.field("weighted_clusters");
             let mut clusters = Vec::new();
             for (index, cluster) in weighted.clusters.iter().enumerate() {
                 let mut cx = cx.element("clusters", index);
-                cx.unsupported_if(cluster.metadata_match.is_some(), "metadata_match");
                 cx.field("name").cluster_unchecked(&cluster.name);
-                clusters.push(ClusterWeight { name: cluster.name.as_str().into(), weight: cluster.weight });
+                let mut labels = outer.clone();
+                if let Some(own) = self::labels(&cluster.metadata_match, &mut cx) {
+                    let merged = Arc::make_mut(labels.get_or_insert_default());
+                    own.iter().for_each(|(name, value)| {
+                        merged.set(name, value.clone());
+                    });
+                }
+                clusters.push(ClusterWeight { name: cluster.name.as_str().into(), weight: cluster.weight, labels });
             }
             Ok(clusters)
         }
@@ -83,11 +117,9 @@ fn clusters(specifier: Option<ClusterSpecifier>, cx: &mut Compile<'_>) -> Result
 
 fn report_unsupported(config: &pb::TcpProxy, cx: &mut Compile<'_>) {
     cx.unsupported_if(config.on_demand.is_some(), "on_demand");
-    cx.unsupported_if(config.metadata_match.is_some(), "metadata_match");
     cx.unsupported_if(config.downstream_idle_timeout.is_some(), "downstream_idle_timeout");
     cx.unsupported_if(config.upstream_idle_timeout.is_some(), "upstream_idle_timeout");
     cx.unsupported_if(config.backoff_options.is_some(), "backoff_options");
-    cx.unsupported_if(!config.hash_policy.is_empty(), "hash_policy");
     let jitter = config.max_downstream_connection_duration_jitter_percentage.is_some();
     cx.unsupported_if(jitter, "max_downstream_connection_duration_jitter_percentage");
     #[allow(deprecated)]

@@ -13,8 +13,9 @@ use nuncio_http::connection::ClientConnection;
 use nuncio_http::exchange::Upstream as Exchange;
 use nuncio_io::splice::{Side, Splice, SpliceError, SpliceSocket};
 use nuncio_io::transport::Transport;
+use nuncio_lb::hash_bytes;
 use nuncio_stats::names::TcpProxyStats;
-use nuncio_stream_info::{AccessLogType, LogContext, ProxiedAddresses, ResponseFlags, StreamInfo, TimePoint};
+use nuncio_stream_info::{AccessLogType, LogContext, ProxiedAddresses, ResponseFlags, StreamInfo, Struct, TimePoint};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -30,12 +31,24 @@ const RAW: PoolKey =
 pub(super) struct ClusterWeight {
     pub name: Arc<str>,
     pub weight: u32,
+    /// Labels that its hosts should have.
+    pub labels: Option<Arc<Struct>>,
+}
+
+/// What hashing load balancers find the host by.
+#[derive(Clone)]
+pub(super) enum HashInput {
+    SourceIp,
+    FilterState(Arc<str>),
 }
 
 /// The filter; one value serves all connections of a chain.
 pub(super) struct TcpProxy {
     pub stats: TcpProxyStats,
     pub clusters: Vec<ClusterWeight>,
+    /// Those of the cluster that was chosen.
+    pub labels: Option<Arc<Struct>>,
+    pub hash: Option<HashInput>,
     pub idle_timeout: Option<Duration>,
     pub max_duration: Option<Duration>,
     pub max_connect_attempts: u32,
@@ -48,15 +61,18 @@ pub(super) struct TcpProxy {
 
 impl TerminalFilterFactory for TcpProxy {
     fn serve(&self, connection: Connection) -> Pin<Box<dyn Future<Output = ()>>> {
+        let chosen = self.choose(connection.worker.random());
         let proxy = TcpProxy {
             stats: self.stats.clone(),
             clusters: Vec::new(),
+            labels: chosen.and_then(|cluster| cluster.labels.clone()),
+            hash: self.hash.clone(),
             access_logs: Arc::clone(&self.access_logs),
             tunneling: self.tunneling.clone(),
             tlvs: Arc::clone(&self.tlvs),
             ..*self
         };
-        let cluster = self.choose(connection.worker.random());
+        let cluster = chosen.map(|cluster| Arc::clone(&cluster.name));
         Box::pin(proxy.run(cluster, connection))
     }
 
@@ -74,12 +90,12 @@ enum Upstream {
 }
 
 impl TcpProxy {
-    fn choose(&self, random: u64) -> Option<Arc<str>> {
+    fn choose(&self, random: u64) -> Option<&ClusterWeight> {
         let total: u64 = self.clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
         let mut at = random % total.max(1);
         for cluster in &self.clusters {
             if at < u64::from(cluster.weight) {
-                return Some(Arc::clone(&cluster.name));
+                return Some(cluster);
             }
             at -= u64::from(cluster.weight);
         }
@@ -188,6 +204,27 @@ impl TcpProxy {
         Some(self.tlvs.proxied(&connection.info, &context))
     }
 
+    /// The labels that the host should have: those of configuration, replaced by those of dynamic metadata.
+    fn wanted_labels(&self, info: &StreamInfo) -> Option<Arc<Struct>> {
+        let mut labels = self.labels.clone();
+        if let Some(more) = info.dynamic_metadata().and_then(|metadata| metadata.namespace("envoy.lb")) {
+            let merged = Arc::make_mut(labels.get_or_insert_default());
+            more.iter().for_each(|(name, value)| {
+                merged.set(name, value.clone());
+            });
+        }
+        labels
+    }
+
+    fn hash(&self, connection: &Connection, info: &StreamInfo) -> Option<u64> {
+        match self.hash.as_ref()? {
+            HashInput::SourceIp => Some(hash_bytes(connection.info.remote.ip()?.to_string().as_bytes(), 0)),
+            HashInput::FilterState(key) => {
+                info.filter_state.get(key)?.to_plain().map(|text| hash_bytes(text.as_bytes(), 0))
+            }
+        }
+    }
+
     async fn try_connect(
         &self,
         cluster: &Rc<WorkerCluster>,
@@ -196,9 +233,13 @@ impl TcpProxy {
     ) -> Result<Upstream, Tried> {
         let worker = &connection.worker;
         let now = worker.tick();
+        let labels = cluster.info.config.common_lb.subset.as_ref().and_then(|_| self.wanted_labels(info));
         let host = worker.with_rng(|rng| {
             let mut context = LbContext::new(now, rng);
             context.original_dst = connection.info.local.socket();
+            context.hash = self.hash(connection, info);
+            context.labels = labels.as_deref();
+            context.metadata = info.dynamic_metadata();
             cluster.choose_host(&mut context)
         });
         let Some(host) = host else {

@@ -4,6 +4,7 @@ use super::{bias, maglev, ring_hash, slow_start_fields};
 use crate::compile::{Compile, Invalid, message_of};
 use crate::lower::matcher::list;
 use crate::lower::number::{Wrapped, duration_field, percent};
+use crate::lower::route::hash_policies;
 use nuncio_api::pb::envoy::config::cluster::v3 as pb;
 use nuncio_api::pb::envoy::extensions::load_balancing_policies as policies;
 use nuncio_api::pb::envoy::r#type::metadata::v3::MetadataKey;
@@ -260,7 +261,9 @@ fn consistent_hashing(config: Option<&common::ConsistentHashingLbConfig>, common
     let common::ConsistentHashingLbConfig { use_hostname_for_hashing, hash_balance_factor, hash_policy } = config;
     let mut cx = cx.field("consistent_hashing_lb_config");
     common.options.hash_balance_factor = hash_balance_factor.value_or(common.options.hash_balance_factor);
-    cx.unsupported_if(!hash_policy.is_empty(), "hash_policy");
+    if let Ok(Some(policies)) = hash_policies(hash_policy, &mut cx) {
+        common.hash_policy = Some(policies);
+    }
     common.use_hostname_for_hashing |= *use_hostname_for_hashing;
 }
 
