@@ -43,7 +43,7 @@ pub use grpc::{GrpcMethod, GrpcProtocol, GrpcStats};
 pub use health::HealthFlags;
 pub use host::{Destination, Host, HostCounter};
 pub use info::{AlternateStats, ClusterInfo, ClusterStats};
-pub use manager::{ClusterManager, ClusterManagerOptions};
+pub use manager::{ClusterManager, ClusterManagerOptions, ClusterWait};
 pub use orca::LoadReport;
 pub use outlier::{LocalOrigin, Monitor};
 pub use tls_counters::TlsCounters;

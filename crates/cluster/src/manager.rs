@@ -130,16 +130,20 @@ impl ClusterManager {
     /// Makes these the clusters of the configuration's own: new ones are added, missing ones removed, changed ones replaced once the new one is
     /// ready. An equal configuration changes nothing. Of two with the same name the last counts.
     pub fn set_clusters(&self, configs: Vec<Arc<ClusterConfig>>) {
-        let wanted: HashSet<Arc<str>> = configs.iter().map(|config| config.name.clone()).collect();
+        self.retain_static(configs.iter().map(|config| config.name.clone()).collect());
+        for config in configs {
+            self.set_cluster(config);
+        }
+    }
+
+    /// Says which clusters are the configuration's own: those that were and are not among them are removed.
+    pub fn retain_static(&self, wanted: HashSet<Arc<str>>) {
         let known = |map: &RefCell<HashMap<Arc<str>, Rc<Cluster>>>| map.borrow().keys().cloned().collect::<Vec<_>>();
         let before = self.shared.static_names.replace(wanted.clone());
         for name in known(&self.shared.active).into_iter().chain(known(&self.shared.warming)) {
             if !wanted.contains(&name) && before.contains(&name) {
                 self.remove(&name);
             }
-        }
-        for config in configs {
-            self.set_cluster(config);
         }
     }
 
@@ -167,10 +171,16 @@ impl ClusterManager {
 
     /// Adds or replaces one cluster.
     pub fn set_cluster(&self, config: Arc<ClusterConfig>) {
+        drop(self.begin_cluster(config));
+    }
+
+    /// The same for a cluster that has to wait for more than the manager knows of: it does not become ready before what is
+    /// returned is dropped. None if nothing changes.
+    pub fn begin_cluster(&self, config: Arc<ClusterConfig>) -> Option<ClusterWait> {
         let shared = &self.shared;
         let before = self.newest(&config.name);
         if before.as_ref().is_some_and(|before| *before.info.config == *config) {
-            return;
+            return None;
         }
         match &before {
             Some(_) => shared.stats.cluster_modified().inc(),
@@ -192,8 +202,11 @@ impl ClusterManager {
         if cluster.has_events() {
             shared.by_serial.borrow_mut().insert(shared.serial.get(), Rc::downgrade(&cluster));
         }
+        cluster.wait_for_one();
+        let wait = ClusterWait(Rc::downgrade(&cluster));
         cluster.start(shared);
         shared.show_counts();
+        Some(wait)
     }
 
     /// What EDS says of a cluster, for the one that serves and the one that is being made ready.
@@ -315,6 +328,22 @@ impl ClusterManager {
     /// Whether there is a cluster of this name, ready or not.
     pub fn contains(&self, name: &str) -> bool {
         self.shared.active.borrow().contains_key(name) || self.shared.warming.borrow().contains_key(name)
+    }
+}
+
+/// A cluster waits as long as this is there.
+#[derive(Debug)]
+#[must_use]
+pub struct ClusterWait(Weak<Cluster>);
+
+impl Drop for ClusterWait {
+    fn drop(&mut self) {
+        if let Some(cluster) = self.0.upgrade()
+            && let Some(shared) = cluster.shared()
+        {
+            cluster.arrived(&shared);
+            shared.show_counts();
+        }
     }
 }
 

@@ -52,7 +52,8 @@ impl TlsCounters {
             FailureKind::VerifySan => stats.fail_verify_san().inc(),
             FailureKind::VerifyCertificateHash => stats.fail_verify_cert_hash().inc(),
             FailureKind::Protocol => stats.connection_error().inc(),
-            FailureKind::Closed => {}
+            // Counted where the context is.
+            FailureKind::NotReady | FailureKind::Closed => {}
         }
         self.staple(error.staple);
     }

@@ -64,7 +64,7 @@ use crate::compile::{Compile, Environment, Facts, References, Registry};
 use crate::diagnostics::{Diagnostic, Diagnostics, FieldPath, Severity, did_you_mean, quoted};
 use crate::snapshot::{ConfigDump, Node, Snapshot};
 use crate::source::{Loaded, Positions};
-use crate::tls::Secrets;
+use crate::tls::{DiscoveredSecrets, Secrets};
 use nuncio_api::pb::envoy::config::bootstrap::v3 as pb;
 use nuncio_filter::Runtime;
 use nuncio_io::log_file::LogFiles;
@@ -82,6 +82,8 @@ pub struct LowerOptions<'a> {
     pub store: Arc<Store>,
     /// Access-log files.
     pub files: Arc<LogFiles>,
+    /// Secrets that discovery brought, for as long as the process lives.
+    pub discovered: Arc<DiscoveredSecrets>,
     /// What the command line says of the node; it goes before `node`.
     pub node: NodeOverrides,
     /// For `%HOSTNAME%`.
@@ -145,7 +147,11 @@ pub fn lower_bootstrap(
     let runtime_values = Arc::new(runtime.values);
     let secrets = std::mem::take(&mut bootstrap.static_resources.get_or_insert_default().secrets);
     let has_ads = bootstrap.dynamic_resources.as_ref().is_some_and(|dynamic| dynamic.ads_config.is_some());
-    let facts = Facts { secrets: Arc::new(Secrets::new(secrets)), has_ads, ..facts(&node, options) };
+    let facts = Facts {
+        secrets: Arc::new(Secrets::new(secrets, Arc::clone(&options.discovered))),
+        has_ads,
+        ..facts(&node, options)
+    };
     let lowered = bootstrap::resources(bootstrap, loaded, &mut session.compile(&runtime_values, &facts));
     let discovers_clusters = lowered.dynamic.cds.is_some();
     if discovers_clusters {

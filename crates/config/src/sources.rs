@@ -117,4 +117,6 @@ pub struct SecretUse {
     pub name: Arc<str>,
     /// `sds_config`.
     pub source: Source,
+    /// The cluster whose transport socket needs it; none if a listener's does.
+    pub cluster: Option<Arc<str>>,
 }

@@ -14,6 +14,7 @@ mod trust_bundles;
 mod uses;
 mod validation;
 
-pub use secrets::{SecretSource, Secrets};
+pub(crate) use secrets::digest_of;
+pub use secrets::{DiscoveredSecrets, SecretKey, SecretSource, Secrets};
 pub use uses::{Certificates, DownstreamTls, Refreshed, TlsUse};
 pub(crate) use uses::{client, server};

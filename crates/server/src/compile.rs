@@ -5,6 +5,7 @@ use nuncio_api::pb::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_config::compile::{Environment, Registry};
 use nuncio_config::lower::{self, LowerOptions, NodeOverrides};
 use nuncio_config::snapshot::Snapshot;
+use nuncio_config::tls::DiscoveredSecrets;
 use nuncio_config::{Diagnostic, Diagnostics, Format, LoadOptions, Loaded, Source, load};
 use nuncio_io::log_file::LogFiles;
 use nuncio_stats::{StatsOptions, Store};
@@ -66,18 +67,22 @@ pub(crate) fn stats_options(read: &mut Read, options: &Options) -> StatsOptions 
     stats
 }
 
+/// What outlives every configuration, and configurations are compiled with.
+#[derive(Clone)]
+pub(crate) struct Lasting {
+    pub store: Arc<Store>,
+    pub files: Arc<LogFiles>,
+    /// Secrets that discovery brought.
+    pub discovered: Arc<DiscoveredSecrets>,
+}
+
 /// Compiles what was read. The findings of all passes are in `read.loaded.diagnostics` afterwards.
-pub(crate) fn compile(
-    read: &mut Read,
-    options: &Options,
-    store: &Arc<Store>,
-    files: &Arc<LogFiles>,
-    registry: &Registry,
-) -> Option<Snapshot> {
+pub(crate) fn compile(read: &mut Read, options: &Options, registry: &Registry, lasting: &Lasting) -> Option<Snapshot> {
     let time_zone = TimeZone::from_environment(std::env::var("TZ").ok().as_deref(), |path| std::fs::read(path).ok());
     let lower_options = LowerOptions {
-        store: Arc::clone(store),
-        files: Arc::clone(files),
+        store: Arc::clone(&lasting.store),
+        files: Arc::clone(&lasting.files),
+        discovered: Arc::clone(&lasting.discovered),
         registry,
         node: NodeOverrides {
             id: options.service_node.clone().unwrap_or_default(),

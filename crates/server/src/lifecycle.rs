@@ -1,6 +1,6 @@
 //! Start, reload, drain and end.
 
-use crate::compile;
+use crate::compile::{self, Lasting};
 use crate::drain;
 use crate::hot_restart;
 use crate::logging;
@@ -8,7 +8,6 @@ use crate::state::{Request, Server, ServerState};
 use crate::supervise;
 use crate::worker::Command;
 use nuncio_config::snapshot::Snapshot;
-use nuncio_config::sources::DynamicUse;
 use nuncio_io::watch::Watcher;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -25,7 +24,7 @@ pub(crate) async fn serve(server: Rc<Server>, mut requests: UnboundedReceiver<Re
     server.listeners.borrow_mut().inherit(inheritance.sockets);
     hot_restart::answer(&server, &admin);
     let snapshot = Rc::clone(&server.snapshot.borrow());
-    server.clusters.set_clusters(snapshot.clusters.clone());
+    crate::xds::set_static_clusters(&server, &snapshot);
     start_signals(&server)?;
     crate::secrets::start(&server);
     start_stats_flush(&server, snapshot.stats_flush_interval);
@@ -71,14 +70,7 @@ async fn initialize(server: &Rc<Server>, snapshot: &Snapshot) {
     if let Some(ads) = &xds.ads {
         ads.start();
     }
-    let (of_clusters, of_listeners): (Vec<_>, Vec<_>) =
-        snapshot.uses.iter().cloned().partition(|used| matches!(used, DynamicUse::Endpoints(_)));
-    for used in of_clusters {
-        if let DynamicUse::Endpoints(endpoints) = &used {
-            let kept = crate::xds::follow(server, &[used.clone()], &xds.waits);
-            server.clusters.keep_with(&endpoints.cluster, Rc::new(kept));
-        }
-    }
+    crate::xds::follow_endpoints(server, snapshot);
     server.clusters.initialized().await;
     if let Some(source) = &xds.config.cds {
         let clusters = crate::xds::Clusters::start(server, source);
@@ -87,7 +79,7 @@ async fn initialize(server: &Rc<Server>, snapshot: &Snapshot) {
         server.clusters.initialized().await;
     }
     server.set_state(ServerState::Initializing);
-    let kept = crate::xds::follow(server, &of_listeners, &xds.waits);
+    let kept = crate::xds::follow(server, &crate::xds::uses_of_listeners(snapshot), &xds.waits);
     *xds.of_static.borrow_mut() = kept;
     if let Some(source) = &xds.config.lds {
         let listeners = crate::xds::Listeners::start(server, source);
@@ -121,7 +113,12 @@ async fn main_loop(server: &Rc<Server>, requests: &mut UnboundedReceiver<Request
 /// Compiles the configuration again. On an error everything stays as it is, and the findings are printed.
 async fn reload(server: &Rc<Server>) {
     let mut read = compile::read(&server.options);
-    let snapshot = compile::compile(&mut read, &server.options, &server.store, &server.files, &server.registry);
+    let lasting = Lasting {
+        store: Arc::clone(&server.store),
+        files: Arc::clone(&server.files),
+        discovered: Arc::clone(&server.discovered),
+    };
+    let snapshot = compile::compile(&mut read, &server.options, &server.registry, &lasting);
     let Some(snapshot) = snapshot else {
         compile::print(&read.loaded.diagnostics, &server.options);
         tracing::error!(target: "main", "the changed configuration has errors: the old one stays in force");
@@ -135,9 +132,9 @@ async fn reload(server: &Rc<Server>) {
 async fn apply(server: &Rc<Server>, snapshot: Snapshot) {
     // New clusters first, so that no listener names one that is not there; old ones last.
     let kept = Rc::clone(&server.snapshot.borrow());
-    for cluster in &snapshot.clusters {
-        server.clusters.set_cluster(Arc::clone(cluster));
-    }
+    crate::xds::add_clusters(server, &snapshot);
+    // The new routes and secrets are there before their listeners are; what the old ones depend on stays until then.
+    let followed = crate::xds::follow(server, &crate::xds::uses_of_listeners(&snapshot), &server.xds.waits);
     server.clusters.initialized().await;
     server.set_runtime(Arc::clone(&snapshot.runtime));
     if let Err(errors) = server.listeners.borrow_mut().apply(&snapshot.listeners, &server.workers) {
@@ -152,6 +149,7 @@ async fn apply(server: &Rc<Server>, snapshot: Snapshot) {
     server.clusters.set_clusters(snapshot.clusters.clone());
     server.contexts.add(&snapshot.tls);
     *server.snapshot.borrow_mut() = Rc::new(snapshot);
+    *server.xds.of_static.borrow_mut() = followed;
     server.last_updated.set(SystemTime::now());
     close_drained_later(server);
     tracing::info!(target: "main", "the changed configuration is in force");

@@ -1,6 +1,6 @@
 //! The life of the process from the command line to the main loop.
 
-use crate::compile::{self, Read};
+use crate::compile::{self, Lasting, Read};
 use crate::hot_restart::{self, HotRestart};
 use crate::lifecycle;
 use crate::listener_manager::ListenerManager;
@@ -71,8 +71,7 @@ pub fn run(options: Options) -> ExitCode {
 
 /// Parts that outlive every configuration.
 struct Foundation {
-    store: Arc<Store>,
-    files: Arc<LogFiles>,
+    lasting: Lasting,
     registry: Registry,
     workers: usize,
 }
@@ -91,8 +90,9 @@ fn start(options: Options, log: LogControl) -> Result<ExitCode, String> {
     };
     let files = LogFiles::new(file_options, filesystem).map_err(|error| format!("access logs: {error}"))?;
     let registry = registry(&options)?;
-    let foundation = Foundation { store, files: Arc::new(files), registry, workers };
-    let snapshot = compile::compile(&mut read, &options, &foundation.store, &foundation.files, &foundation.registry);
+    let lasting = Lasting { store, files: Arc::new(files), discovered: Arc::default() };
+    let foundation = Foundation { lasting, registry, workers };
+    let snapshot = compile::compile(&mut read, &options, &foundation.registry, &foundation.lasting);
     if options.mode == Mode::Validate {
         return Ok(validated(&read, &options, snapshot.is_some()));
     }
@@ -101,7 +101,7 @@ fn start(options: Options, log: LogControl) -> Result<ExitCode, String> {
         return Ok(ExitCode::FAILURE);
     };
     logging::report(&read.loaded.diagnostics, options.skip_deprecated_logs);
-    let stats = ServerStats::register(&foundation.store.scope("server", &[]));
+    let stats = ServerStats::register(&foundation.lasting.store.scope("server", &[]));
     stats.static_unknown_fields().add(read.loaded.unknown_fields as u64);
     // The text of the configuration and its tree are not needed any more.
     drop(read);
@@ -186,7 +186,8 @@ async fn serve(
 ) -> Result<ExitCode, String> {
     let endpoint = hot_restart::claim(&mut options)?;
     write_base_id(&options)?;
-    let Foundation { store, files, registry, workers: worker_count } = foundation;
+    let Foundation { lasting, registry, workers: worker_count } = foundation;
+    let Lasting { store, files, discovered } = lasting;
     let stats = ServerStats::register(&store.scope("server", &[]));
     stats.concurrency().set(worker_count as u64);
     let seed = fastrand::u64(..);
@@ -234,6 +235,7 @@ async fn serve(
         registry,
         store,
         files,
+        discovered,
         stats,
         clusters,
         xds,

@@ -3,7 +3,7 @@
 //! A pair that doesn't fit together changes nothing: the context stays as it was, the failure is logged and counted.
 
 use crate::state::Server;
-use nuncio_config::tls::{Certificates, Refreshed, TlsUse};
+use nuncio_config::tls::{Certificates, Refreshed, SecretKey, TlsUse};
 use nuncio_io::watch::{WatchId, Watcher};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -31,6 +31,16 @@ impl Contexts {
         let mut uses = self.uses.borrow_mut();
         uses.retain(|used| used.is_used());
         uses.extend(more.iter().map(Arc::clone));
+        self.changed.notify_one();
+    }
+
+    /// Those that rest on a secret of discovery.
+    pub(crate) fn resting_on(&self, key: &SecretKey) -> Vec<Arc<TlsUse>> {
+        self.uses.borrow().iter().filter(|used| used.rests_on(key)).map(Arc::clone).collect()
+    }
+
+    /// The files that contexts rest on may be others now.
+    pub(crate) fn files_changed(&self) {
         self.changed.notify_one();
     }
 
@@ -140,7 +150,7 @@ fn refresh(contexts: &Contexts, changed: &BTreeSet<PathBuf>) {
                 let place = &used.place;
                 tracing::error!(target: "main", "{place}: the changed certificates can't be used, the old ones stay: {why}");
             }
-            Refreshed::Gone => {}
+            Refreshed::Pending | Refreshed::Gone => {}
         }
     }
     contexts.uses.borrow_mut().retain(|used| used.is_used());

@@ -8,6 +8,7 @@ use nuncio_cluster::ClusterManager;
 use nuncio_config::compile::Registry;
 use nuncio_config::lower::Lowered;
 use nuncio_config::snapshot::Snapshot;
+use nuncio_config::tls::DiscoveredSecrets;
 use nuncio_filter::Runtime;
 use nuncio_io::log_file::LogFiles;
 use nuncio_stats::Store;
@@ -62,6 +63,8 @@ pub(crate) struct Server {
     pub registry: Registry,
     pub store: Arc<Store>,
     pub files: Arc<LogFiles>,
+    /// Secrets that discovery brought.
+    pub discovered: Arc<DiscoveredSecrets>,
     pub stats: ServerStats,
     pub clusters: ClusterManager,
     /// Dynamic configuration.

@@ -19,6 +19,7 @@ mod mux;
 mod node;
 mod rest;
 mod routes;
+mod secrets;
 mod subscription;
 mod waits;
 
@@ -30,19 +31,21 @@ pub(crate) use listeners::Listeners;
 pub(crate) use mux::GrpcMux;
 pub(crate) use node::node;
 pub(crate) use routes::RouteSubscriptions;
+pub(crate) use secrets::SecretSubscriptions;
 pub(crate) use subscription::{Failure, Subscription, Update, Watcher, subscribe};
 pub(crate) use waits::{Wait, Waits};
 
 use crate::state::Server;
-use nuncio_cluster::{ClusterManager, WorkerClusters};
+use nuncio_cluster::{ClusterConfig, ClusterManager, ClusterWait, WorkerClusters};
 use nuncio_config::compile::Registry;
 use nuncio_config::lower::ResourceContext;
-use nuncio_config::snapshot::DynamicConfig;
-use nuncio_config::sources::DynamicUse;
+use nuncio_config::snapshot::{DynamicConfig, Snapshot};
+use nuncio_config::sources::{DynamicUse, SecretUse};
 use nuncio_filter::{Runtime, StatsStore, Worker};
 use nuncio_stats::Store;
 use nuncio_xds::ResourceType;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -64,6 +67,8 @@ pub(crate) struct Xds {
     pub endpoints: EndpointSubscriptions,
     /// Subscriptions to routes, by source and name.
     pub routes: RouteSubscriptions,
+    /// Subscriptions to secrets, by source and name.
+    pub secrets: SecretSubscriptions,
     /// What start waits for.
     pub waits: Rc<Waits>,
     /// What came, for `/config_dump`.
@@ -110,6 +115,7 @@ impl Xds {
             ads,
             endpoints: EndpointSubscriptions::default(),
             routes: RouteSubscriptions::default(),
+            secrets: SecretSubscriptions::default(),
             waits: Rc::default(),
             held: Held::default(),
             cds: RefCell::default(),
@@ -132,6 +138,82 @@ impl Server {
     }
 }
 
+/// What listeners of the configuration depend on.
+pub(crate) fn uses_of_listeners(snapshot: &Snapshot) -> Vec<DynamicUse> {
+    let of_listener = |used: &&DynamicUse| match used {
+        DynamicUse::Endpoints(_) => false,
+        DynamicUse::Secret(secret) => secret.cluster.is_none(),
+        DynamicUse::Routes(_) => true,
+    };
+    snapshot.uses.iter().filter(of_listener).cloned().collect()
+}
+
+/// Makes the clusters of the configuration those that there are beside the discovered ones.
+pub(crate) fn set_static_clusters(server: &Rc<Server>, snapshot: &Snapshot) {
+    server.clusters.retain_static(snapshot.clusters.iter().map(|cluster| Arc::clone(&cluster.name)).collect());
+    // All of them first: secrets come through one of them.
+    let begun: Vec<_> = snapshot
+        .clusters
+        .iter()
+        .filter_map(|cluster| Some((Arc::clone(&cluster.name), server.clusters.begin_cluster(Arc::clone(cluster))?)))
+        .collect();
+    let mut by_cluster: HashMap<Arc<str>, Vec<DynamicUse>> = HashMap::new();
+    for used in &snapshot.uses {
+        if let DynamicUse::Secret(SecretUse { cluster: Some(cluster), .. }) = used {
+            by_cluster.entry(Arc::clone(cluster)).or_default().push(used.clone());
+        }
+    }
+    for (name, wait) in begun {
+        if let Some(uses) = by_cluster.get(&name) {
+            await_uses(server, &name, uses, wait);
+        }
+    }
+}
+
+/// The same when the configuration is read again; what is not there any more stays for now.
+pub(crate) fn add_clusters(server: &Rc<Server>, snapshot: &Snapshot) {
+    for cluster in &snapshot.clusters {
+        let of_cluster = |used: &&DynamicUse| match used {
+            DynamicUse::Endpoints(endpoints) => endpoints.cluster == cluster.name,
+            DynamicUse::Secret(secret) => secret.cluster.as_ref() == Some(&cluster.name),
+            DynamicUse::Routes(_) => false,
+        };
+        let uses: Vec<DynamicUse> = snapshot.uses.iter().filter(of_cluster).cloned().collect();
+        set_cluster(server, Arc::clone(cluster), &uses);
+    }
+}
+
+/// Subscribes to the endpoints of the configuration's own clusters.
+pub(crate) fn follow_endpoints(server: &Rc<Server>, snapshot: &Snapshot) {
+    for used in &snapshot.uses {
+        if let DynamicUse::Endpoints(endpoints) = used {
+            server.clusters.keep_with(&endpoints.cluster, endpoints::follow(server, endpoints));
+        }
+    }
+}
+
+/// Puts a cluster in force once the secrets that it depends on are there.
+pub(crate) fn set_cluster(server: &Rc<Server>, config: Arc<ClusterConfig>, uses: &[DynamicUse]) {
+    let name = Arc::clone(&config.name);
+    let Some(wait) = server.clusters.begin_cluster(config) else { return };
+    if !uses.is_empty() {
+        await_uses(server, &name, uses, wait);
+    }
+}
+
+fn await_uses(server: &Rc<Server>, name: &str, uses: &[DynamicUse], wait: ClusterWait) {
+    let waits = Rc::<Waits>::default();
+    let kept = follow(server, uses, &waits);
+    server.clusters.keep_with(name, Rc::new(kept));
+    if waits.pending().is_empty() {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        waits.done().await;
+        drop(wait);
+    });
+}
+
 /// Subscribes to what a resource depends on. What is returned keeps the subscriptions; `waits` learns what is not there yet.
 pub(crate) fn follow(server: &Rc<Server>, uses: &[DynamicUse], waits: &Rc<Waits>) -> Vec<Rc<dyn std::any::Any>> {
     let mut kept: Vec<Rc<dyn std::any::Any>> = Vec::new();
@@ -139,7 +221,7 @@ pub(crate) fn follow(server: &Rc<Server>, uses: &[DynamicUse], waits: &Rc<Waits>
         match used {
             DynamicUse::Endpoints(endpoints) => kept.push(endpoints::follow(server, endpoints)),
             DynamicUse::Routes(routes) => kept.push(routes::follow(server, routes, waits)),
-            DynamicUse::Secret(_) => {}
+            DynamicUse::Secret(secret) => kept.push(secrets::follow(server, secret, waits)),
         }
     }
     kept

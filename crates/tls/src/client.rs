@@ -61,7 +61,8 @@ pub struct ConnectOptions {
 
 /// An `UpstreamTlsContext`, ready for handshakes. Shared by all workers.
 pub struct ClientContext {
-    state: RwLock<Arc<State>>,
+    /// None as long as its secrets are not there.
+    state: RwLock<Option<Arc<State>>>,
     clock: Clock,
 }
 
@@ -80,35 +81,45 @@ impl ClientContext {
     /// As [`ClientContext::new`], with a clock of one's own.
     pub fn with_clock(spec: &ClientSpec, clock: Clock) -> Result<(ClientContext, Vec<Warning>), ContextError> {
         let (state, warnings) = State::new(spec, &clock)?;
-        Ok((ClientContext { state: RwLock::new(Arc::new(state)), clock }, warnings))
+        Ok((ClientContext { state: RwLock::new(Some(Arc::new(state))), clock }, warnings))
+    }
+
+    /// A context whose secrets are not there yet: handshakes fail until [`ClientContext::replace`] brings them.
+    pub fn pending() -> ClientContext {
+        ClientContext { state: RwLock::new(None), clock: Clock::default() }
     }
 
     /// Takes another specification for new handshakes. Where it can't be used everything stays as it was. Sessions of before are
     /// not resumed.
     pub fn replace(&self, spec: &ClientSpec) -> Result<Vec<Warning>, ContextError> {
         let (state, warnings) = State::new(spec, &self.clock)?;
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(state));
         Ok(warnings)
     }
 
-    fn state(&self) -> Arc<State> {
-        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    fn state(&self) -> Option<Arc<State>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The certificate that is shown on demand.
     pub fn certificates(&self) -> Vec<CertificateDetails> {
-        self.state().identity.iter().map(|identity| identity.details.clone()).collect()
+        let state = self.state();
+        let identity = state.iter().filter_map(|state| state.identity.as_ref());
+        identity.map(|identity| identity.details.clone()).collect()
     }
 
     /// The authorities that servers' certificates are verified against.
     pub fn authorities(&self) -> Vec<CertificateDetails> {
-        self.state().verifier.authorities()
+        self.state().map(|state| state.verifier.authorities()).unwrap_or_default()
     }
 
     /// Begins a handshake on a connection that was made.
     pub fn connect(&self, carrier: Transport, options: ConnectOptions) -> ClientHandshake {
         let state = self.state();
-        let running = state.begin(carrier, options).map(|(handshake, name)| (Box::new(handshake), name));
+        let running = match &state {
+            Some(state) => state.begin(carrier, options).map(|(handshake, name)| (Box::new(handshake), name)),
+            None => Err(HandshakeError::not_ready()),
+        };
         ClientHandshake { state, running: Some(running) }
     }
 }
@@ -257,7 +268,7 @@ type Boxed = (Box<Handshake<UnbufferedClientConnection>>, Option<Arc<str>>);
 
 /// A handshake on the client's side. Dropping it closes the connection.
 pub struct ClientHandshake {
-    state: Arc<State>,
+    state: Option<Arc<State>>,
     running: Option<Result<Boxed, HandshakeError>>,
 }
 
@@ -282,6 +293,7 @@ impl Future for ClientHandshake {
             None => return Poll::Ready(Err(refused("handshake has ended"))),
         };
         let server_name = this.running.take().and_then(Result::ok).and_then(|(_, name)| name);
-        Poll::Ready(Ok(this.state.session(done, server_name)))
+        let Some(state) = &this.state else { return Poll::Ready(Err(HandshakeError::not_ready())) };
+        Poll::Ready(Ok(state.session(done, server_name)))
     }
 }

@@ -50,7 +50,8 @@ struct State {
 
 /// A `DownstreamTlsContext`, ready for handshakes. Shared by all workers.
 pub struct ServerContext {
-    state: RwLock<Arc<State>>,
+    /// None as long as its secrets are not there.
+    state: RwLock<Option<Arc<State>>>,
     binding: Vec<u8>,
     clock: Clock,
 }
@@ -74,31 +75,38 @@ impl ServerContext {
         clock: Clock,
     ) -> Result<(ServerContext, Vec<Warning>), ContextError> {
         let (state, warnings) = State::new(spec, binding, &clock, None)?;
-        let state = RwLock::new(Arc::new(state));
+        let state = RwLock::new(Some(Arc::new(state)));
         Ok((ServerContext { state, binding: binding.to_vec(), clock }, warnings))
+    }
+
+    /// A context whose secrets are not there yet: handshakes fail until [`ServerContext::replace`] brings them.
+    pub fn pending(binding: &[u8]) -> ServerContext {
+        ServerContext { state: RwLock::new(None), binding: binding.to_vec(), clock: Clock::default() }
     }
 
     /// Takes another specification for new handshakes, for example because a certificate changed on disk. Where it can't be used
     /// everything stays as it was. Established sessions go on.
     pub fn replace(&self, spec: &ServerSpec) -> Result<Vec<Warning>, ContextError> {
         let before = self.state();
-        let (state, warnings) = State::new(spec, &self.binding, &self.clock, Some(&before))?;
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+        let (state, warnings) = State::new(spec, &self.binding, &self.clock, before.as_deref())?;
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(state));
         Ok(warnings)
     }
 
-    fn state(&self) -> Arc<State> {
-        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    fn state(&self) -> Option<Arc<State>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The certificates that are shown, in the order of the specification.
     pub fn certificates(&self) -> Vec<CertificateDetails> {
-        self.state().identities.iter().map(|identity| identity.details.clone()).collect()
+        let state = self.state();
+        let identities = state.iter().flat_map(|state| &state.identities);
+        identities.map(|identity| identity.details.clone()).collect()
     }
 
     /// The authorities that clients' certificates are verified against.
     pub fn authorities(&self) -> Vec<CertificateDetails> {
-        self.state().verifier.authorities()
+        self.state().map(|state| state.verifier.authorities()).unwrap_or_default()
     }
 
     /// Begins a handshake on a connection that was accepted. The addresses decide about the key log.
@@ -275,7 +283,7 @@ fn resumption(
 
 /// A handshake on the server's side. Dropping it closes the connection.
 pub struct ServerHandshake {
-    state: Arc<State>,
+    state: Option<Arc<State>>,
     accepting: Accepting,
     notes: Option<Box<Notes>>,
     turn: Turn,
@@ -285,6 +293,7 @@ impl ServerHandshake {
     /// Waits for the whole ClientHello, then begins.
     fn poll_hello(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
         let Accepting::Hello(place) = &mut self.accepting else { return Poll::Ready(Ok(())) };
+        let Some(state) = &self.state else { return Poll::Ready(Err(HandshakeError::not_ready())) };
         let Some(wire) = place else { return Poll::Ready(Err(ended())) };
         let wishes = loop {
             match hello::look(wire.input.filled()) {
@@ -299,10 +308,10 @@ impl ServerHandshake {
             return Poll::Pending;
         }
         let mut notes = self.notes.take().unwrap_or_default();
-        notes.wants_staple = wishes.wants_staple && self.state.certificates.cares_for_staples;
-        let config = match &self.state.without_alpn {
-            Some(without) if wishes.shares_no_protocol(&self.state.config.alpn_protocols) => without,
-            _ => &self.state.config,
+        notes.wants_staple = wishes.wants_staple && state.certificates.cares_for_staples;
+        let config = match &state.without_alpn {
+            Some(without) if wishes.shares_no_protocol(&state.config.alpn_protocols) => without,
+            _ => &state.config,
         };
         let connection = UnbufferedServerConnection::new(Arc::clone(config)).map_err(|_| ended())?;
         let wire = place.take().ok_or_else(ended)?;
@@ -331,11 +340,12 @@ impl Future for ServerHandshake {
             Ok(done) => done,
             Err(mut error) => {
                 let notes = handshake.notes().filter(|_| error.kind != FailureKind::Closed);
-                error.info = notes.map(|notes| this.state.info_of_failed(notes));
+                error.info = notes.zip(this.state.as_ref()).map(|(notes, state)| state.info_of_failed(notes));
                 return Poll::Ready(Err(error));
             }
         };
         this.accepting = Accepting::Hello(None);
-        Poll::Ready(this.state.session(done))
+        let Some(state) = &this.state else { return Poll::Ready(Err(ended())) };
+        Poll::Ready(state.session(done))
     }
 }

@@ -45,8 +45,18 @@ pub enum FailureKind {
     VerifyCertificateHash,
     /// The protocol failed: `ssl.connection_error`.
     Protocol,
+    /// The secrets of the context are not there yet: `*_context_secrets_not_ready`.
+    NotReady,
     /// The peer closed the connection, or the network did: nothing is counted.
     Closed,
+}
+
+impl HandshakeError {
+    /// The secrets of the context are not there yet; the text is Envoy's.
+    pub(crate) fn not_ready() -> HandshakeError {
+        let reason = "TLS error: Secret is not supplied by SDS".to_owned();
+        HandshakeError { kind: FailureKind::NotReady, reason, staple: StapleOutcome::default(), info: None }
+    }
 }
 
 /// Why there is no session.

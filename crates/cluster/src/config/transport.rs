@@ -1,5 +1,6 @@
 //! How connections to hosts are carried: `transport_socket` and `transport_socket_matches`.
 
+use nuncio_stats::names::TlsSocketFactoryStats;
 use nuncio_stream_info::{Metadata, Struct};
 use nuncio_tls::ClientContext;
 use std::fmt;
@@ -87,6 +88,8 @@ pub struct UpstreamTls {
     pub has_protocols: bool,
     /// Bytes of what it was made of: its message and secrets.
     pub identity: Box<[u8]>,
+    /// `cluster.<name>.client_ssl_socket_factory.*`
+    pub factory: Arc<TlsSocketFactoryStats>,
 }
 
 impl PartialEq for UpstreamTls {

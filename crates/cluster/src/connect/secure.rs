@@ -7,7 +7,7 @@ use crate::info::ClusterInfo;
 use crate::pool::ConnectFailure;
 use nuncio_io::transport::Transport;
 use nuncio_stream_info::{Address, ProxiedAddresses};
-use nuncio_tls::ConnectOptions;
+use nuncio_tls::{ConnectOptions, FailureKind};
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -57,6 +57,9 @@ async fn handshake(
         }
         Err(error) => {
             counters.failed(&error);
+            if error.kind == FailureKind::NotReady {
+                tls.factory.upstream_context_secrets_not_ready().inc();
+            }
             Err(failed(error.reason))
         }
     }

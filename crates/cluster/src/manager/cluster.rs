@@ -13,6 +13,7 @@ use nuncio_lb::{Endpoint, Health, PrioritySet};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,7 +34,7 @@ pub(crate) struct Cluster {
     /// What EDS said last.
     assignment: RefCell<Option<Arc<LoadAssignment>>>,
     /// What the cluster depends on.
-    kept: RefCell<Option<Rc<dyn Any>>>,
+    kept: RefCell<Vec<Rc<dyn Any>>>,
 }
 
 /// What a plain static cluster does not have.
@@ -64,7 +65,7 @@ impl Cluster {
     /// Starts discovery, health checks and outlier detection. A cluster with nothing to wait for is active at once.
     pub(super) fn start(self: &Rc<Self>, shared: &Rc<Shared>) {
         let config = self.info.config.clone();
-        self.pending.set(1);
+        self.wait_for_one();
         let health_checks = config.health_check.as_ref().map(|check| HealthChecks::new(self, shared, check));
         let detector = config.outlier_detection.as_ref().map(|outlier| Detector::new(self, shared, outlier));
         if health_checks.is_some() || detector.is_some() {
@@ -103,8 +104,7 @@ impl Cluster {
 
     /// Kept until the cluster is removed or replaced.
     pub(super) fn keep_until_stopped(&self, keep: Rc<dyn Any>) {
-        let before = self.kept.replace(Some(keep));
-        drop(before);
+        self.kept.borrow_mut().push(keep);
     }
 
     /// A task that ends with the cluster.
@@ -127,7 +127,7 @@ impl Cluster {
         }
         let parts = self.parts.borrow_mut().take();
         drop(parts);
-        let kept = self.kept.borrow_mut().take();
+        let kept = std::mem::take(&mut *self.kept.borrow_mut());
         drop(kept);
         if let Some(shared) = self.shared() {
             shared.forget_events(self);
@@ -281,6 +281,12 @@ impl Cluster {
 
     pub(crate) fn shared(&self) -> Option<Rc<Shared>> {
         self.shared.upgrade()
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cluster").field(self.info.name()).finish()
     }
 }
 

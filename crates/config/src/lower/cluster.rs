@@ -14,6 +14,7 @@ use super::bootstrap::Manager;
 use super::number::{Wrapped, duration_field};
 use super::{address, transport_socket, value};
 use crate::compile::{Compile, Invalid};
+use crate::sources::DynamicUse;
 use nuncio_api::pb::envoy::config::cluster::v3 as pb;
 use nuncio_cluster::ClusterConfig;
 use nuncio_cluster::config::{Discovery, HttpProtocolOptions, TcpKeepalive, Transport, TransportMatch, Transports};
@@ -53,7 +54,13 @@ pub(super) fn cluster(
 ) -> Result<ClusterConfig, Invalid> {
     let before = cx.errors();
     report_unsupported(cluster, cx);
+    let uses_before = cx.references.dynamic.len();
     let transports = transports(cluster, cx);
+    for used in cx.references.dynamic.iter_mut().skip(uses_before) {
+        if let DynamicUse::Secret(secret) = used {
+            secret.cluster = Some(cluster.name.as_str().into());
+        }
+    }
     let discovery = discovery::discovery(cluster, cx);
     let kind = discovery.as_ref().ok();
     let load_assignment = endpoints::load_assignment(cluster, kind, cx);

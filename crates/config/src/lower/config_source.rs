@@ -5,8 +5,6 @@ use super::number::{Wrapped, duration_field};
 use crate::compile::{Compile, Invalid};
 use crate::sources::{ApiKind, ApiSource, FileSource, From, INITIAL_FETCH_TIMEOUT, Source};
 use nuncio_api::pb::envoy::config::core::v3 as core;
-use prost::Message;
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,9 +40,7 @@ pub fn config_source(source: &core::ConfigSource, cx: &mut Compile<'_>) -> Resul
         None => return Err(cx.error_hint("names no source", "set ads, api_config_source or path_config_source")),
     };
     let initial_fetch_timeout = Some(timeout?.unwrap_or(INITIAL_FETCH_TIMEOUT)).filter(|timeout| !timeout.is_zero());
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&source.encode_to_vec());
-    Ok(Source { from, initial_fetch_timeout, digest: hasher.finish() })
+    Ok(Source { from, initial_fetch_timeout, digest: crate::tls::digest_of(source) })
 }
 
 /// An `ApiConfigSource`, as of `ads_config` and `api_config_source`.

@@ -67,6 +67,11 @@ pub struct Lowered<T> {
 }
 
 impl ResourceContext {
+    /// The secrets of the configuration, and those that discovery brought.
+    pub fn secrets(&self) -> &Arc<crate::tls::Secrets> {
+        &self.facts.secrets
+    }
+
     fn lower<M: Message + Name + Default, T>(
         &self,
         (registry, runtime): (&Registry, &Arc<Runtime>),

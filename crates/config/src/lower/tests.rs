@@ -58,6 +58,7 @@ pub(super) fn lower_source(source: Source) -> Outcome {
     let registry = stubs::registry();
     let options = LowerOptions {
         registry: &registry,
+        discovered: Arc::default(),
         files: Arc::new(LogFiles::new(LogFileOptions::new(1), stats).unwrap()),
         store: Arc::new(store),
         node: NodeOverrides { id: "me".to_owned(), ..NodeOverrides::default() },

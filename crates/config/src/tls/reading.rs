@@ -1,6 +1,6 @@
 //! What is gathered while a context is read: findings by field, and the files that were looked at.
 
-use super::secrets::Secrets;
+use super::secrets::{SecretKey, Secrets};
 use crate::compile::{Compile, Environment, Invalid};
 use crate::lower::read_file;
 use nuncio_api::pb::envoy::config::core::v3 as core;
@@ -18,6 +18,10 @@ pub(crate) struct Found {
     pub unsupported: Vec<String>,
     /// Files and directories whose change may change the context.
     pub paths: BTreeSet<PathBuf>,
+    /// Secrets of discovery that it rests on.
+    pub discovered: Vec<SecretKey>,
+    /// One of them is not there yet.
+    pub is_pending: bool,
 }
 
 impl Found {
@@ -100,7 +104,7 @@ impl<'a> Reading<'a> {
 
     /// Fails if there are more than that.
     pub(crate) fn unless_errors_since(&self, errors: usize) -> Result<(), Invalid> {
-        if self.found.errors.len() > errors { Err(Invalid) } else { Ok(()) }
+        if self.found.errors.len() > errors || self.found.is_pending { Err(Invalid) } else { Ok(()) }
     }
 
     /// The bytes of a source that may be lacking.

@@ -1,4 +1,4 @@
-//! Secrets by name: of `static_resources.secrets`, or of a file.
+//! Secrets by name: of `static_resources.secrets`, of a file, or as discovery brought them.
 
 use super::reading::Reading;
 use crate::compile::{Invalid, message_of};
@@ -7,11 +7,11 @@ use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use nuncio_api::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use prost::{Message, Name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a secret comes from. A source that is told of changes from elsewhere (SDS over xDS) is one more kind of it.
 pub trait SecretSource: Send + Sync {
@@ -24,10 +24,43 @@ pub trait SecretSource: Send + Sync {
     }
 }
 
-/// The secrets that a configuration defines by itself.
+/// The secrets that a configuration defines by itself, and those that discovery brought.
 #[derive(Clone, Default)]
 pub struct Secrets {
     named: BTreeMap<String, Arc<tls::Secret>>,
+    discovered: Arc<DiscoveredSecrets>,
+}
+
+/// A secret of discovery: the digest of its source ([`digest_of`]), and its name.
+pub type SecretKey = (u64, Arc<str>);
+
+/// What discovery brought, by source and name. Contexts that are made later find it here.
+#[derive(Default)]
+pub struct DiscoveredSecrets {
+    known: Mutex<HashMap<SecretKey, Arc<tls::Secret>>>,
+}
+
+impl DiscoveredSecrets {
+    /// The secret, if it is there.
+    pub fn get(&self, key: &SecretKey) -> Option<Arc<tls::Secret>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// Takes a secret, or forgets it. Returns what was known before. Contexts must be refreshed.
+    pub fn set(&self, key: &SecretKey, secret: Option<Arc<tls::Secret>>) -> Option<Arc<tls::Secret>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match secret {
+            Some(secret) => known.insert(key.clone(), secret),
+            None => known.remove(key),
+        }
+    }
+}
+
+/// The number that equal sources share.
+pub(crate) fn digest_of(source: &core::ConfigSource) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&source.encode_to_vec());
+    hasher.finish()
 }
 
 impl fmt::Debug for Secrets {
@@ -38,15 +71,20 @@ impl fmt::Debug for Secrets {
 
 impl Secrets {
     /// `static_resources.secrets`. Of two with one name the first counts.
-    pub(crate) fn new(secrets: Vec<tls::Secret>) -> Secrets {
+    pub(crate) fn new(secrets: Vec<tls::Secret>, discovered: Arc<DiscoveredSecrets>) -> Secrets {
         let mut named = BTreeMap::new();
         for secret in secrets {
             named.entry(secret.name.clone()).or_insert_with(|| Arc::new(secret));
         }
-        Secrets { named }
+        Secrets { named, discovered }
     }
 
-    /// A number that changes with any of them.
+    /// What discovery brought.
+    pub fn discovered(&self) -> &Arc<DiscoveredSecrets> {
+        &self.discovered
+    }
+
+    /// A number that changes with any of those of the configuration.
     pub(crate) fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for secret in self.named.values() {
@@ -116,9 +154,27 @@ fn secrets_of(path: &Path) -> Result<Vec<tls::Secret>, String> {
 
 /// The secret that an `SdsSecretConfig` names.
 pub(super) fn named(config: &tls::SdsSecretConfig, cx: &mut Reading<'_>) -> Result<tls::Secret, Invalid> {
+    if let Some(source) = config.sds_config.as_ref().filter(|source| is_discovered(source)) {
+        let key = (digest_of(source), Arc::from(config.name.as_str()));
+        let secret = cx.secrets.discovered.get(&key);
+        cx.found.discovered.push(key);
+        return match secret {
+            Some(secret) => Ok(tls::Secret::clone(&secret)),
+            None => {
+                cx.found.is_pending = true;
+                Err(Invalid)
+            }
+        };
+    }
     let source = source(config, cx)?;
     cx.found.paths.extend(source.paths());
     source.secret().map_err(|text| cx.error(text, "the file holds a DiscoveryResponse whose resources are secrets"))
+}
+
+/// Whether a server brings the secret.
+pub(super) fn is_discovered(source: &core::ConfigSource) -> bool {
+    use core::config_source::ConfigSourceSpecifier as Kind;
+    matches!(source.config_source_specifier, Some(Kind::ApiConfigSource(_) | Kind::Ads(_) | Kind::Self_(_)))
 }
 
 fn source(config: &tls::SdsSecretConfig, cx: &mut Reading<'_>) -> Result<Box<dyn SecretSource>, Invalid> {
@@ -139,7 +195,8 @@ fn source(config: &tls::SdsSecretConfig, cx: &mut Reading<'_>) -> Result<Box<dyn
         Some(Kind::PathConfigSource(file)) => (&file.path, file.watched_directory.as_ref()),
         Some(Kind::Path(path)) => (path, None),
         Some(Kind::ApiConfigSource(_) | Kind::Ads(_) | Kind::Self_(_)) => {
-            return Err(cx.error("secrets over xDS are not built yet", "use path_config_source, or a static secret"));
+            // Found before this is asked.
+            return Err(cx.error("is no file", "set path_config_source"));
         }
         None => return Err(cx.error("names no source", "set path_config_source")),
     };

@@ -3,8 +3,10 @@
 use super::context::{client_spec, server_spec};
 use super::expiry::Expiry;
 use super::reading::{Found, Reading};
-use super::secrets::Secrets;
+use super::secrets::{SecretKey, Secrets, is_discovered};
 use crate::compile::{Compile, Environment, Invalid};
+use crate::lower::config_source;
+use crate::sources::{DynamicUse, SecretUse};
 use nuncio_api::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use nuncio_api::wkt::Any;
 use nuncio_cluster::TlsCounters;
@@ -19,6 +21,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
+use tls::downstream_tls_context::SessionTicketKeysType;
 
 /// The TLS context of a filter chain.
 pub struct DownstreamTls {
@@ -26,6 +29,8 @@ pub struct DownstreamTls {
     pub context: ServerContext,
     /// `listener.<address>.ssl.*`.
     pub counters: TlsCounters,
+    /// `listener.<address>.server_ssl_socket_factory.*`
+    pub factory: Arc<TlsSocketFactoryStats>,
 }
 
 impl fmt::Debug for DownstreamTls {
@@ -41,6 +46,8 @@ pub enum Refreshed {
     Updated,
     /// It can't be built: the old one stays. Says why.
     Kept(String),
+    /// One of its secrets is not there yet.
+    Pending,
     /// Nobody uses it any more.
     Gone,
 }
@@ -61,7 +68,9 @@ pub struct TlsUse {
     environment: Environment,
     secrets: Arc<Secrets>,
     paths: Mutex<Paths>,
-    stats: TlsSocketFactoryStats,
+    stats: Arc<TlsSocketFactoryStats>,
+    /// Secrets of discovery.
+    discovered: Vec<SecretKey>,
     failures: TlsUpdateFailureStats,
     /// `<owner>.ssl`.
     scope: Scope,
@@ -191,6 +200,11 @@ impl TlsUse {
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).all()
     }
 
+    /// Whether it rests on a secret of discovery.
+    pub fn rests_on(&self, key: &SecretKey) -> bool {
+        self.discovered.contains(key)
+    }
+
     /// Builds the context anew and puts it in the place of the present one. Reads files; not for workers.
     pub fn refresh(&self) -> Refreshed {
         let mut found = Found::default();
@@ -213,6 +227,8 @@ impl TlsUse {
                 self.stats.ssl_context_update_by_sds().inc();
                 Refreshed::Updated
             }
+            // Another of its secrets is awaited.
+            Err(Invalid) if found.is_pending && found.errors.is_empty() => Refreshed::Pending,
             Err(Invalid) => {
                 self.failures.ssl_context_update_failed().inc();
                 Refreshed::Kept(found.text())
@@ -290,27 +306,51 @@ pub(crate) fn server(
         binding.extend((part.len() as u64).to_be_bytes());
         binding.extend(part);
     }
+    let context = tls::DownstreamTlsContext::decode(&any.value[..]).unwrap_or_default();
+    let common = context.common_tls_context.as_ref();
+    let keys = match &context.session_ticket_keys_type {
+        Some(SessionTicketKeysType::SessionTicketKeysSdsSecretConfig(config)) => Some(config),
+        _ => None,
+    };
+    follow_secrets(common, &mut cx.field("common_tls_context"))?;
+    if let Some(config) = keys {
+        follow_secret(config, &mut cx.field("session_ticket_keys_sds_secret_config"))?;
+    }
     let (built, parts) = build(any, cx, |message, cx| {
         let spec = read_server(message, cx)?;
         checked(ServerContext::new(&spec, &binding), cx)
     });
-    let owner = Arc::new(DownstreamTls { context: built?, counters: TlsCounters::register(scope) });
-    remember(Owner::Downstream(Arc::downgrade(&owner)), any, parts, scope, cx);
+    let context = match parts.is_pending {
+        true => ServerContext::pending(&binding),
+        false => built?,
+    };
+    let factory = Arc::new(TlsSocketFactoryStats::register(&scope.child("server_ssl_socket_factory")));
+    let counters = TlsCounters::register(scope);
+    let owner = Arc::new(DownstreamTls { context, counters, factory: Arc::clone(&factory) });
+    remember((Owner::Downstream(Arc::downgrade(&owner)), factory), any, parts, scope, cx);
     Ok(owner)
 }
 
 /// The context of an `UpstreamTlsContext`. `scope` is the cluster's.
 pub(crate) fn client(any: &Any, scope: &Scope, cx: &mut Compile<'_>) -> Result<Arc<UpstreamTls>, Invalid> {
-    let mut has_protocols = false;
+    let context = tls::UpstreamTlsContext::decode(&any.value[..]).unwrap_or_default();
+    let common = context.common_tls_context.as_ref();
+    follow_secrets(common, &mut cx.field("common_tls_context"))?;
+    let has_protocols = common.is_some_and(|common| !common.alpn_protocols.is_empty());
     let (built, parts) = build(any, cx, |message, cx| {
         let spec = read_client(message, cx)?;
-        has_protocols = !spec.alpn_protocols.is_empty();
         checked(ClientContext::new(&spec), cx)
     });
     let mut identity = any.value.clone();
     identity.extend(cx.facts.secrets.digest().to_ne_bytes());
-    let owner = Arc::new(UpstreamTls { context: built?, has_protocols, identity: identity.into() });
-    remember(Owner::Upstream(Arc::downgrade(&owner)), any, parts, scope, cx);
+    let context = match parts.is_pending {
+        true => ClientContext::pending(),
+        false => built?,
+    };
+    let factory = Arc::new(TlsSocketFactoryStats::register(&scope.child("client_ssl_socket_factory")));
+    let identity = identity.into();
+    let owner = Arc::new(UpstreamTls { context, has_protocols, identity, factory: Arc::clone(&factory) });
+    remember((Owner::Upstream(Arc::downgrade(&owner)), factory), any, parts, scope, cx);
     Ok(owner)
 }
 
@@ -320,6 +360,8 @@ struct Parts {
     environment: Environment,
     secrets: Arc<Secrets>,
     paths: BTreeSet<PathBuf>,
+    discovered: Vec<SecretKey>,
+    is_pending: bool,
 }
 
 fn build<C>(
@@ -332,11 +374,49 @@ fn build<C>(
     let built = build(&any.value, &mut Reading::new(&mut found, &environment, &secrets));
     found.report(cx);
     let place = cx.path.to_string();
-    (built, Parts { place, environment, secrets, paths: found.paths })
+    let is_pending = built.is_err() && found.is_pending && found.errors.is_empty();
+    let Found { paths, discovered, .. } = found;
+    (built, Parts { place, environment, secrets, paths, discovered, is_pending })
 }
 
-fn remember(owner: Owner, any: &Any, parts: Parts, scope: &Scope, cx: &mut Compile<'_>) {
-    let Parts { place, environment, secrets, paths } = parts;
+/// Notes the secrets of discovery that a context rests on.
+fn follow_secrets(common: Option<&tls::CommonTlsContext>, cx: &mut Compile<'_>) -> Result<(), Invalid> {
+    use tls::common_tls_context::ValidationContextType as Kind;
+    let Some(common) = common else { return Ok(()) };
+    for (index, config) in common.tls_certificate_sds_secret_configs.iter().enumerate() {
+        follow_secret(config, &mut cx.element("tls_certificate_sds_secret_configs", index))?;
+    }
+    match &common.validation_context_type {
+        Some(Kind::ValidationContextSdsSecretConfig(config)) => {
+            follow_secret(config, &mut cx.field("validation_context_sds_secret_config"))
+        }
+        Some(Kind::CombinedValidationContext(combined)) => match &combined.validation_context_sds_secret_config {
+            Some(config) => {
+                let mut cx = cx.field("combined_validation_context");
+                follow_secret(config, &mut cx.field("validation_context_sds_secret_config"))
+            }
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn follow_secret(config: &tls::SdsSecretConfig, cx: &mut Compile<'_>) -> Result<(), Invalid> {
+    let Some(source) = config.sds_config.as_ref().filter(|source| is_discovered(source)) else { return Ok(()) };
+    let source = config_source(source, &mut cx.field("sds_config"))?;
+    let name = config.name.as_str().into();
+    cx.references.dynamic.push(DynamicUse::Secret(SecretUse { name, source, cluster: None }));
+    Ok(())
+}
+
+fn remember(
+    (owner, stats): (Owner, Arc<TlsSocketFactoryStats>),
+    any: &Any,
+    parts: Parts,
+    scope: &Scope,
+    cx: &mut Compile<'_>,
+) {
+    let Parts { place, environment, secrets, paths, discovered, is_pending: _ } = parts;
     let message = any.value.clone().into();
     let factory = scope.child(match &owner {
         Owner::Downstream(_) => "server_ssl_socket_factory",
@@ -357,7 +437,8 @@ fn remember(owner: Owner, any: &Any, parts: Parts, scope: &Scope, cx: &mut Compi
         environment,
         secrets,
         paths: Mutex::new(Paths { in_use: paths, attempted: BTreeSet::new() }),
-        stats: TlsSocketFactoryStats::register(&factory),
+        stats,
+        discovered,
         failures: TlsUpdateFailureStats::register(&factory),
         scope: scope.child("ssl"),
         expiries: Mutex::default(),

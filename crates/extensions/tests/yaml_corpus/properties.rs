@@ -31,6 +31,7 @@ pub fn compile(registry: &Registry, input: &[u8]) -> bool {
         let options = LowerOptions {
             registry,
             store,
+            discovered: Arc::default(),
             files: Arc::new(files),
             node: NodeOverrides::default(),
             hostname: None,

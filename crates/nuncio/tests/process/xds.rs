@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use nuncio_testkit::xds::{Snapshot, XdsServer, any_of};
+use nuncio_testkit::authority::Authority;
+use nuncio_testkit::xds::{Event, Place, Snapshot, XdsServer, any_of};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -179,4 +180,103 @@ fn a_lost_server_changes_nothing_and_is_found_again() {
         server.await_ack("eds", "2").unwrap();
         running.await_answer("/", (200, "two"));
     }
+}
+
+/// A listener that ends TLS with the secret `server`, whose client certificates the secret `roots` validates.
+fn tls_listener(port: u16, source: &Value) -> Value {
+    let mut listener = listener("front", port, "routes");
+    listener["filter_chains"][0]["transport_socket"] = json!({"name": "tls", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {
+            "tls_certificate_sds_secret_configs": [{"name": "server", "sds_config": source}]}}});
+    listener
+}
+
+fn certificate(authority: &Authority, name: &str) -> Value {
+    let (certificate, key) = authority.issue(name, &["DNS:localhost", "IP:127.0.0.1"]);
+    json!({"name": "server", "tls_certificate": {
+        "certificate_chain": {"inline_string": certificate}, "private_key": {"inline_string": key}}})
+}
+
+/// What a client is shown.
+fn subject(running: &Running) -> String {
+    let connect = format!("127.0.0.1:{}", running.setup.port("front"));
+    let shown = std::process::Command::new("openssl")
+        .args(["s_client", "-connect", &connect, "-servername", "localhost"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    text.lines().find(|line| line.starts_with("subject=")).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_listener_waits_for_its_secret_and_follows_it() {
+    for kind in KINDS {
+        let authority = Authority::new("authority");
+        let origin = origin(vec![body("one")]);
+        let server = XdsServer::serve_snapshot(Snapshot::default()).unwrap();
+        let setup = Setup::new(&under(kind, server.address()));
+        let front = setup.port("front");
+        let mut snapshot = whole(front, origin.address());
+        let source = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
+        put(&mut snapshot, "lds", "0", &[]);
+        server.set_snapshot(snapshot);
+        let running = setup.start();
+        server.update(|snapshot| put(snapshot, "lds", "1", &[("front", tls_listener(front, &source))]));
+        server.await_ack("lds", "1").unwrap();
+        running.await_stat("listener_manager.total_listeners_warming", |warming| warming == 1);
+        server.update(|snapshot| put(snapshot, "sds", "1", &[("server", certificate(&authority, "first"))]));
+        server.await_ack("sds", "1").unwrap();
+        running.await_stat("listener_manager.total_listeners_active", |active| active == 1);
+        assert!(subject(&running).contains("first"), "{kind}: {}", subject(&running));
+        server.update(|snapshot| put(snapshot, "sds", "2", &[("server", certificate(&authority, "second"))]));
+        server.await_ack("sds", "2").unwrap();
+        assert!(subject(&running).contains("second"), "{kind}: {}", subject(&running));
+        // What is no certificate leaves the one that is.
+        let broken = json!({"name": "server", "tls_certificate": {
+            "certificate_chain": {"inline_string": "no"}, "private_key": {"inline_string": "no"}}});
+        server.update(|snapshot| put(snapshot, "sds", "3", &[("server", broken.clone())]));
+        let text = server.await_nack("sds", "3").unwrap();
+        assert!(text.contains("server"), "{kind}: {text}");
+        assert!(subject(&running).contains("second"), "{kind}: {}", subject(&running));
+    }
+}
+
+#[test]
+fn secrets_come_over_a_unix_socket_each_on_its_own_stream() {
+    let authority = Authority::new("authority");
+    let directory = tempfile::tempdir().unwrap();
+    let place = Place::Unix(directory.path().join("socket"));
+    let agent = XdsServer::start_at(place, None).unwrap();
+    let mut secrets = Snapshot::default();
+    put(&mut secrets, "sds", "1", &[("server", certificate(&authority, "first"))]);
+    agent.set_snapshot(secrets);
+    let origin = origin(vec![body("one")]);
+    let server = XdsServer::serve_snapshot(Snapshot::default()).unwrap();
+    let text = under("DELTA_GRPC", server.address());
+    let cluster = format!(
+        "  clusters:\n  - {{name: agent, type: STATIC, http2_protocol_options: {{}}, load_assignment: {{cluster_name: agent, \
+         endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{pipe: {{path: {}}}}}}}}}]}}]}}}}\n",
+        directory.path().join("socket").display()
+    );
+    let setup = Setup::new(&text.replace("  clusters:\n", &cluster));
+    let front = setup.port("front");
+    let mut snapshot = whole(front, origin.address());
+    let source = json!({"resource_api_version": "V3", "api_config_source": {
+        "api_type": "GRPC", "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "agent"}}]}});
+    put(&mut snapshot, "lds", "1", &[("front", tls_listener(front, &source))]);
+    server.set_snapshot(snapshot);
+    let running = setup.start();
+    assert!(subject(&running).contains("first"), "{}", subject(&running));
+    let paths: Vec<String> = agent
+        .events()
+        .iter()
+        .filter_map(|event| match event {
+            Event::Request(request) => Some(request.path.clone()),
+            _ => None,
+        })
+        .collect();
+    assert!(paths.iter().all(|path| path.ends_with("SecretDiscoveryService/StreamSecrets")), "{paths:?}");
 }

@@ -5,6 +5,7 @@ use nuncio_config::tls::DownstreamTls;
 use nuncio_filter::Worker;
 use nuncio_io::transport::Transport;
 use nuncio_stream_info::ConnectionInfo;
+use nuncio_tls::FailureKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,9 @@ async fn handshake(
         }
         Err(error) => {
             tls.counters.failed(&error);
+            if error.kind == FailureKind::NotReady {
+                tls.factory.downstream_context_secrets_not_ready().inc();
+            }
             tracing::debug!(target: "connection", "TLS handshake of {}: {error}", info.remote);
             Err(Failed { reason: error.reason.into(), timeout: false })
         }

@@ -1,6 +1,6 @@
 //! CDS: clusters that come and go.
 
-use super::{Counts, Failure, Subscription, Update, Wait, Watcher, follow, mux, subscribe};
+use super::{Counts, Failure, Subscription, Update, Wait, Watcher, mux, set_cluster, subscribe};
 use crate::state::Server;
 use nuncio_config::lower::Lowered;
 use nuncio_config::sources::Source;
@@ -105,12 +105,8 @@ fn take_one(server: &Rc<Server>, resource: &Rc<Resource>) -> Result<bool, String
     let lowered = xds.resources.cluster((registry, &runtime), &resource.body)?;
     server.note(kind, &resource.name, &lowered);
     let Lowered { value, uses, tls, .. } = lowered;
-    server.clusters.set_cluster(value);
     server.contexts.add(&tls);
-    let kept = follow(server, &uses, &xds.waits);
-    if !kept.is_empty() {
-        server.clusters.keep_with(&resource.name, Rc::new(kept));
-    }
+    set_cluster(server, value, &uses);
     xds.held.active(kind, resource);
     Ok(true)
 }

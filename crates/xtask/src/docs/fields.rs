@@ -51,6 +51,7 @@ fn lower(bench: &Bench, wire: Vec<u8>, prefix: &str, report: &mut Report) {
     let options = LowerOptions {
         registry: &bench.registry,
         store: Arc::clone(&bench.store),
+        discovered: Arc::default(),
         files: Arc::clone(&bench.files),
         node: NodeOverrides::default(),
         hostname: None,

@@ -46,7 +46,7 @@ fn errors_name_their_field() {
     );
     check(
         "common_tls_context: {tls_certificate_sds_secret_configs: [{name: pair, sds_config: {ads: {}}}]}",
-        ".common_tls_context.tls_certificate_sds_secret_configs[0].sds_config: secrets over xDS are not built yet",
+        ".common_tls_context.tls_certificate_sds_secret_configs[0].sds_config.ads: there is no ADS",
     );
     check(
         "common_tls_context: {validation_context: {custom_validator_config: {name: own, typed_config: {'@type': \
