@@ -78,6 +78,11 @@ impl Regex {
         self.whole.is_match(input)
     }
 
+    /// Whether it matches a part of the input. Of an expression made by [`Regex::for_substitution`]; of another, the whole.
+    pub fn occurs_in(&self, input: &[u8]) -> bool {
+        self.anywhere.as_ref().unwrap_or(&self.whole).is_match(input)
+    }
+
     /// Bytes with which every matching input starts; empty when nothing can be said.
     pub fn literal_prefix(&self) -> &[u8] {
         &self.prefix

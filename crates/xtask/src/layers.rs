@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("matcher", 0, &[]),
     ("stats", 0, &[]),
     ("stream-info", 0, &["matcher"]),
+    ("cel", 0, &["matcher", "stream-info"]),
     ("lb", 0, &["stream-info"]),
     ("identity", 0, &[]),
     ("io", 1, &["stats"]),
@@ -26,8 +27,8 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("filter", 2, &["stream-info", "route", "http", "stats"]),
     ("cluster", 2, &["lb", "tls", "http", "route", "stats", "stream-info"]),
     ("hcm", 2, &["filter", "cluster"]),
-    ("config", 2, &["api", "filter", "cluster", "route", "tls"]),
-    ("extensions", 2, &["api", "config", "filter", "hcm", "cluster"]),
+    ("config", 2, &["api", "cel", "filter", "cluster", "route", "tls"]),
+    ("extensions", 2, &["api", "cel", "config", "filter", "hcm", "cluster"]),
     ("server", 3, &["extensions", "xds"]),
     ("nuncio", 3, &["server"]),
 ];
