@@ -55,7 +55,47 @@ pub fn load(path: &Path) -> Result<DescriptorPool, Box<dyn Error>> {
 
 /// Messages that Envoy configurations name and that the descriptor set lacks.
 fn additions() -> Vec<FileDescriptorProto> {
-    ["udpa.type.v1", "xds.type.v3"].into_iter().map(typed_struct).collect()
+    ["udpa.type.v1", "xds.type.v3"].into_iter().map(typed_struct).chain([matchers()]).collect()
+}
+
+/// `xds.type.matcher.v3` in the files that are lacking; `src/matchers.rs` has their messages.
+fn matchers() -> FileDescriptorProto {
+    let message = |name: &str, field: Vec<FieldDescriptorProto>| DescriptorProto {
+        name: Some(name.to_owned()),
+        field,
+        ..DescriptorProto::default()
+    };
+    let many = |mut field: FieldDescriptorProto| {
+        field.label = Some(Label::Repeated.into());
+        field
+    };
+    let on_match = ".xds.type.matcher.v3.Matcher.OnMatch";
+    let range = message(
+        "IPRangeMatcher",
+        vec![
+            many(field("ranges", 1, Type::Message, Some(".xds.core.v3.CidrRange"))),
+            field("on_match", 2, Type::Message, Some(on_match)),
+            field("exclusive", 3, Type::Bool, None),
+        ],
+    );
+    let ranges = Some(".xds.type.matcher.v3.IPMatcher.IPRangeMatcher");
+    let mut address = message("IPMatcher", vec![many(field("range_matchers", 1, Type::Message, ranges))]);
+    address.nested_type = vec![range];
+    let expression = field("expr_match", 1, Type::Message, Some(".xds.type.v3.CelExpression"));
+    FileDescriptorProto {
+        name: Some("nuncio/xds/type/matcher/v3/matchers.proto".to_owned()),
+        package: Some("xds.type.matcher.v3".to_owned()),
+        dependency: ["xds/core/v3/cidr.proto", "xds/type/matcher/v3/matcher.proto", "xds/type/v3/cel.proto"]
+            .map(str::to_owned)
+            .to_vec(),
+        message_type: vec![
+            message("CelMatcher", vec![expression, field("description", 2, Type::String, None)]),
+            message("HttpAttributesCelMatchInput", Vec::new()),
+            address,
+        ],
+        syntax: Some("proto3".to_owned()),
+        ..FileDescriptorProto::default()
+    }
 }
 
 /// `TypedStruct`: a message whose fields are given as a `Struct`, and whose type by URL.

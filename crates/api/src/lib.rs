@@ -1,5 +1,6 @@
 //! Envoy v3 message types, and the schema tables of their fields. No logic.
 
+pub mod matchers;
 pub mod schema;
 
 /// The generated message types, in modules named as their packages: `pb::envoy::config::bootstrap::v3::Bootstrap`.

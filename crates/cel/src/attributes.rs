@@ -156,8 +156,11 @@ impl<'a> Scope<'a> {
             "locality" => {
                 let locality = &upstream.host()?.locality;
                 let entry = |name, text: &'a Arc<str>| (Value::text(name), Value::text(text));
-                let fields =
-                    vec![entry("region", &locality.region), entry("zone", &locality.zone), entry("sub_zone", &locality.sub_zone)];
+                let fields = vec![
+                    entry("region", &locality.region),
+                    entry("zone", &locality.zone),
+                    entry("sub_zone", &locality.sub_zone),
+                ];
                 Some(Value::Map(fields))
             }
             _ => certificate(upstream.tls.as_deref()?, name),

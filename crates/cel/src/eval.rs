@@ -62,9 +62,7 @@ impl Node {
     fn evaluate<'a>(&'a self, scope: Scope<'a>) -> Result<Value<'a>, EvalError> {
         match self {
             Node::Constant(value) => Ok(borrowed(value)),
-            Node::Root(name) => {
-                scope.attribute(name).ok_or_else(|| EvalError::UnknownName((**name).to_owned()))
-            }
+            Node::Root(name) => scope.attribute(name).ok_or_else(|| EvalError::UnknownName((**name).to_owned())),
             Node::Select(operand, field) => {
                 let operand = operand.evaluate(scope)?;
                 scope.field(&operand, field.as_bytes())?.ok_or_else(|| EvalError::Missing((**field).to_owned()))

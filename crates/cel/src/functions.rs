@@ -76,7 +76,9 @@ impl Function {
             .chain(allowed(string, options.string_conversion));
         match all.find(|(known, count)| *known == name && *count == arguments) {
             Some((name, _)) => Ok(Function { name, concat: options.string_concat }),
-            None if name == "string" => Err("string() must be allowed by cel_config.enable_string_conversion".to_owned()),
+            None if name == "string" => {
+                Err("string() must be allowed by cel_config.enable_string_conversion".to_owned())
+            }
             None if TEXT_FUNCTIONS.iter().any(|(known, _)| *known == name) => {
                 Err(format!("{name}() must be allowed by cel_config.enable_string_functions"))
             }

@@ -1,6 +1,6 @@
 use crate::{Options, Program, Scope, Value};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
-use nuncio_stream_info::{ConnectionInfo, LogContext, Struct, StreamInfo};
+use nuncio_stream_info::{ConnectionInfo, LogContext, StreamInfo, Struct};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -41,15 +41,14 @@ fn value(text: &str) -> String {
         Err(error) => return format!("invalid: {error}"),
     };
     let value = program.evaluate(Scope { context: &context });
-    let text = match value {
+    match value {
         Ok(value) => {
             let mut out = Vec::new();
             value.write(&mut out);
             String::from_utf8(out).unwrap()
         }
         Err(error) => format!("error: {error}"),
-    };
-    text
+    }
 }
 
 #[test]

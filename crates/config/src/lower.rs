@@ -12,6 +12,7 @@
 mod access_log;
 mod address;
 mod bootstrap;
+mod cel;
 mod cluster;
 mod config_source;
 mod data_source;
@@ -36,6 +37,7 @@ mod tests;
 
 pub use access_log::{access_logs, log_filter};
 pub use address::socket_options;
+pub use cel::{cel_expression, cel_older, cel_options, cel_text};
 pub use config_source::{api_source, config_source};
 pub(crate) use data_source::read as read_file;
 pub use data_source::{data_source, data_source_text};
@@ -45,7 +47,7 @@ pub use format::{
 };
 pub use grpc_service::grpc_service;
 pub use http2::http2_options;
-pub use match_tree::{LowerAction, header_match_tree};
+pub use match_tree::{LowerAction, MatchInputs, header_input, header_match_tree, match_tree};
 pub use matcher::{
     cidr, cidrs, cookie_spec, header, header_spec, headers, list, metadata_matcher, metadata_spec, query, query_spec,
     regex, regex_spec, string, string_spec, strings, substitution, substitution_spec, value, value_spec,

@@ -39,5 +39,6 @@ pub fn registry() -> Registry {
         .network::<network::echo::EchoExtension>()
         .network::<network::http_connection_manager::HttpConnectionManager>()
         .network::<network::local_ratelimit::LocalRateLimitExtension>()
+        .network::<network::rbac::RbacExtension>()
         .network::<network::tcp_proxy::TcpProxyExtension>()
 }

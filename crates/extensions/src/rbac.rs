@@ -2,6 +2,7 @@
 //! asking is pure, and what can't be known of a request matches nothing.
 
 mod engine;
+mod input;
 mod lower;
 mod rule;
 mod stats;
@@ -9,6 +10,6 @@ mod stats;
 mod tests;
 
 pub(crate) use engine::{Engine, Verdict, denied_by};
-pub(crate) use lower::{Place, engine};
+pub(crate) use lower::{Place, engine, matcher};
 pub(crate) use rule::Subject;
 pub(crate) use stats::PolicyStats;

@@ -70,6 +70,8 @@ pub enum Predicate<I> {
     And(Vec<Predicate<I>>),
     /// `not_matcher`.
     Not(Box<Predicate<I>>),
+    /// `single_predicate` with a `custom_match` that the owner knows together with its input: it holds if there is a value.
+    Present(I),
 }
 
 /// What a value is compared with. An absent value never matches.
@@ -131,6 +133,7 @@ impl<I> Predicate<I> {
             Predicate::Or(any) => any.iter().any(|predicate| predicate.holds(value)),
             Predicate::And(all) => all.iter().all(|predicate| predicate.holds(value)),
             Predicate::Not(predicate) => !predicate.holds(value),
+            Predicate::Present(input) => value(input).is_some(),
         }
     }
 
@@ -140,7 +143,7 @@ impl<I> Predicate<I> {
             |list: &[Predicate<I>]| list.iter().map(|one| one.depth(limit)).try_fold(0, |a, b| b.map(|b| a.max(b)));
         Some(
             1 + match self {
-                Predicate::Single(..) => 0,
+                Predicate::Single(..) | Predicate::Present(_) => 0,
                 Predicate::Or(list) | Predicate::And(list) => deepest(list)?,
                 Predicate::Not(one) => one.depth(limit)?,
             },

@@ -36,8 +36,9 @@ pub(super) fn calculate<'a>(name: &str, a: &Value<'a>, b: &Value<'a>) -> Option<
     Some(match (name, a, b) {
         ("_+_", Value::Duration(a), Value::Duration(b)) => span(a.checked_add(*b)),
         ("_-_", Value::Duration(a), Value::Duration(b)) => span(a.checked_sub(*b)),
-        ("_+_", Value::Timestamp(at), Value::Duration(span))
-        | ("_+_", Value::Duration(span), Value::Timestamp(at)) => Ok(Value::Timestamp(at + i128::from(*span))),
+        ("_+_", Value::Timestamp(at), Value::Duration(span)) | ("_+_", Value::Duration(span), Value::Timestamp(at)) => {
+            Ok(Value::Timestamp(at + i128::from(*span)))
+        }
         ("_-_", Value::Timestamp(at), Value::Duration(span)) => Ok(Value::Timestamp(at - i128::from(*span))),
         ("_-_", Value::Timestamp(a), Value::Timestamp(b)) => span(i64::try_from(a - b).ok()),
         _ => return None,
@@ -187,13 +188,8 @@ pub(crate) fn write_timestamp(at: i128, out: &mut Vec<u8>) {
     let nanos = at.rem_euclid(DAY) as i64;
     let (year, month, day) = civil(days);
     let seconds = nanos / SECOND;
-    let _ = write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    );
+    let _ =
+        write!(out, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
     let fraction = nanos % SECOND;
     if fraction > 0 {
         let digits = format!("{fraction:09}");

@@ -1,17 +1,20 @@
 //! `config.accesslog.v3.AccessLog`: loggers, and the filters around them.
 
+use super::cel;
 use super::extension;
 use super::matcher;
 use super::number::{Wrapped, fractional_percent, runtime_uint32};
 use super::value::Shown;
-use crate::compile::{Compile, Invalid};
+use crate::compile::{Compile, Invalid, message_of};
 use nuncio_api::pb::envoy::config::accesslog::v3 as pb;
 use nuncio_api::pb::envoy::data::accesslog::v3::AccessLogType as LogType;
+use nuncio_api::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use nuncio_filter::{AccessLog, AccessLogs, Runtime};
 use nuncio_matcher::ValueMatcher;
 use nuncio_stream_info::{
     AccessLogType, Comparison, LogContext, LogFilter, ResponseFlags, RuntimeValue, ValuePredicate,
 };
+use prost::Name;
 use std::sync::Arc;
 
 /// Filters inside filters beyond this are refused: translating and deciding recurse.
@@ -93,11 +96,20 @@ fn filter_at(filter: &pb::AccessLogFilter, depth: usize, cx: &mut Compile<'_>) -
             let types = filter.types().filter_map(log_type).collect();
             Ok(LogFilter::LogType { types, exclude: filter.exclude })
         }
-        Some(Kind::ExtensionFilter(extension)) => {
-            let text = format!("the access log filter {} is not built", extension.name);
-            Err(cx.field("extension_filter").error(text))
-        }
+        Some(Kind::ExtensionFilter(extension)) => extension_filter(extension, &mut cx.field("extension_filter")),
     }
+}
+
+fn extension_filter(extension: &pb::ExtensionFilter, cx: &mut Compile<'_>) -> Result<LogFilter, Invalid> {
+    let any = extension.config_type.as_ref().map(|pb::extension_filter::ConfigType::TypedConfig(any)| any);
+    let Some(any) = any.filter(|any| message_of(any) == ExpressionFilter::full_name()) else {
+        let text = format!("the access log filter {} is not built", extension.name);
+        return Err(cx.error_hint(text, "envoy.access_loggers.extension_filters.cel is"));
+    };
+    let mut cx = cx.field("typed_config");
+    let ExpressionFilter { expression, cel_config } = cx.decode(any)?;
+    let program = cel::cel_text(&expression, cel::cel_options(cel_config.as_ref()), &mut cx.field("expression"))?;
+    Ok(LogFilter::Custom(Box::new(move |context| program.holds(context))))
 }
 
 fn filters(list: &[pb::AccessLogFilter], depth: usize, cx: &mut Compile<'_>) -> Result<Vec<LogFilter>, Invalid> {

@@ -1,7 +1,10 @@
 //! Rules, and what they lead to.
 
+use super::input::Input;
 use super::rule::{Rule, Subject};
 use super::stats::PolicyName;
+use nuncio_cel::Program;
+use nuncio_matcher::MatchTree;
 use nuncio_stream_info::details;
 
 /// `RBAC.Action`
@@ -21,12 +24,14 @@ pub(super) struct Policy {
     pub name: PolicyName,
     pub permissions: Box<[Rule]>,
     pub principals: Box<[Rule]>,
+    pub condition: Option<Program>,
 }
 
 impl Policy {
     fn matches(&self, subject: Subject<'_>) -> bool {
         self.permissions.iter().any(|rule| rule.holds(subject))
             && self.principals.iter().any(|rule| rule.holds(subject))
+            && self.condition.as_ref().is_none_or(|condition| condition.holds(&subject.context()))
     }
 }
 
@@ -35,6 +40,20 @@ impl Policy {
 pub(crate) enum Engine {
     /// `rules`
     Rules(Rules),
+    /// `matcher`
+    Matcher {
+        /// The tree.
+        tree: MatchTree<Input, Matched>,
+        /// One of its actions is to log.
+        logs: bool,
+    },
+}
+
+/// `config.rbac.v3.Action`
+#[derive(Debug)]
+pub(crate) struct Matched {
+    pub(super) name: PolicyName,
+    pub(super) action: Action,
 }
 
 /// `config.rbac.v3.RBAC`
@@ -60,6 +79,15 @@ impl Engine {
     pub(crate) fn ask(&self, subject: Subject<'_>) -> Verdict<'_> {
         match self {
             Engine::Rules(rules) => rules.ask(subject),
+            // Who matches nothing may not.
+            Engine::Matcher { tree, logs } => match tree.evaluate(&|input: &Input| input.value(subject)) {
+                Some(Matched { name, action }) => Verdict {
+                    allowed: *action != Action::Deny,
+                    policy: Some(name),
+                    log: logs.then_some(*action == Action::Log),
+                },
+                None => Verdict { allowed: false, policy: None, log: None },
+            },
         }
     }
 }

@@ -10,7 +10,7 @@ use nuncio_api::pb::envoy::extensions::path::r#match::uri_template::v3::UriTempl
 use nuncio_api::pb::envoy::extensions::rbac::matchers::upstream_ip_port::v3::UpstreamIpPortMatcher;
 use nuncio_api::pb::envoy::extensions::rbac::principals::mtls_authenticated::v3::Config as MtlsConfig;
 use nuncio_api::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
-use nuncio_api::pb::envoy::r#type::matcher::v3::{self as matcher, path_matcher};
+use nuncio_api::pb::envoy::r#type::matcher::v3 as pb_matcher;
 use nuncio_config::compile::{Compile, Invalid, message_of};
 use nuncio_config::lower;
 use nuncio_matcher::{CidrRange, MetadataMatcher, PathMatcher};
@@ -18,6 +18,10 @@ use nuncio_route::{FilterStateMatcher, UriTemplate};
 use pb::permission::Rule as Permission;
 use pb::principal::Identifier;
 use prost::Name;
+
+mod matching;
+
+pub(crate) use matching::matcher;
 
 /// Rules inside rules beyond this are refused: asking recurses.
 const MAX_DEPTH: usize = 64;
@@ -54,22 +58,35 @@ pub(crate) fn engine(config: &pb::Rbac, place: Place, cx: &mut Compile<'_>) -> R
 
 fn policy(name: &str, config: &pb::Policy, place: Place, cx: &mut Compile<'_>) -> Result<Policy, Invalid> {
     let pb::Policy { permissions, principals, condition, checked_condition, cel_config } = config;
-    for (set, field) in [
-        (condition.is_some(), "condition"),
-        (checked_condition.is_some(), "checked_condition"),
-        (cel_config.is_some(), "cel_config"),
-    ] {
-        if set {
-            return Err(cx.refuse(field, "the policy would match more than it says"));
-        }
-    }
     if permissions.is_empty() || principals.is_empty() {
         return Err(cx.error_hint("has no permissions or no principals", "set any: true for all of them"));
     }
     let limits = Limits { place, depth: MAX_DEPTH };
     let permissions = lower::list(permissions, "permissions", cx, |rule, cx| permission(rule, limits, cx));
     let principals = lower::list(principals, "principals", cx, |rule, cx| principal(rule, limits, cx));
-    Ok(Policy { name: PolicyName::new(name), permissions: permissions?.into(), principals: principals?.into() })
+    let options = lower::cel_options(cel_config.as_ref());
+    let condition = match (condition, checked_condition) {
+        (Some(_), Some(_)) => {
+            let text = "condition and checked_condition exclude each other";
+            Err(cx.field("condition").error_hint(text, "remove one of them"))
+        }
+        (Some(condition), None) => lower::cel_older(condition, options, &mut cx.field("condition")).map(Some),
+        (None, Some(checked)) => {
+            let mut cx = cx.field("checked_condition");
+            let mut cx = cx.field("expr");
+            match &checked.expr {
+                Some(expr) => lower::cel_older(expr, options, &mut cx).map(Some),
+                None => Err(cx.error("is required")),
+            }
+        }
+        (None, None) => Ok(None),
+    };
+    Ok(Policy {
+        name: PolicyName::new(name),
+        permissions: permissions?.into(),
+        principals: principals?.into(),
+        condition: condition?,
+    })
 }
 
 /// Where a rule stands.
@@ -182,9 +199,11 @@ fn warn_of_path(limits: Limits, cx: &mut Compile<'_>) {
     }
 }
 
-fn url_path(config: &matcher::PathMatcher, limits: Limits, cx: &mut Compile<'_>) -> Result<Rule, Invalid> {
+fn url_path(config: &pb_matcher::PathMatcher, limits: Limits, cx: &mut Compile<'_>) -> Result<Rule, Invalid> {
     warn_of_path(limits, cx);
-    let Some(path_matcher::Rule::Path(path)) = &config.rule else { return Err(cx.field("path").error("is required")) };
+    let Some(pb_matcher::path_matcher::Rule::Path(path)) = &config.rule else {
+        return Err(cx.field("path").error("is required"));
+    };
     let mut cx = cx.field("path");
     let spec = cx.check(lower::string_spec(path))?;
     // Errors name their field below `path` already.
@@ -220,7 +239,7 @@ fn port_range(start: i32, end: i32, cx: &mut Compile<'_>) -> Result<Rule, Invali
     }
 }
 
-fn metadata(config: &matcher::MetadataMatcher, cx: &mut Compile<'_>) -> Result<MetadataMatcher, Invalid> {
+fn metadata(config: &pb_matcher::MetadataMatcher, cx: &mut Compile<'_>) -> Result<MetadataMatcher, Invalid> {
     lower::metadata_matcher(config, cx)
 }
 
@@ -233,7 +252,7 @@ fn sourced_metadata(config: &pb::SourcedMetadata, cx: &mut Compile<'_>) -> Resul
     })
 }
 
-fn filter_state(config: &matcher::FilterStateMatcher, cx: &mut Compile<'_>) -> Result<Rule, Invalid> {
+fn filter_state(config: &pb_matcher::FilterStateMatcher, cx: &mut Compile<'_>) -> Result<Rule, Invalid> {
     let spec = lower::filter_state_spec(config, cx)?;
     cx.check(FilterStateMatcher::new(&spec)).map(Rule::FilterState)
 }

@@ -1,9 +1,10 @@
 //! Permissions and principals. Both are conditions on the same facts.
 
+use nuncio_filter::Worker;
 use nuncio_headers::{HeaderMap, Known};
 use nuncio_matcher::{CidrRange, HeaderMatcher, MetadataMatcher, PathMatcher, StringMatcher};
 use nuncio_route::{FilterStateMatcher, UriTemplate, metadata_matches};
-use nuncio_stream_info::{Address, CertificateNames, ConnectionInfo, StreamInfo};
+use nuncio_stream_info::{Address, CertificateNames, ConnectionInfo, LogContext, StreamInfo};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,9 +15,15 @@ pub(crate) struct Subject<'a> {
     /// The request's headers; none of a connection.
     pub headers: Option<&'a HeaderMap>,
     pub info: &'a StreamInfo,
+    pub worker: &'a Worker,
 }
 
 impl<'a> Subject<'a> {
+    /// The same for expressions.
+    pub(super) fn context(self) -> LogContext<'a> {
+        LogContext { request: self.headers, ..LogContext::new(self.info, self.worker.now(), self.worker.wall()) }
+    }
+
     pub(super) fn connection(self) -> Option<&'a ConnectionInfo> {
         self.info.connection.as_deref()
     }

@@ -1,14 +1,17 @@
 use super::engine::{Action, Engine, Policy, Rules};
 use super::rule::{Rule, Subject};
 use super::stats::PolicyName;
+use crate::testing::TestStream;
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_matcher::{HeaderMatchSpec, HeaderMatcher, HeaderMatcherSpec, PathMatcher, StringMatcherSpec};
-use nuncio_stream_info::StreamInfo;
-use std::time::{Instant, SystemTime};
 
 fn engine(action: Action, rule: Rule) -> Engine {
-    let policy =
-        Policy { name: PolicyName::new("p"), permissions: Box::new([rule]), principals: Box::new([Rule::Any]) };
+    let policy = Policy {
+        name: PolicyName::new("p"),
+        permissions: Box::new([rule]),
+        principals: Box::new([Rule::Any]),
+        condition: None,
+    };
     Engine::Rules(Rules { action, policies: Box::new([policy]) })
 }
 
@@ -20,8 +23,8 @@ fn allows(engine: &Engine, headers: &[(&str, &str)]) -> bool {
             name => request.append(&HeaderName::new(name).unwrap(), value.as_bytes()),
         }
     }
-    let info = StreamInfo::new(Instant::now(), SystemTime::UNIX_EPOCH);
-    engine.ask(Subject { headers: Some(&request), info: &info }).allowed
+    let test = TestStream::new();
+    engine.ask(Subject { headers: Some(&request), info: &test.info, worker: &test.worker }).allowed
 }
 
 fn header(name: &str, kind: HeaderMatchSpec) -> Rule {
@@ -68,15 +71,15 @@ fn regular_expressions_see_all_bytes() {
     assert!(!allows(&engine(Action::Deny, rule("/admin.*")), &[(":path", "/admin/\u{e9}")]));
     let mut request = HeaderMap::new();
     request.append_known(Known::PATH, b"/admin/\xff\xfe");
-    let info = StreamInfo::new(Instant::now(), SystemTime::UNIX_EPOCH);
-    let subject = Subject { headers: Some(&request), info: &info };
+    let test = TestStream::new();
+    let subject = Subject { headers: Some(&request), info: &test.info, worker: &test.worker };
     assert!(!engine(Action::Deny, rule("/admin.*")).ask(subject).allowed);
 }
 
 #[test]
 fn what_is_not_known_matches_nothing() {
-    let info = StreamInfo::new(Instant::now(), SystemTime::UNIX_EPOCH);
-    let subject = Subject { headers: None, info: &info };
+    let test = TestStream::new();
+    let subject = Subject { headers: None, info: &test.info, worker: &test.worker };
     let range = nuncio_matcher::CidrRange::parse("0.0.0.0", 0).unwrap();
     for rule in [
         Rule::Authenticated(None),
@@ -88,4 +91,21 @@ fn what_is_not_known_matches_nothing() {
         assert!(!rule.holds(subject), "{rule:?}");
         assert!(Rule::Not(Box::new(rule)).holds(subject));
     }
+}
+
+#[test]
+fn conditions_count() {
+    let condition = |text: &str| Some(nuncio_cel::Program::parse(text, Default::default()).unwrap());
+    let engine = |action, text| {
+        let Engine::Rules(mut rules) = engine(action, Rule::Any) else { panic!("rules") };
+        rules.policies[0].condition = condition(text);
+        Engine::Rules(rules)
+    };
+    let user = [("x-user", "bob")];
+    assert!(allows(&engine(Action::Allow, "request.headers['x-user'] == 'bob'"), &user));
+    assert!(!allows(&engine(Action::Deny, "request.headers['x-user'] == 'bob'"), &user));
+    assert!(!allows(&engine(Action::Allow, "request.headers['x-user'] == 'eve'"), &user));
+    // What has no value does not match: nobody is let in by it.
+    assert!(!allows(&engine(Action::Allow, "request.headers['x-other'] == 'bob'"), &user));
+    assert!(!allows(&engine(Action::Allow, "1"), &user));
 }

@@ -1,7 +1,7 @@
 //! `envoy.extensions.filters.http.rbac.v3`.
 
 use super::filter::{Access, Judge, Keys, Rbac as Shared, RbacFactory, RoutePolicy};
-use crate::rbac::{Engine, Place, PolicyStats, engine};
+use crate::rbac::{self, Engine, Place, PolicyStats};
 use nuncio_api::pb::envoy::config::rbac::v3::Rbac as Rules;
 use nuncio_api::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerRoute};
 use nuncio_api::pb::xds::r#type::matcher::v3::Matcher;
@@ -64,11 +64,14 @@ fn one(
     cx: &mut Compile<'_>,
 ) -> Result<Option<Engine>, Invalid> {
     let [rules_field, matcher_field] = fields;
-    if matcher.is_some() {
-        if rules.is_some() {
-            cx.field(rules_field).warn_hint("has no effect beside the matcher", "remove one of them");
+    match (matcher, rules) {
+        (Some(tree), rules) => {
+            if rules.is_some() {
+                cx.field(rules_field).warn_hint("has no effect beside the matcher", "remove one of them");
+            }
+            rbac::matcher(tree, Place::Http, &mut cx.field(matcher_field)).map(Some)
         }
-        return Err(cx.refuse(matcher_field, "requests would be let through"));
+        (None, Some(rules)) => rbac::engine(rules, Place::Http, &mut cx.field(rules_field)).map(Some),
+        (None, None) => Ok(None),
     }
-    rules.map(|rules| engine(rules, Place::Http, &mut cx.field(rules_field))).transpose()
 }

@@ -46,7 +46,11 @@ impl Keys {
 impl Judge {
     /// Asks, and leaves in the metadata what was said: under `outer`'s keys, if these here have no prefix.
     fn ask(&self, outer: &Keys, stream: &mut Stream<'_>) -> Option<Verdict<'_>> {
-        let verdict = self.engine.as_ref()?.ask(Subject { headers: Some(stream.request), info: stream.info });
+        let verdict = self.engine.as_ref()?.ask(Subject {
+            headers: Some(stream.request),
+            info: stream.info,
+            worker: stream.worker,
+        });
         let keys = if self.keys.own { &self.keys } else { outer };
         let fields = stream.info.dynamic_metadata_mut().namespace_mut(NAMESPACE);
         if let Some(policy) = verdict.policy {
