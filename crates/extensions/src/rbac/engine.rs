@@ -43,7 +43,7 @@ pub(crate) enum Engine {
     /// `matcher`
     Matcher {
         /// The tree.
-        tree: MatchTree<Input, Matched>,
+        tree: Box<MatchTree<Input, Matched>>,
         /// One of its actions is to log.
         logs: bool,
     },

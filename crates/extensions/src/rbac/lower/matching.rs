@@ -29,7 +29,7 @@ pub(crate) fn matcher(tree: &Matcher, place: Place, cx: &mut Compile<'_>) -> Res
         Ok(matched)
     };
     let tree = lower::match_tree(tree, &Inputs(place), &action, cx)?;
-    Ok(Engine::Matcher { tree, logs: logs.get() })
+    Ok(Engine::Matcher { tree: Box::new(tree), logs: logs.get() })
 }
 
 fn action(config: &TypedExtensionConfig, cx: &mut Compile<'_>) -> Result<Matched, Invalid> {
