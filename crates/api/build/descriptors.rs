@@ -1,5 +1,8 @@
 //! Where the descriptors come from: the descriptor set inside the envoy-types crate, and the few messages it lacks.
 
+#[path = "istio.rs"]
+mod istio;
+
 use prost_reflect::DescriptorPool;
 use prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
 use prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
@@ -55,7 +58,7 @@ pub fn load(path: &Path) -> Result<DescriptorPool, Box<dyn Error>> {
 
 /// Messages that Envoy configurations name and that the descriptor set lacks.
 fn additions() -> Vec<FileDescriptorProto> {
-    ["udpa.type.v1", "xds.type.v3"].into_iter().map(typed_struct).chain([matchers()]).collect()
+    ["udpa.type.v1", "xds.type.v3"].into_iter().map(typed_struct).chain([matchers()]).chain(istio::files()).collect()
 }
 
 /// `xds.type.matcher.v3` in the files that are lacking; `src/matchers.rs` has their messages.

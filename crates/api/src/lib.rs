@@ -1,5 +1,6 @@
 //! Envoy v3 message types, and the schema tables of their fields. No logic.
 
+pub mod istio;
 pub mod matchers;
 pub mod schema;
 

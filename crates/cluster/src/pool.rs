@@ -132,6 +132,8 @@ pub struct PoolKey {
     pub server_name: Option<Arc<str>>,
     /// The downstream connection, where the hosts are told of it (a PROXY protocol header).
     pub proxied: Option<Arc<ProxiedAddresses>>,
+    /// What is offered in the TLS handshake (ALPN), where a filter chose it.
+    pub protocols: Option<Arc<[Vec<u8>]>>,
 }
 
 impl PoolKey {
@@ -143,7 +145,12 @@ impl PoolKey {
             (UpstreamProtocol::Auto, _) => PoolProtocol::Auto,
             (UpstreamProtocol::Http1 | UpstreamProtocol::Downstream, _) => PoolProtocol::Http1,
         };
-        PoolKey { priority, protocol, server_name: None, proxied: None }
+        PoolKey { priority, protocol, server_name: None, proxied: None, protocols: None }
+    }
+
+    /// The same, for requests whose connections offer these protocols.
+    pub fn offering(self, protocols: Option<Arc<[Vec<u8>]>>) -> PoolKey {
+        PoolKey { protocols, ..self }
     }
 
     /// The same, for requests of this downstream connection only.
@@ -336,7 +343,11 @@ impl HostPool {
             self.cluster.stats.upstream_rq_pending_overflow().inc();
             return Acquire::PendingOverflow;
         }
-        match self.connect(now, ConnectTarget { protocols: Arc::default(), ..self.target() }) {
+        let mut target = self.target();
+        if !target.insists_on_protocols {
+            target.protocols = Arc::default();
+        }
+        match self.connect(now, target) {
             Acquire::Connect(connecting) => Acquire::Connect(Box::new(connecting.raw())),
             other => other,
         }
@@ -355,6 +366,10 @@ impl HostPool {
     fn target(&self) -> ConnectTarget {
         let mut target = ConnectTarget::offering(self.key.protocol);
         target.proxied = self.key.proxied.clone();
+        if let Some(protocols) = &self.key.protocols {
+            target.protocols = Arc::clone(protocols);
+            target.insists_on_protocols = true;
+        }
         if let (Some(name), Some(auto)) = (&self.key.server_name, &self.cluster.config.http.auto_sni) {
             target.server_name = auto.server_name.then(|| Arc::clone(name));
             target.names = auto.validate.then(|| Arc::from([Arc::clone(name)]));

@@ -4,6 +4,7 @@
 //! the type URL of its configuration, never by name. Compiling can't do I/O: it gets messages, a statistics scope and
 //! the means to report findings, and returns a factory.
 
+use crate::snapshot::TrafficDirection;
 use crate::{Diagnostic, Diagnostics, FieldPath, Positions, Severity};
 use nuncio_api::wkt::Any;
 use nuncio_filter::{
@@ -14,6 +15,7 @@ use nuncio_matcher::InvalidMatcher;
 use nuncio_route::RouteTable;
 use nuncio_stats::{Scope, Store};
 use nuncio_stream_info::time::TimeZone;
+use nuncio_stream_info::{Locality, Struct};
 use prost::{Message, Name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -102,6 +104,10 @@ pub struct Facts {
     pub node_id: Arc<str>,
     /// `node.cluster`.
     pub node_cluster: Arc<str>,
+    /// What else the node says of itself.
+    pub node: Arc<NodeFacts>,
+    /// `traffic_direction` of the listener.
+    pub traffic_direction: TrafficDirection,
     /// The listener's statistics prefix: `listener.<address>`.
     pub listener_stat_prefix: String,
     /// `per_connection_buffer_limit_bytes` of the listener.
@@ -110,6 +116,15 @@ pub struct Facts {
     pub has_ads: bool,
     /// `static_resources.secrets`.
     pub secrets: Arc<crate::tls::Secrets>,
+}
+
+/// What the node says of itself beside its names.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NodeFacts {
+    /// `node.metadata`.
+    pub metadata: Struct,
+    /// `node.locality`.
+    pub locality: Locality,
 }
 
 impl<'a> Compile<'a> {

@@ -62,7 +62,7 @@ pub use route::{filter_state_spec, route_config};
 pub use stats::{stats_matcher, stats_options};
 pub use value::{metadata, structure, value as plain_value};
 
-use crate::compile::{Compile, Environment, Facts, References, Registry};
+use crate::compile::{Compile, Environment, Facts, NodeFacts, References, Registry};
 use crate::diagnostics::{Diagnostic, Diagnostics, FieldPath, Severity, did_you_mean, quoted};
 use crate::snapshot::{ConfigDump, Node, Snapshot};
 use crate::source::{Loaded, Positions};
@@ -71,6 +71,7 @@ use nuncio_api::pb::envoy::config::bootstrap::v3 as pb;
 use nuncio_filter::Runtime;
 use nuncio_io::log_file::LogFiles;
 use nuncio_stats::Store;
+use nuncio_stream_info::Locality;
 use nuncio_stream_info::time::TimeZone;
 use prost::Message;
 use std::collections::{BTreeSet, HashSet};
@@ -208,10 +209,23 @@ fn facts(node: &Node, options: &LowerOptions<'_>) -> Facts {
     Facts {
         node_id: node.id.as_str().into(),
         node_cluster: node.cluster.as_str().into(),
+        node: Arc::new(node_facts(node)),
         hostname: options.hostname.clone(),
         environment: options.environment.clone(),
         time_zone: options.time_zone.clone(),
         ..Facts::default()
+    }
+}
+
+fn node_facts(node: &Node) -> NodeFacts {
+    let metadata = node.metadata.as_deref().and_then(|wire| nuncio_api::wkt::Struct::decode(wire).ok());
+    NodeFacts {
+        metadata: metadata.as_ref().map(value::structure).unwrap_or_default(),
+        locality: Locality {
+            region: node.region.as_str().into(),
+            zone: node.zone.as_str().into(),
+            sub_zone: node.sub_zone.as_str().into(),
+        },
     }
 }
 

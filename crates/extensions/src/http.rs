@@ -1,5 +1,6 @@
 //! HTTP filters.
 
+pub mod alpn;
 pub mod buffer;
 pub mod cors;
 pub mod fault;
@@ -11,4 +12,5 @@ pub mod header_mutation;
 pub mod health_check;
 pub mod local_ratelimit;
 pub mod lua;
+pub mod peer_metadata;
 pub mod rbac;

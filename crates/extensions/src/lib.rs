@@ -6,6 +6,7 @@
 pub mod access_loggers;
 mod base64;
 pub mod http;
+mod istio;
 pub mod listener;
 pub mod network;
 mod rbac;
@@ -20,6 +21,7 @@ pub fn registry() -> Registry {
         .access_log::<access_loggers::file::File>()
         .access_log::<access_loggers::stream::Stdout>()
         .access_log::<access_loggers::stream::Stderr>()
+        .http::<http::alpn::AlpnExtension>()
         .http::<http::buffer::BufferExtension>()
         .http::<http::cors::CorsExtension>()
         .http::<http::fault::FaultExtension>()
@@ -30,6 +32,7 @@ pub fn registry() -> Registry {
         .http::<http::health_check::HealthCheckExtension>()
         .http::<http::local_ratelimit::LocalRateLimitExtension>()
         .http::<http::lua::LuaExtension>()
+        .http::<http::peer_metadata::PeerMetadataExtension>()
         .http::<http::rbac::RbacExtension>()
         .listener::<listener::http_inspector::HttpInspectorExtension>()
         .listener::<listener::original_dst::OriginalDstExtension>()

@@ -54,6 +54,22 @@ impl FilterStateObject for PlainString {
     }
 }
 
+/// Protocols that connections to hosts offer (ALPN) in place of configured ones: Envoy's
+/// `Network::ApplicationProtocols`, under [`ApplicationProtocols::KEY`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplicationProtocols(pub Arc<[Vec<u8>]>);
+
+impl ApplicationProtocols {
+    /// The name of the object.
+    pub const KEY: &'static str = "envoy.network.application_protocols";
+}
+
+impl FilterStateObject for ApplicationProtocols {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
 /// Whether an object may be replaced under its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutability {
@@ -170,6 +186,12 @@ impl FilterState {
         }
         let shared = self.connection.lock()?;
         shared.iter().find(|entry| *entry.name == *name).map(|entry| entry.object.clone())
+    }
+
+    /// Protocols that connections to hosts are to offer, if a filter said so.
+    pub fn application_protocols(&self) -> Option<Arc<[Vec<u8>]>> {
+        let object = self.get(ApplicationProtocols::KEY)?;
+        object.as_any().downcast_ref().map(|ApplicationProtocols(protocols)| Arc::clone(protocols))
     }
 
     /// Puts an object under a name, by Envoy's rules of life span and mutability.

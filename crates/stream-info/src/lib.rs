@@ -30,8 +30,8 @@ pub use address::Address;
 pub use connection::{CertificateNames, CloseType, ConnectionInfo, ProxiedAddresses, TlsInfo};
 pub use context::{AccessLogType, LogContext};
 pub use filter_state::{
-    ConnectionState, FieldValue, FilterState, FilterStateError, FilterStateObject, LifeSpan, Mutability, PlainString,
-    Sharing,
+    ApplicationProtocols, ConnectionState, FieldValue, FilterState, FilterStateError, FilterStateObject, LifeSpan,
+    Mutability, PlainString, Sharing,
 };
 pub use flags::{ResponseFlags, UnknownFlag};
 pub use format::{

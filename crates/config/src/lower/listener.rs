@@ -95,7 +95,13 @@ pub(super) fn listener(
     }
     let stat_prefix = if listener.stat_prefix.is_empty() { &first } else { &listener.stat_prefix };
     let buffer_limit = listener.per_connection_buffer_limit_bytes.value_or(BUFFER_LIMIT);
+    let traffic_direction = match listener.traffic_direction() {
+        core::TrafficDirection::Unspecified => TrafficDirection::Unspecified,
+        core::TrafficDirection::Inbound => TrafficDirection::Inbound,
+        core::TrafficDirection::Outbound => TrafficDirection::Outbound,
+    };
     let facts = Facts {
+        traffic_direction,
         listener_stat_prefix: format!("listener.{}", sanitize(stat_prefix)),
         listener_buffer_limit: buffer_limit,
         ..cx.facts.clone()
@@ -121,11 +127,7 @@ pub(super) fn listener(
         chains,
         has_default_chain: listener.default_filter_chain.is_some(),
         buffer_limit,
-        traffic_direction: match listener.traffic_direction() {
-            core::TrafficDirection::Unspecified => TrafficDirection::Unspecified,
-            core::TrafficDirection::Inbound => TrafficDirection::Inbound,
-            core::TrafficDirection::Outbound => TrafficDirection::Outbound,
-        },
+        traffic_direction,
         drain_type: match listener.drain_type() {
             pb::listener::DrainType::Default => DrainType::Default,
             pb::listener::DrainType::ModifyOnly => DrainType::ModifyOnly,

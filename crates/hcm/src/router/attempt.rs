@@ -102,7 +102,8 @@ impl Driver<'_> {
         };
         let tells = cluster.info.config.transports.as_ref().is_some_and(|transports| transports.use_proxy_protocol());
         let client = self.s.info.connection.as_ref().filter(|_| tells).map(|client| client.proxied_addresses());
-        let pool = cluster.pools.of(&cluster.info, &host, key.for_client(client));
+        let protocols = self.s.info.filter_state.application_protocols();
+        let pool = cluster.pools.of(&cluster.info, &host, key.for_client(client).offering(protocols));
         self.s.router.begun = Some(self.now);
         let acquired =
             if self.s.router.terminates { pool.acquire_raw(self.now) } else { pool.acquire(self.now, fresh) };

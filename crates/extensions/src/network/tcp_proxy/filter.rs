@@ -24,8 +24,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Connections of their own, on which nothing is spoken here.
-const RAW: PoolKey =
-    PoolKey { priority: RoutingPriority::Default, protocol: PoolProtocol::Http1, server_name: None, proxied: None };
+const RAW: PoolKey = PoolKey {
+    priority: RoutingPriority::Default,
+    protocol: PoolProtocol::Http1,
+    server_name: None,
+    proxied: None,
+    protocols: None,
+};
 
 /// A cluster and its share of the connections.
 pub(super) struct ClusterWeight {
@@ -187,7 +192,13 @@ impl TcpProxy {
 
     /// What the upstream connection is told of the downstream one.
     fn target(&self, cluster: &WorkerCluster, connection: &Connection, info: &StreamInfo) -> ConnectTarget {
-        ConnectTarget { proxied: self.proxied(cluster, connection, info), ..ConnectTarget::default() }
+        let protocols = info.filter_state.application_protocols();
+        ConnectTarget {
+            proxied: self.proxied(cluster, connection, info),
+            insists_on_protocols: protocols.is_some(),
+            protocols: protocols.unwrap_or_default(),
+            ..ConnectTarget::default()
+        }
     }
 
     fn proxied(

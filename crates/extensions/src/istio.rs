@@ -1,0 +1,3 @@
+//! What Istio's extensions share: what a workload is, as peers tell each other and as metrics name it.
+
+pub(crate) mod workload;
