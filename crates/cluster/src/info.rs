@@ -18,6 +18,7 @@ use nuncio_stream_info::Locality;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A cluster as its users see it.
@@ -33,6 +34,8 @@ pub struct ClusterInfo {
     pub(crate) watch: Option<Arc<Watch>>,
     /// Worker ids are 1 to this.
     pub(crate) workers: u32,
+    /// How many requests endpoints want to be dropped, in millionths.
+    drop_overload: AtomicU32,
     /// Where this proxy is.
     pub(crate) locality: Option<Arc<Locality>>,
     /// Hosts of an `ORIGINAL_DST` cluster; `None` for any other.
@@ -61,7 +64,18 @@ impl ClusterInfo {
             Breaker::new(&limits.default, RoutingPriority::Default, stats.inner.breakers.clone(), stats.scope()),
             Breaker::new(&limits.high, RoutingPriority::High, stats.inner.breakers.clone(), stats.scope()),
         ];
-        ClusterInfo { config, stats, breakers, stream: OnceLock::new(), events, watch, workers, locality, original_dst }
+        ClusterInfo {
+            config,
+            stats,
+            breakers,
+            stream: OnceLock::new(),
+            events,
+            watch,
+            workers,
+            drop_overload: AtomicU32::new(0),
+            locality,
+            original_dst,
+        }
     }
 
     /// The name.
@@ -104,6 +118,16 @@ impl ClusterInfo {
                 metadata: self.config.metadata.clone(),
             })
         })
+    }
+
+    /// How many of the requests are to be answered 503 at once, in millionths (`drop_overloads`).
+    #[inline]
+    pub fn drop_overload(&self) -> u32 {
+        self.drop_overload.load(Relaxed)
+    }
+
+    pub(crate) fn set_drop_overload(&self, millionths: u32) {
+        self.drop_overload.store(millionths, Relaxed);
     }
 
     /// The stats of responses from the host's zone; none if it or this proxy is in none.

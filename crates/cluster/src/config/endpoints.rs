@@ -13,11 +13,18 @@ pub struct LoadAssignment {
     pub overprovisioning_factor: u32,
     /// `policy.weighted_priority_health`. Default false.
     pub weighted_priority_health: bool,
+    /// `policy.drop_overloads`: how many requests are answered 503 at once, in millionths. Default 0.
+    pub drop_overload: u32,
 }
 
 impl Default for LoadAssignment {
     fn default() -> Self {
-        LoadAssignment { localities: Vec::new(), overprovisioning_factor: 140, weighted_priority_health: false }
+        LoadAssignment {
+            localities: Vec::new(),
+            overprovisioning_factor: 140,
+            weighted_priority_health: false,
+            drop_overload: 0,
+        }
     }
 }
 

@@ -192,6 +192,7 @@ impl Cluster {
     pub(crate) fn set_members(self: &Rc<Self>, shared: &Shared, members: Vec<LocalityMembers>) {
         let assignment = self.assignment();
         let assignment = assignment.as_deref().unwrap_or(&self.info.config.load_assignment);
+        self.info.set_drop_overload(assignment.drop_overload);
         let hosts = Arc::new(priority_set(&self.info, assignment, members));
         let before = self.hosts.replace(hosts.clone());
         let (added, removed) = difference(&before, &hosts);

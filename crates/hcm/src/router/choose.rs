@@ -9,11 +9,12 @@ use bytes::Bytes;
 use nuncio_cluster::config::MetadataPath;
 use nuncio_cluster::{Host, LbContext, RoutingPriority, WorkerCluster};
 use nuncio_filter::LocalReply;
-use nuncio_headers::Known;
+use nuncio_headers::{HeaderName, Known};
 use nuncio_lb::PriorityLoad;
 use nuncio_route::spec::{HostPredicate, RetryPriority};
 use nuncio_route::{Forward, HashPolicy, HostUpdate, PeerCertificate, Route, RouteQuery, set_host};
 use nuncio_stream_info::{AccessLogType, Metadata, ResponseFlags, Struct, Value, details};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ impl Driver<'_> {
         }
         if self.in_maintenance(&cluster.info.config.name) {
             return Err(self.maintained(&cluster));
+        }
+        if let Some(reply) = self.dropped(&cluster) {
+            return Err(reply);
         }
         self.apply_route_timeouts(forward);
         let options = &self.env.config.router;
@@ -97,6 +101,32 @@ impl Driver<'_> {
         LocalReply::new(503, Bytes::from_static(b"maintenance mode"), details::MAINTENANCE_MODE)
             .with_flags(ResponseFlags::UPSTREAM_OVERFLOW)
             .with_edit(|headers| headers.set_known(Known::X_ENVOY_OVERLOADED, b"true"))
+    }
+
+    /// The reply to a request that endpoints want to be dropped (`drop_overloads`).
+    fn dropped(&mut self, cluster: &Rc<WorkerCluster>) -> Option<Box<LocalReply>> {
+        let share = cluster.info.drop_overload();
+        if share == 0 || self.env.worker.with_rng(|rng| rng.u32(..1_000_000)) >= share {
+            return None;
+        }
+        self.s.router.cluster = Some(Rc::clone(cluster));
+        self.charge_status(503);
+        let (text, details, flag, header) = match share {
+            1_000_000 => (
+                "unconditional drop overload",
+                details::UNCONDITIONAL_DROP_OVERLOAD,
+                ResponseFlags::UNCONDITIONAL_DROP_OVERLOAD,
+                "x-envoy-unconditional-drop-overload",
+            ),
+            _ => ("drop overload", details::DROP_OVERLOAD, ResponseFlags::DROP_OVERLOAD, "x-envoy-drop-overload"),
+        };
+        let reply = LocalReply::new(503, Bytes::from_static(text.as_bytes()), details).with_flags(flag);
+        Some(match HeaderName::new(header) {
+            Ok(name) if !self.env.config.router.suppress_envoy_headers => {
+                reply.with_edit(move |headers| headers.append(&name, b"true"))
+            }
+            _ => reply,
+        })
     }
 
     /// The statistics that the request counts in besides the cluster's: its virtual cluster's, and the route's own.

@@ -3,7 +3,7 @@
 use super::is_dns;
 use crate::compile::{Compile, Invalid};
 use crate::lower::address::{self, HostPort};
-use crate::lower::number::{Wrapped, port};
+use crate::lower::number::{Wrapped, fractional_percent, port};
 use crate::lower::value;
 use nuncio_api::pb::envoy::config::cluster::v3::Cluster;
 use nuncio_api::pb::envoy::config::core::v3 as core;
@@ -78,10 +78,25 @@ fn policy_fields(policy: &pb::cluster_load_assignment::Policy, lowered: &mut Loa
         endpoint_stale_after,
         weighted_priority_health,
     } = policy;
-    cx.unsupported_if(!drop_overloads.is_empty(), "drop_overloads");
+    lowered.drop_overload = drop_overload(drop_overloads, cx);
     cx.unsupported_if(endpoint_stale_after.is_some(), "endpoint_stale_after");
     lowered.overprovisioning_factor = overprovisioning_factor.value_or(lowered.overprovisioning_factor);
     lowered.weighted_priority_health = *weighted_priority_health;
+}
+
+/// `drop_overloads`, in millionths.
+fn drop_overload(categories: &[pb::cluster_load_assignment::policy::DropOverload], cx: &mut Compile<'_>) -> u32 {
+    let Some(first) = categories.first() else { return 0 };
+    if categories.len() > 1 {
+        let text = format!("Cluster drop_overloads config has {} categories. Envoy only support one", categories.len());
+        cx.field("drop_overloads").error_hint(text, "add them up");
+    }
+    let percent = first.drop_percentage.as_ref().map(fractional_percent);
+    let millionths = percent.map_or(0, |percent| u64::from(percent.numerator) * 1_000_000 / percent.denominator.get());
+    if millionths > 1_000_000 {
+        cx.element("drop_overloads", 0).field("drop_percentage").error("is more than everything");
+    }
+    millionths.min(1_000_000) as u32
 }
 
 type Named = std::collections::HashMap<String, pb::Endpoint>;
