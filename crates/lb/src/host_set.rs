@@ -285,6 +285,9 @@ impl<H> HostSet<H> {
     }
 }
 
+/// Priorities and positions of hosts by address.
+type Addresses = HashMap<Box<str>, (u32, u32)>;
+
 /// The hosts of a cluster at one moment, by priority. Shared by all workers.
 #[derive(Debug)]
 pub struct PrioritySet<H> {
@@ -292,7 +295,7 @@ pub struct PrioritySet<H> {
     /// Made by the first worker that needs it, used by all.
     pub(crate) table: OnceLock<HashTable>,
     /// Priorities and positions of the hosts by address. Made when a request first names a host.
-    addresses: OnceLock<HashMap<Box<str>, (u32, u32)>>,
+    addresses: OnceLock<Box<Addresses>>,
     /// Made by the first thread that needs them, used by all.
     subsets: OnceLock<Box<Subsets<H>>>,
 }
@@ -315,7 +318,7 @@ impl<H: Endpoint> PrioritySet<H> {
                     addresses.entry(host.address_text().into_boxed_str()).or_insert(place);
                 }
             }
-            addresses
+            Box::new(addresses)
         });
         let (priority, position) = *addresses.get(address)?;
         self.sets.get(priority as usize)?.hosts().get(position as usize)
