@@ -16,6 +16,7 @@ mod cel;
 mod cluster;
 mod config_source;
 mod data_source;
+mod discovered_extension;
 mod extension;
 mod format;
 mod grpc_service;
@@ -41,6 +42,7 @@ pub use cel::{cel_expression, cel_older, cel_options, cel_text};
 pub use config_source::{api_source, config_source};
 pub(crate) use data_source::read as read_file;
 pub use data_source::{data_source, data_source_text};
+pub use discovered_extension::discovered_extension;
 pub use format::{
     default_log_format, format_string, formatter_extensions, header_mutations, plain_format, request_edits,
     response_edits, with_header_options,
@@ -64,7 +66,7 @@ pub use value::{metadata, structure, value as plain_value};
 
 use crate::compile::{Compile, Environment, Facts, NodeFacts, References, Registry};
 use crate::diagnostics::{Diagnostic, Diagnostics, FieldPath, Severity, did_you_mean, quoted};
-use crate::snapshot::{ConfigDump, Node, Snapshot};
+use crate::snapshot::{ConfigDump, DynamicConfig, Node, Snapshot};
 use crate::source::{Loaded, Positions};
 use crate::tls::{DiscoveredSecrets, Secrets};
 use nuncio_api::pb::envoy::config::bootstrap::v3 as pb;
@@ -143,13 +145,13 @@ pub fn lower_bootstrap(
         unsupported: BTreeSet::new(),
     };
     let node = bootstrap::node(&bootstrap, &options.node, &mut session.compile(&Arc::default(), &Facts::default()));
+    let has_ads = bootstrap.dynamic_resources.as_ref().is_some_and(|dynamic| dynamic.ads_config.is_some());
     let runtime = runtime::layered(
         bootstrap.layered_runtime.as_ref(),
-        &mut session.compile(&Arc::default(), &Facts::default()).field("layered_runtime"),
+        &mut session.compile(&Arc::default(), &Facts { has_ads, ..Facts::default() }).field("layered_runtime"),
     );
     let runtime_values = Arc::new(runtime.values);
     let secrets = std::mem::take(&mut bootstrap.static_resources.get_or_insert_default().secrets);
-    let has_ads = bootstrap.dynamic_resources.as_ref().is_some_and(|dynamic| dynamic.ads_config.is_some());
     let facts = Facts {
         secrets: Arc::new(Secrets::new(secrets, Arc::clone(&options.discovered))),
         has_ads,
@@ -193,7 +195,7 @@ pub fn lower_bootstrap(
         routes: references.routes,
         tls: references.tls,
         uses: references.dynamic,
-        dynamic,
+        dynamic: DynamicConfig { rtds: runtime.discovered, ..dynamic },
         resources,
         runtime: runtime_values,
         admin_runtime_layer: runtime.admin_layer,

@@ -2,7 +2,9 @@
 //!
 //! Lowering notes what a resource depends on ([`DynamicUse`]); who serves the configuration subscribes to it.
 
+use crate::compile::Facts;
 use nuncio_filter::grpc::GrpcService;
+use nuncio_filter::{LiveHttpFilter, LiveListenerFilter, LiveNetworkFilter};
 use nuncio_route::LiveRoutes;
 use nuncio_stats::Scope;
 use std::path::PathBuf;
@@ -84,6 +86,56 @@ pub enum DynamicUse {
     Routes(Arc<RoutesUse>),
     /// A secret of a TLS context.
     Secret(SecretUse),
+    /// The configuration of a filter.
+    Extension(Arc<ExtensionUse>),
+}
+
+/// `ExtensionConfigSource` of a filter.
+#[derive(Debug)]
+pub struct ExtensionUse {
+    /// The name of the filter, and of the resource.
+    pub name: Arc<str>,
+    /// `config_source`.
+    pub source: Source,
+    /// `type_urls`, as full names of messages: what a configuration may be.
+    pub type_urls: Vec<String>,
+    /// Whether a listener waits for it: not with `apply_default_config_without_warming`.
+    pub is_awaited: bool,
+    /// Where it is put.
+    pub target: LiveExtension,
+    pub(crate) facts: Facts,
+    pub(crate) scope: Scope,
+}
+
+/// The place of a filter that discovery configures.
+#[derive(Debug, Clone)]
+pub enum LiveExtension {
+    /// In the chain of a connection manager.
+    Http(Arc<LiveHttpFilter>),
+    /// In a filter chain.
+    Network(Arc<LiveNetworkFilter>),
+    /// Before filter chains.
+    Listener(Arc<LiveListenerFilter>),
+}
+
+impl LiveExtension {
+    /// Puts the default in force, or nothing if there is none.
+    pub fn fall_back(&self) {
+        match self {
+            LiveExtension::Http(live) => live.fall_back(),
+            LiveExtension::Network(live) => live.fall_back(),
+            LiveExtension::Listener(live) => live.fall_back(),
+        }
+    }
+
+    /// The type in the names of statistics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            LiveExtension::Http(_) => "http_filter",
+            LiveExtension::Network(_) => "network_filter",
+            LiveExtension::Listener(_) => "listener_filter",
+        }
+    }
 }
 
 /// `Cluster.eds_cluster_config`.

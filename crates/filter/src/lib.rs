@@ -25,6 +25,7 @@ mod drain;
 pub mod grpc;
 mod http;
 mod listener;
+mod live;
 mod network;
 mod reply;
 mod runtime;
@@ -38,6 +39,7 @@ pub use connection_log::ConnectionLog;
 pub use drain::{ConnectionRegistry, Drain, Registration};
 pub use http::{Chunk, DataStep, End, FilterSlot, HttpFilter, HttpFilterFactory, Interest, Step};
 pub use listener::{ListenerFilter, ListenerFilterFactory, PeekStep, Peeked};
+pub use live::{Live, LiveHttpFilter, LiveListenerFilter, LiveNetworkFilter};
 pub use network::{
     Connection, NetworkFilter, NetworkFilterFactory, NetworkStep, OpenStep, StatsStore, TerminalFilterFactory,
 };

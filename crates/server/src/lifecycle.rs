@@ -70,6 +70,9 @@ async fn initialize(server: &Rc<Server>, snapshot: &Snapshot) {
     if let Some(ads) = &xds.ads {
         ads.start();
     }
+    let layers = crate::xds::follow_runtime(server, &xds.config.rtds);
+    *xds.rtds.borrow_mut() = layers;
+    xds.waits.done().await;
     crate::xds::follow_endpoints(server, snapshot);
     server.clusters.initialized().await;
     if let Some(source) = &xds.config.cds {

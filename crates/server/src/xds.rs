@@ -12,6 +12,7 @@
 mod clusters;
 mod counts;
 mod endpoints;
+mod extensions;
 mod file;
 mod held;
 mod listeners;
@@ -19,6 +20,7 @@ mod mux;
 mod node;
 mod rest;
 mod routes;
+mod runtime;
 mod secrets;
 mod subscription;
 mod waits;
@@ -26,11 +28,13 @@ mod waits;
 pub(crate) use clusters::Clusters;
 pub(crate) use counts::Counts;
 pub(crate) use endpoints::EndpointSubscriptions;
+pub(crate) use extensions::ExtensionSubscriptions;
 pub(crate) use held::Held;
 pub(crate) use listeners::Listeners;
 pub(crate) use mux::GrpcMux;
 pub(crate) use node::node;
 pub(crate) use routes::RouteSubscriptions;
+pub(crate) use runtime::follow as follow_runtime;
 pub(crate) use secrets::SecretSubscriptions;
 pub(crate) use subscription::{Failure, Subscription, Update, Watcher, subscribe};
 pub(crate) use waits::{Wait, Waits};
@@ -69,6 +73,10 @@ pub(crate) struct Xds {
     pub routes: RouteSubscriptions,
     /// Subscriptions to secrets, by source and name.
     pub secrets: SecretSubscriptions,
+    /// Subscriptions to configurations of filters, by source and name.
+    pub extensions: ExtensionSubscriptions,
+    /// Runtime layers.
+    pub rtds: RefCell<Vec<Rc<Subscription>>>,
     /// What start waits for.
     pub waits: Rc<Waits>,
     /// What came, for `/config_dump`.
@@ -116,6 +124,8 @@ impl Xds {
             endpoints: EndpointSubscriptions::default(),
             routes: RouteSubscriptions::default(),
             secrets: SecretSubscriptions::default(),
+            extensions: ExtensionSubscriptions::default(),
+            rtds: RefCell::default(),
             waits: Rc::default(),
             held: Held::default(),
             cds: RefCell::default(),
@@ -143,7 +153,7 @@ pub(crate) fn uses_of_listeners(snapshot: &Snapshot) -> Vec<DynamicUse> {
     let of_listener = |used: &&DynamicUse| match used {
         DynamicUse::Endpoints(_) => false,
         DynamicUse::Secret(secret) => secret.cluster.is_none(),
-        DynamicUse::Routes(_) => true,
+        DynamicUse::Routes(_) | DynamicUse::Extension(_) => true,
     };
     snapshot.uses.iter().filter(of_listener).cloned().collect()
 }
@@ -176,7 +186,7 @@ pub(crate) fn add_clusters(server: &Rc<Server>, snapshot: &Snapshot) {
         let of_cluster = |used: &&DynamicUse| match used {
             DynamicUse::Endpoints(endpoints) => endpoints.cluster == cluster.name,
             DynamicUse::Secret(secret) => secret.cluster.as_ref() == Some(&cluster.name),
-            DynamicUse::Routes(_) => false,
+            DynamicUse::Routes(_) | DynamicUse::Extension(_) => false,
         };
         let uses: Vec<DynamicUse> = snapshot.uses.iter().filter(of_cluster).cloned().collect();
         set_cluster(server, Arc::clone(cluster), &uses);
@@ -222,6 +232,7 @@ pub(crate) fn follow(server: &Rc<Server>, uses: &[DynamicUse], waits: &Rc<Waits>
             DynamicUse::Endpoints(endpoints) => kept.push(endpoints::follow(server, endpoints)),
             DynamicUse::Routes(routes) => kept.push(routes::follow(server, routes, waits)),
             DynamicUse::Secret(secret) => kept.push(secrets::follow(server, secret, waits)),
+            DynamicUse::Extension(extension) => kept.push(extensions::follow(server, extension, waits)),
         }
     }
     kept

@@ -4,14 +4,15 @@
 //! be lowered changes nothing.
 
 use super::bootstrap::Manager;
-use super::{Session, cluster, listener, route, runtime};
+use super::{Session, cluster, discovered_extension, listener, route, runtime};
 use crate::compile::{Compile, Facts, Invalid, References, Registry};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
 use crate::snapshot::ListenerConfig;
 use crate::source::{Format, LoadOptions, Loaded, Source, load};
-use crate::sources::DynamicUse;
+use crate::sources::{DynamicUse, ExtensionUse};
 use crate::tls::TlsUse;
 use nuncio_api::pb::envoy::config::cluster::v3::Cluster;
+use nuncio_api::pb::envoy::config::core::v3::TypedExtensionConfig;
 use nuncio_api::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use nuncio_api::pb::envoy::config::listener::v3::Listener;
 use nuncio_api::pb::envoy::config::route::v3::RouteConfiguration;
@@ -149,6 +150,19 @@ impl ResourceContext {
         wire: &[u8],
     ) -> Result<Lowered<LoadAssignment>, String> {
         self.lower(with, wire, |message: ClusterLoadAssignment, _, cx| cluster::discovered_endpoints(&message, cx))
+    }
+
+    /// The configuration of a filter: a `TypedExtensionConfig` of ECDS, put in force where it is used.
+    pub fn extension(
+        &self,
+        with: (&Registry, &Arc<Runtime>),
+        wire: &[u8],
+        used: &ExtensionUse,
+    ) -> Result<Lowered<()>, String> {
+        self.lower(with, wire, |message: TypedExtensionConfig, _, cx| {
+            let mut cx = cx.scoped(used.scope.clone());
+            discovered_extension::apply(used, &message, &mut cx.with_facts(&used.facts))
+        })
     }
 
     /// A `Secret`, as the message that it is.

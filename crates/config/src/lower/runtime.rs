@@ -1,7 +1,8 @@
 //! `layered_runtime`.
 
-use super::value;
+use super::{config_source, value};
 use crate::compile::Compile;
+use crate::sources::Source;
 use nuncio_api::pb::envoy::config::bootstrap::v3 as pb;
 use nuncio_api::wkt;
 use nuncio_filter::Runtime;
@@ -13,6 +14,8 @@ use wkt::value::Kind;
 pub(super) struct Layered {
     pub(super) values: Runtime,
     pub(super) admin_layer: Option<String>,
+    /// Layers of discovery: name of the resource, place of the layer, source.
+    pub(super) discovered: Vec<(String, usize, Source)>,
 }
 
 /// `LayeredRuntime`. Without one there are no values, and the admin endpoint can't set any, as in Envoy.
@@ -20,6 +23,7 @@ pub(super) fn layered(runtime: Option<&pb::LayeredRuntime>, cx: &mut Compile<'_>
     use pb::runtime_layer::LayerSpecifier;
     let mut layers = Vec::new();
     let mut admin_layer = None;
+    let mut discovered = Vec::new();
     let mut names = HashSet::new();
     for (index, layer) in runtime.iter().flat_map(|runtime| &runtime.layers).enumerate() {
         let mut cx = cx.element("layers", index);
@@ -41,13 +45,22 @@ pub(super) fn layered(runtime: Option<&pb::LayeredRuntime>, cx: &mut Compile<'_>
             }
             Some(LayerSpecifier::AdminLayer(_)) => admin_layer = Some(name.clone()),
             Some(LayerSpecifier::DiskLayer(_)) => cx.unsupported("disk_layer"),
-            Some(LayerSpecifier::RtdsLayer(_)) => {
-                cx.field("rtds_layer").error_hint("xDS is not built yet", "use static_layer");
+            Some(LayerSpecifier::RtdsLayer(rtds)) => {
+                let mut cx = cx.field("rtds_layer");
+                match &rtds.rtds_config {
+                    Some(source) => {
+                        let source = config_source(source, &mut cx.field("rtds_config"));
+                        discovered.extend(source.ok().map(|source| (rtds.name.clone(), index, source)));
+                    }
+                    None => {
+                        cx.field("rtds_config").error("is required");
+                    }
+                }
             }
         }
         layers.push((name.clone(), values));
     }
-    Layered { values: Runtime::new(layers), admin_layer }
+    Layered { values: Runtime::new(layers), admin_layer, discovered }
 }
 
 /// A layer of RTDS.

@@ -280,3 +280,66 @@ fn secrets_come_over_a_unix_socket_each_on_its_own_stream() {
         .collect();
     assert!(paths.iter().all(|path| path.ends_with("SecretDiscoveryService/StreamSecrets")), "{paths:?}");
 }
+
+const FAULT: &str = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
+
+/// A filter configuration that answers all requests with a status.
+fn abort(status: u16) -> Value {
+    json!({"name": "discovered", "typed_config": {"@type": FAULT,
+        "abort": {"http_status": status, "percentage": {"numerator": 100}}}})
+}
+
+#[test]
+fn filters_are_configured_by_discovery() {
+    for kind in KINDS {
+        let origin = origin(vec![body("one")]);
+        let server = XdsServer::serve_snapshot(Snapshot::default()).unwrap();
+        let setup = Setup::new(&under(kind, server.address()));
+        let front = setup.port("front");
+        let mut snapshot = whole(front, origin.address());
+        let mut listener = listener("front", front, "routes");
+        let filters = &mut listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"];
+        let discovered = json!({"name": "discovered", "config_discovery": {
+            "config_source": {"ads": {}, "resource_api_version": "V3"}, "type_urls": [FAULT]}});
+        filters.as_array_mut().unwrap().insert(0, discovered);
+        put(&mut snapshot, "lds", "1", &[("front", listener)]);
+        put(&mut snapshot, "ecds", "1", &[("discovered", abort(418))]);
+        server.set_snapshot(snapshot);
+        let running = setup.start();
+        assert_eq!(running.answer("/").0, 418, "{kind}");
+        server.update(|snapshot| put(snapshot, "ecds", "2", &[("discovered", abort(503))]));
+        server.await_ack("ecds", "2").unwrap();
+        assert_eq!(running.answer("/").0, 503, "{kind}");
+        let mut other = abort(503);
+        other["typed_config"] = json!({"@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+            "max_request_bytes": 1});
+        server.update(|snapshot| put(snapshot, "ecds", "3", &[("discovered", other.clone())]));
+        let text = server.await_nack("ecds", "3").unwrap();
+        assert!(text.contains("discovered") && text.contains("Buffer"), "{kind}: {text}");
+        assert_eq!(running.answer("/").0, 503, "{kind}");
+        assert_eq!(running.stat("extension_config_discovery.http_filter.discovered.config_reload"), 2, "{kind}");
+    }
+}
+
+#[test]
+fn runtime_layers_come_by_discovery() {
+    for kind in KINDS {
+        let origin = origin(vec![body("one")]);
+        let server = XdsServer::serve_snapshot(Snapshot::default()).unwrap();
+        let text = under(kind, server.address())
+            + "layered_runtime: {layers: [{name: base, static_layer: {key: 1}}, {name: dynamic, rtds_layer: \
+               {name: layer, rtds_config: {ads: {}, resource_api_version: V3}}}]}\n";
+        let setup = Setup::new(&text);
+        let mut snapshot = whole(setup.port("front"), origin.address());
+        put(&mut snapshot, "rtds", "1", &[("layer", json!({"name": "layer", "layer": {"key": 2}}))]);
+        server.set_snapshot(snapshot);
+        let running = setup.start();
+        let value = || running.proxy.admin_text("/runtime").unwrap();
+        assert!(value().contains("\"final_value\": \"2\""), "{kind}: {}", value());
+        server.update(|snapshot| {
+            put(snapshot, "rtds", "2", &[("layer", json!({"name": "layer", "layer": {"key": 3}}))]);
+        });
+        server.await_ack("rtds", "2").unwrap();
+        assert!(value().contains("\"final_value\": \"3\""), "{kind}: {}", value());
+    }
+}

@@ -75,6 +75,17 @@ stat_group! {
 }
 
 stat_group! {
+    /// `extension_config_discovery.<type>.<name>.*`
+    pub group ExtensionConfigStats {
+        counters {
+            config_conflict,
+            config_fail,
+            config_reload,
+        }
+    }
+}
+
+stat_group! {
     /// `control_plane.*`
     pub group ControlPlaneStats {
         counters {

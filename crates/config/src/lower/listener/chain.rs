@@ -3,11 +3,13 @@
 use super::overlap;
 use crate::compile::{Compile, Invalid, NetworkFactory};
 use crate::lower::number::{Wrapped, duration_field, port};
-use crate::lower::{extension, matcher, transport_socket, value};
+use crate::lower::{discovered_extension, extension, matcher, transport_socket, value};
 use crate::snapshot::FilterChain;
+use crate::sources::LiveExtension;
 use nuncio_api::pb::envoy::config::listener::v3 as pb;
-use nuncio_filter::{NetworkFilterFactory, TerminalFilterFactory};
+use nuncio_filter::{LiveNetworkFilter, NetworkFilterFactory, TerminalFilterFactory};
 use nuncio_matcher::{FilterChainMatch, FilterChainMatcher, SourceType};
+use nuncio_stats::names::ListenerExtensionConfigStats;
 use prost::Message;
 use std::sync::Arc;
 
@@ -138,8 +140,11 @@ fn network_filter(filter: &pb::Filter, cx: &mut Compile<'_>) -> Result<NetworkFa
     use pb::filter::ConfigType;
     let pb::Filter { name, config_type } = filter;
     let any = match config_type {
-        Some(ConfigType::ConfigDiscovery(_)) => {
-            return Err(cx.field("config_discovery").error_hint("xDS is not built yet", "use typed_config"));
+        Some(ConfigType::ConfigDiscovery(discovery)) => {
+            let live = Arc::new(LiveNetworkFilter::new(Some(ListenerExtensionConfigStats::register(&cx.scope))));
+            let target = LiveExtension::Network(Arc::clone(&live));
+            discovered_extension(name, discovery, target, &mut cx.field("config_discovery"))?;
+            return Ok(NetworkFactory::Filter(live));
         }
         Some(ConfigType::TypedConfig(any)) => Some(any),
         None => None,

@@ -2,15 +2,17 @@
 
 use crate::compile::{Compile, Invalid};
 use crate::lower::number::Wrapped;
-use crate::lower::{extension, matcher};
+use crate::lower::{discovered_extension, extension, matcher};
+use crate::sources::LiveExtension;
 use nuncio_api::pb::envoy::config::listener::v3 as pb;
 use nuncio_api::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use nuncio_api::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use nuncio_api::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use nuncio_api::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use nuncio_api::wkt::Any;
-use nuncio_filter::{ListenerFilter, ListenerFilterFactory};
+use nuncio_filter::{ListenerFilter, ListenerFilterFactory, LiveListenerFilter};
 use nuncio_matcher::PortRange;
+use nuncio_stats::names::ListenerExtensionConfigStats;
 use pb::listener_filter::ConfigType;
 use prost::Name;
 use std::sync::Arc;
@@ -92,14 +94,26 @@ fn is_filter<M: Name>(filter: &pb::ListenerFilter, name: &str) -> bool {
 fn listener_filter(filter: &pb::ListenerFilter, cx: &mut Compile<'_>) -> Result<Factory, Invalid> {
     let pb::ListenerFilter { name, filter_disabled, config_type } = filter;
     let any = match config_type {
-        Some(ConfigType::ConfigDiscovery(_)) => {
-            return Err(cx.field("config_discovery").error_hint("xDS is not built yet", "use typed_config"));
+        Some(ConfigType::ConfigDiscovery(discovery)) => {
+            let live = Arc::new(LiveListenerFilter::new(Some(ListenerExtensionConfigStats::register(&cx.scope))));
+            let target = LiveExtension::Listener(Arc::clone(&live));
+            let noted = discovered_extension(name, discovery, target, &mut cx.field("config_discovery"));
+            return conditional(noted.map(|()| live as Factory), filter_disabled.as_ref(), cx);
         }
         Some(ConfigType::TypedConfig(any)) => Some(any),
         None => None,
     };
     let registry = cx.registry;
     let factory = extension::compile(name, any, &registry.listener, "listener filter", cx);
+    conditional(factory, filter_disabled.as_ref(), cx)
+}
+
+/// A filter with its `filter_disabled`.
+fn conditional(
+    factory: Result<Factory, Invalid>,
+    filter_disabled: Option<&pb::ListenerFilterChainMatchPredicate>,
+    cx: &mut Compile<'_>,
+) -> Result<Factory, Invalid> {
     let Some(disabled) = filter_disabled else { return factory };
     let disabled = predicate(disabled, &mut cx.field("filter_disabled"));
     Ok(Arc::new(Conditional { factory: factory?, disabled: disabled? }))

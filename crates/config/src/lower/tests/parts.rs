@@ -88,7 +88,7 @@ fn runtime_layers() {
         "layers[0].static_layer[\"x\"]: Invalid runtime entry value for x",
         "layers[1].name: Duplicate layer name: a",
         "layers[2].admin_layer: Too many admin layers specified",
-        "layers[3].rtds_layer: xDS is not built yet",
+        "layers[3].rtds_layer.rtds_config.ads: there is no ADS",
     ] {
         assert!(errors.contains(&format!("layered_runtime.{expected}")), "{expected}: {errors}");
     }

@@ -3,7 +3,9 @@
 use nuncio_api::pb::envoy::extensions::filters::http::router::v3::Router;
 use nuncio_api::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use nuncio_config::compile::{Compile, Invalid, message_of};
-use nuncio_filter::FilterSlot;
+use nuncio_config::lower;
+use nuncio_config::sources::LiveExtension;
+use nuncio_filter::{FilterSlot, LiveHttpFilter};
 use nuncio_hcm::config::{RouterOptions, UpgradeConfig};
 use nuncio_headers::Known;
 use pb::http_filter::ConfigType;
@@ -41,8 +43,11 @@ fn slot(filter: &pb::HttpFilter, cx: &mut Compile<'_>) -> Result<Option<FilterSl
     let pb::HttpFilter { name, is_optional, disabled, config_type } = filter;
     let any = match config_type {
         Some(ConfigType::TypedConfig(any)) => any,
-        Some(ConfigType::ConfigDiscovery(_)) => {
-            return Err(cx.field("config_discovery").error("extension discovery is not built yet: use typed_config"));
+        Some(ConfigType::ConfigDiscovery(discovery)) => {
+            let live = Arc::new(LiveHttpFilter::new(None));
+            let target = LiveExtension::Http(Arc::clone(&live));
+            lower::discovered_extension(name, discovery, target, &mut cx.field("config_discovery"))?;
+            return Ok(Some(FilterSlot { name: name.as_str().into(), factory: live, disabled: *disabled }));
         }
         None => return Err(cx.error(format!("filter {name} has no typed_config"))),
     };
