@@ -168,12 +168,16 @@ pub struct ListenerConfig {
     pub ignore_global_connection_limit: bool,
     /// Hash of the resource's bytes: an equal listener is the same listener.
     pub hash: u64,
+    /// Hash of all but the filter chains: where it stays, connections of chains that stay go on.
+    pub hash_without_chains: u64,
     /// The resource as wire bytes, for `/config_dump`.
     pub wire: Arc<[u8]>,
 }
 
 /// `envoy.config.listener.v3.FilterChain`.
 pub struct FilterChain {
+    /// Hash of the message: an equal chain is the same chain.
+    pub hash: u64,
     /// `name`; empty if it has none.
     pub name: Arc<str>,
     /// `metadata`.

@@ -111,6 +111,8 @@ pub(crate) struct Http1Connection {
     opened: Instant,
     requests: u32,
     draining: bool,
+    /// Decides about the present request of a connection that drains: 1 to 10,000; 0 if it was not drawn yet.
+    draw: u16,
     counted: (u64, u64),
     waker_set: bool,
     local_close: bool,
@@ -148,6 +150,7 @@ impl Http1Connection {
             opened: now,
             requests: 0,
             draining: false,
+            draw: 0,
             counted: (0, 0),
             waker_set: false,
             local_close: false,
@@ -308,18 +311,20 @@ impl Http1Connection {
             self.draining = true;
             config.stats.manager.downstream_cx_max_requests_reached().inc();
         }
-        self.end_if_failing();
-        let told = self.drain.is_draining() && self.drain.wants_end(now, self.environment.worker.random());
-        let close = self.must_drain(now) || told;
+        self.draw = 0;
+        self.end_if_told(now);
+        let close = self.must_drain(now);
         stream.begin(&self.environment, (&mut self.wire).into(), head, head_started.unwrap_or(now), close);
         self.state = State::Active(stream);
         Poll::Ready(Next::Again)
     }
 
     fn poll_active(&mut self, cx: &mut Context<'_>, now: Instant, mut stream: Box<ActiveStream>) -> Poll<Next> {
-        self.end_if_failing();
-        if self.must_drain(now) {
-            stream.close_after();
+        if !stream.is_answered() {
+            self.end_if_told(now);
+            if self.must_drain(now) {
+                stream.close_after();
+            }
         }
         match stream.poll(&self.environment, (&mut self.wire).into(), cx, now) {
             Poll::Ready(end) => {
@@ -398,9 +403,19 @@ impl Http1Connection {
         Poll::Pending
     }
 
-    /// While health checks of the process fail on purpose, the connection ends with the present response.
-    fn end_if_failing(&mut self) {
-        if self.drain.is_failing() && !self.draining {
+    /// The connection ends with the present response while health checks of the process fail on purpose, and when the
+    /// listener drains and it is this one's turn. One draw per request: the share that is told grows with the time.
+    fn end_if_told(&mut self, now: Instant) {
+        if self.draining {
+            return;
+        }
+        let told = self.drain.is_draining() && {
+            if self.draw == 0 {
+                self.draw = (self.environment.worker.random() % 10_000) as u16 + 1;
+            }
+            self.drain.wants_end(now, u64::from(self.draw) - 1)
+        };
+        if told || self.drain.is_failing() {
             self.draining = true;
             self.environment.config.stats.manager.downstream_cx_drain_close().inc();
         }
@@ -421,7 +436,7 @@ impl Http1Connection {
             self.overaged = true;
             self.environment.config.stats.manager.downstream_cx_max_duration_reached().inc();
         }
-        self.draining || self.overaged || self.drain.wants_all(now)
+        self.draining || self.overaged
     }
 
     fn duration_deadline(&self) -> Option<Instant> {

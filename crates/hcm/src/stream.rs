@@ -222,6 +222,11 @@ impl ActiveStream {
         &mut self.request
     }
 
+    /// Whether the head of the response was sent: too late to say that the connection ends.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.sent != Sent::Nothing
+    }
+
     /// The connection ends after this stream, if the client can still be told.
     pub(crate) fn close_after(&mut self) {
         self.close |= self.sent == Sent::Nothing;

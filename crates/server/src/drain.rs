@@ -87,21 +87,27 @@ async fn over(server: &Rc<Server>, child: &Rc<Child>, limit: Duration) {
     }
 }
 
-/// `/drain_listeners`.
+/// `/drain_listeners`: without `graceful`, listeners are closed and connections stay as they are, as in Envoy; with it,
+/// connections are told, and listeners are closed after the drain time.
 pub(crate) fn drain_listeners(server: &Rc<Server>, inbound_only: bool, graceful: bool, skip_exit: bool) {
-    if !graceful {
-        server.listeners.borrow_mut().stop_listening(inbound_only, &server.workers);
-        drain(server, inbound_only, Duration::ZERO);
-        return;
+    if graceful {
+        drain(server, inbound_only, server.options.gradual_drain());
     }
-    drain(server, inbound_only, server.options.gradual_drain());
     if skip_exit {
         return;
     }
+    let wait = Duration::from_secs(if graceful { server.options.drain_time_s } else { 0 });
     let server = Rc::clone(server);
     tokio::task::spawn_local(async move {
-        tokio::time::sleep(server.options.gradual_drain()).await;
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
         server.listeners.borrow_mut().stop_listening(inbound_only, &server.workers);
+        if server.options.drain_exit_on_zero {
+            server.emptied().await;
+            tracing::info!(target: "main", "drained: no connection is left");
+            server.request(Request::Quit);
+        }
     });
 }
 

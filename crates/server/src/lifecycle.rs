@@ -6,7 +6,6 @@ use crate::hot_restart;
 use crate::logging;
 use crate::state::{Request, Server, ServerState};
 use crate::supervise;
-use crate::worker::Command;
 use nuncio_config::snapshot::Snapshot;
 use nuncio_io::watch::Watcher;
 use std::process::ExitCode;
@@ -154,21 +153,7 @@ async fn apply(server: &Rc<Server>, snapshot: Snapshot) {
     *server.snapshot.borrow_mut() = Rc::new(snapshot);
     *server.xds.of_static.borrow_mut() = followed;
     server.last_updated.set(SystemTime::now());
-    close_drained_later(server);
     tracing::info!(target: "main", "the changed configuration is in force");
-}
-
-/// Connections of listeners that were removed or replaced have the drain time to end.
-pub(crate) fn close_drained_later(server: &Rc<Server>) {
-    let server = Rc::downgrade(server);
-    tokio::task::spawn_local(async move {
-        let Some(wait) = server.upgrade().map(|server| server.options.drain_time_s) else { return };
-        tokio::time::sleep(Duration::from_secs(wait)).await;
-        let Some(server) = server.upgrade() else { return };
-        for worker in &server.workers {
-            worker.send(Command::CloseDrained);
-        }
-    });
 }
 
 fn start_signals(server: &Rc<Server>) -> Result<(), String> {

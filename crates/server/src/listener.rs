@@ -8,7 +8,7 @@ mod handshake;
 mod inspect;
 
 use dispatch::serve_connection;
-use nuncio_config::snapshot::{DrainType, ListenerConfig, TrafficDirection};
+use nuncio_config::snapshot::{DrainType, FilterChain, ListenerConfig, TrafficDirection};
 use nuncio_filter::{ConnectionRegistry, Drain, Worker};
 use nuncio_io::Address;
 use nuncio_io::accept::{Acceptor, Outcome};
@@ -35,8 +35,36 @@ pub(crate) struct ListenerHandle {
 pub(crate) struct ActiveListener {
     pub handle: ListenerHandle,
     pub config: Arc<ListenerConfig>,
+    /// The connections of each filter chain, in the order of the configuration. A chain that an update leaves as it is keeps
+    /// its connections.
+    pub chains: Vec<Rc<ChainConnections>>,
+}
+
+/// The connections of a filter chain.
+#[derive(Default)]
+pub(crate) struct ChainConnections {
     pub drain: Rc<Drain>,
     pub registry: Rc<ConnectionRegistry>,
+}
+
+impl ActiveListener {
+    fn new(handle: ListenerHandle, config: Arc<ListenerConfig>, before: Option<&ActiveListener>) -> ActiveListener {
+        let kept: HashMap<u64, &Rc<ChainConnections>> = before
+            .filter(|before| before.config.hash_without_chains == config.hash_without_chains)
+            .map(|before| before.config.chains.iter().map(|chain| chain.hash).zip(&before.chains).collect())
+            .unwrap_or_default();
+        let connections = |chain: &Arc<FilterChain>| kept.get(&chain.hash).copied().cloned().unwrap_or_default();
+        let chains = config.chains.iter().map(connections).collect();
+        ActiveListener { handle, config, chains }
+    }
+
+    fn has(&self, chain: &Rc<ChainConnections>) -> bool {
+        self.chains.iter().any(|own| Rc::ptr_eq(own, chain))
+    }
+
+    fn open(&self) -> usize {
+        self.chains.iter().map(|chain| chain.registry.open()).sum()
+    }
 }
 
 /// Where connections that another listener hands over are looked up.
@@ -95,23 +123,31 @@ pub(crate) struct WorkerListeners {
     worker: Rc<Worker>,
     directory: Rc<Directory>,
     entries: HashMap<u64, Entry>,
-    /// Removed or replaced, with connections that are still open.
-    draining: Vec<Rc<ActiveListener>>,
+    /// Of what was removed or replaced, and until when they may be open.
+    draining: Vec<(Instant, Rc<ChainConnections>)>,
     /// Health checks of the process fail on purpose.
     failing: bool,
-    /// How long it takes until all connections of a removed or replaced listener are told to end.
-    gradual: Duration,
+    times: DrainTimes,
+}
+
+/// How connections of a removed or replaced listener end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DrainTimes {
+    /// How long it takes until all are told (`--drain-strategy`).
+    pub told: Duration,
+    /// When they are closed (`--drain-time-s`).
+    pub closed: Duration,
 }
 
 impl WorkerListeners {
-    pub(crate) fn new(worker: Rc<Worker>, gradual: Duration) -> WorkerListeners {
+    pub(crate) fn new(worker: Rc<Worker>, times: DrainTimes) -> WorkerListeners {
         WorkerListeners {
             worker,
             directory: Rc::default(),
             entries: HashMap::new(),
             draining: Vec::new(),
             failing: false,
-            gradual,
+            times,
         }
     }
 
@@ -123,9 +159,11 @@ impl WorkerListeners {
         replace_sockets: bool,
     ) {
         let id = handle.id;
-        let active =
-            Rc::new(ActiveListener { handle, config, drain: Drain::new(), registry: ConnectionRegistry::new() });
-        active.drain.set_failing(self.failing && active.config.drain_type == DrainType::Default);
+        let before = self.entries.get(&id).map(|entry| Rc::clone(&entry.active));
+        let active = Rc::new(ActiveListener::new(handle, config, before.as_deref()));
+        for chain in &active.chains {
+            chain.drain.set_failing(self.failing && active.config.drain_type == DrainType::Default);
+        }
         self.directory.remove(id);
         self.directory.add(&active);
         let entry = self.entries.entry(id).or_insert_with(|| Entry {
@@ -133,7 +171,7 @@ impl WorkerListeners {
             accepting: Vec::new(),
             slot: Rc::new(RefCell::new(Rc::clone(&active))),
         });
-        let before = std::mem::replace(&mut entry.active, Rc::clone(&active));
+        entry.active = Rc::clone(&active);
         *entry.slot.borrow_mut() = Rc::clone(&active);
         if replace_sockets {
             entry.accepting.clear();
@@ -157,8 +195,8 @@ impl WorkerListeners {
                 }
             }
         }
-        if !Rc::ptr_eq(&before, &active) {
-            self.retire(before);
+        if let Some(before) = before {
+            self.retire(&before, Some(&active));
         }
     }
 
@@ -166,16 +204,26 @@ impl WorkerListeners {
         self.directory.remove(handle.id);
         if let Some(entry) = self.entries.remove(&handle.id) {
             drop(entry.accepting);
-            self.retire(entry.active);
+            self.retire(&entry.active, None);
         }
     }
 
-    /// Tells the connections to end and remembers them until they did.
-    fn retire(&mut self, listener: Rc<ActiveListener>) {
-        listener.drain.start(self.worker.now(), self.gradual);
-        listener.registry.wake_all();
-        self.draining.retain(|listener| listener.registry.open() > 0);
-        self.draining.push(listener);
+    /// Tells the connections of chains that the listener has no more to end, and closes them when their time is over.
+    fn retire(&mut self, listener: &ActiveListener, after: Option<&ActiveListener>) {
+        let now = self.worker.now();
+        self.draining.retain(|(until, chain)| now < *until || chain.registry.open() > 0);
+        let stays = |chain: &&Rc<ChainConnections>| after.is_some_and(|after| after.has(chain));
+        let gone: Vec<Rc<ChainConnections>> = listener.chains.iter().filter(|chain| !stays(chain)).cloned().collect();
+        for chain in &gone {
+            chain.drain.start(now, self.times.told);
+            chain.registry.wake_all();
+            self.draining.push((now + self.times.closed, Rc::clone(chain)));
+        }
+        let closed = self.times.closed;
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(closed).await;
+            gone.iter().for_each(|chain| chain.registry.close_all());
+        });
     }
 
     pub(crate) fn stop_listening(&mut self, inbound_only: bool) {
@@ -186,8 +234,10 @@ impl WorkerListeners {
 
     pub(crate) fn drain(&mut self, inbound_only: bool, over: Duration) {
         for entry in self.entries.values().filter(|entry| concerns(&entry.active, inbound_only)) {
-            entry.active.drain.start(self.worker.now(), over);
-            entry.active.registry.wake_all();
+            for chain in &entry.active.chains {
+                chain.drain.start(self.worker.now(), over);
+                chain.registry.wake_all();
+            }
         }
     }
 
@@ -196,31 +246,27 @@ impl WorkerListeners {
         self.failing = fail;
         self.worker.fail_health_checks(fail);
         for entry in self.entries.values().filter(|entry| entry.active.config.drain_type == DrainType::Default) {
-            entry.active.drain.set_failing(fail);
-        }
-    }
-
-    pub(crate) fn close_drained(&mut self) {
-        for listener in self.draining.drain(..) {
-            listener.registry.close_all();
+            entry.active.chains.iter().for_each(|chain| chain.drain.set_failing(fail));
         }
     }
 
     pub(crate) fn close_all(&mut self) {
-        self.close_drained();
+        for (_, chain) in self.draining.drain(..) {
+            chain.registry.close_all();
+        }
         for entry in self.entries.values_mut() {
             entry.accepting.clear();
-            entry.active.registry.close_all();
+            entry.active.chains.iter().for_each(|chain| chain.registry.close_all());
         }
     }
 
     /// Waits until no connection is open that there is now.
     pub(crate) fn emptied(&self) -> impl Future<Output = ()> + 'static {
-        let active = self.entries.values().map(|entry| Rc::clone(&entry.active));
-        let all: Vec<_> = active.chain(self.draining.iter().cloned()).collect();
+        let active = self.entries.values().flat_map(|entry| entry.active.chains.iter());
+        let all: Vec<_> = active.chain(self.draining.iter().map(|(_, chain)| chain)).cloned().collect();
         async move {
-            for listener in all {
-                listener.registry.emptied().await;
+            for chain in all {
+                chain.registry.emptied().await;
             }
         }
     }
@@ -244,8 +290,8 @@ impl WorkerListeners {
     }
 
     pub(crate) fn open_connections(&self) -> usize {
-        let active = self.entries.values().map(|entry| entry.active.registry.open());
-        active.chain(self.draining.iter().map(|listener| listener.registry.open())).sum()
+        let active = self.entries.values().map(|entry| entry.active.open());
+        active.chain(self.draining.iter().map(|(_, chain)| chain.registry.open())).sum()
     }
 }
 

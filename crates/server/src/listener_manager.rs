@@ -2,6 +2,7 @@
 //!
 //! *Invariant*: an update binds all new sockets before it changes anything; if one can't be bound, nothing changed.
 
+mod draining;
 mod single;
 
 use crate::hot_restart::InheritedSockets;
@@ -14,6 +15,7 @@ use nuncio_stats::Store;
 use nuncio_stats::names::{ListenerManagerStats, ListenerStats, ListenerWorkerStats};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A listener that serves.
 pub(crate) struct ServedListener {
@@ -32,6 +34,7 @@ pub(crate) struct ListenerManager {
     store: Arc<Store>,
     stats: ListenerManagerStats,
     workers: usize,
+    drain_time: Duration,
     served: Vec<ServedListener>,
     next_id: u64,
     /// Sockets of the process before this one that no listener has taken yet.
@@ -61,11 +64,13 @@ impl std::fmt::Display for ListenerError {
 }
 
 impl ListenerManager {
-    pub(crate) fn new(store: &Arc<Store>, workers: usize) -> ListenerManager {
+    /// `drain_time` is how long listeners and filter chains drain that are removed or replaced.
+    pub(crate) fn new(store: &Arc<Store>, workers: usize, drain_time: Duration) -> ListenerManager {
         ListenerManager {
             store: Arc::clone(store),
             stats: ListenerManagerStats::register(&store.scope("listener_manager", &[])),
             workers,
+            drain_time,
             served: Vec::new(),
             next_id: 1,
             inherited: Vec::new(),
@@ -99,14 +104,13 @@ impl ListenerManager {
         }
         let mut prepared: HashMap<Arc<str>, Prepared> = HashMap::new();
         let mut errors = Vec::new();
-        let mut inherited = std::mem::take(&mut self.inherited);
         let mut held = self.held_by_changed(configs);
         for config in configs {
             let before = self.served.iter().find(|served| served.config.name == config.name);
             if before.is_some_and(|served| keeps_sockets(served, config)) {
                 continue;
             }
-            match bind_all(config, &mut held, &mut inherited, self.workers) {
+            match bind_all(config, &mut held, &self.inherited, self.workers) {
                 Ok(bound) => {
                     prepared
                         .insert(Arc::clone(&config.name), Prepared { config: Arc::clone(config), bound: Some(bound) });
@@ -117,7 +121,6 @@ impl ListenerManager {
                 }
             }
         }
-        self.inherited = inherited;
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -151,12 +154,13 @@ impl ListenerManager {
     }
 
     fn remove_missing(&mut self, configs: &[Arc<ListenerConfig>], workers: &[WorkerThread]) {
-        let stats = &self.stats;
+        let (stats, drain_time) = (&self.stats, self.drain_time);
         self.served.retain(|served| {
             if served.is_dynamic || configs.iter().any(|config| config.name == served.config.name) {
                 return true;
             }
             stats.listener_removed().inc();
+            draining::listener(stats, drain_time);
             for worker in workers {
                 worker.send(Command::RemoveListener { handle: served.handle.clone() });
             }
@@ -165,6 +169,9 @@ impl ListenerManager {
     }
 
     fn set(&mut self, config: &Arc<ListenerConfig>, ready: Option<Ready>, workers: &[WorkerThread]) {
+        if self.stopped {
+            return;
+        }
         let at = self.served.iter().position(|served| served.config.name == config.name);
         if let Some(at) = at {
             let served = &mut self.served[at];
@@ -172,9 +179,12 @@ impl ListenerManager {
                 return;
             }
             self.stats.listener_modified().inc();
-            served.config = Arc::clone(config);
-            if ready.is_none() {
+            let before = std::mem::replace(&mut served.config, Arc::clone(config));
+            if draining::only_chains(&before, config) {
                 self.stats.listener_in_place_updated().inc();
+                draining::chains(&self.stats, self.drain_time, draining::gone(&before, config));
+            } else {
+                draining::listener(&self.stats, self.drain_time);
             }
         } else {
             self.stats.listener_added().inc();
@@ -234,11 +244,12 @@ impl ListenerManager {
 
     /// Stops accepting on the listeners concerned.
     pub(crate) fn stop_listening(&mut self, inbound_only: bool, workers: &[WorkerThread]) {
-        self.stats.listener_stopped().add(self.served.len() as u64);
-        for served in &mut self.served {
-            if !inbound_only || served.config.traffic_direction == TrafficDirection::Inbound {
-                served.held.clear();
-            }
+        let is_meant = |served: &&mut ServedListener| {
+            !inbound_only || served.config.traffic_direction == TrafficDirection::Inbound
+        };
+        for served in self.served.iter_mut().filter(is_meant) {
+            self.stats.listener_stopped().inc();
+            served.held.clear();
         }
         for worker in workers {
             worker.send(Command::StopListening { inbound_only });
@@ -258,11 +269,12 @@ struct Ready {
     held: Vec<Held>,
 }
 
-/// Binds what a listener listens on; sockets of `held` and `inherited` that serve are taken, and can't be taken again.
+/// Binds what a listener listens on. A socket of `held` that serves is taken, and can't be taken again; those of `inherited`
+/// stay, as the listener may be replaced before it serves.
 fn bind_all(
     config: &ListenerConfig,
     held: &mut Vec<&Held>,
-    inherited: &mut Vec<InheritedSockets>,
+    inherited: &[InheritedSockets],
     workers: usize,
 ) -> Result<Vec<Bound>, BindError> {
     if !config.bind_to_port {
@@ -272,8 +284,8 @@ fn bind_all(
         if let Some(at) = held.iter().position(|held| held.serves(spec)) {
             return held.swap_remove(at).bind(spec, workers);
         }
-        match inherited.iter().position(|inherited| inherited.serves(&config.name, spec)) {
-            Some(at) => inherited.swap_remove(at).sockets.bind(spec, workers),
+        match inherited.iter().find(|inherited| inherited.serves(&config.name, spec)) {
+            Some(inherited) => inherited.sockets.bind(spec, workers),
             None => bind(spec, workers),
         }
     };

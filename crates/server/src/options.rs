@@ -70,13 +70,16 @@ pub struct Options {
     #[arg(long)]
     pub cpuset_threads: bool,
     /// Seconds that connections have to end when the process drains.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 600, value_parser = seconds())]
     pub drain_time_s: u64,
     /// How draining goes.
     #[arg(long, value_enum, default_value = "gradual", ignore_case = true)]
     pub drain_strategy: DrainStrategy,
+    /// End the process when /drain_listeners has closed listeners, and no connection is left.
+    #[arg(long)]
+    pub drain_exit_on_zero: bool,
     /// Seconds after which a hot-restarted parent ends.
-    #[arg(long, default_value_t = 900)]
+    #[arg(long, default_value_t = 900, value_parser = seconds())]
     pub parent_shutdown_time_s: u64,
     /// trace, debug, info, warning (warn), error, critical or off.
     #[arg(short = 'l', long, default_value = "info")]
@@ -194,6 +197,12 @@ impl Options {
         }
     }
 
+    /// How connections of removed and replaced listeners end.
+    pub(crate) fn drain_times(&self) -> crate::listener::DrainTimes {
+        let closed = std::time::Duration::from_secs(self.drain_time_s);
+        crate::listener::DrainTimes { told: self.gradual_drain(), closed }
+    }
+
     /// The flags that were given and do not act yet; said once at the start.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let flags = [
@@ -206,6 +215,11 @@ impl Options {
         ];
         flags.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
     }
+}
+
+/// A time as Envoy takes it: what fits into 32 bits.
+fn seconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(..=u64::from(u32::MAX))
 }
 
 /// A mode as Envoy takes it: a number in base 8.

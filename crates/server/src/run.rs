@@ -208,7 +208,7 @@ async fn serve(
             store: Arc::clone(&store),
             runtime: Arc::clone(&snapshot.runtime),
             local_address,
-            gradual: options.gradual_drain(),
+            drain: options.drain_times(),
             seed: seed.wrapping_add(id as u64),
         };
         workers.push(WorkerThread::start(start).map_err(|error| format!("worker {id} could not start: {error}"))?);
@@ -224,7 +224,7 @@ async fn serve(
         resources: snapshot.resources.clone(),
         node,
     });
-    let listeners = RefCell::new(ListenerManager::new(&store, worker_count));
+    let listeners = RefCell::new(ListenerManager::new(&store, worker_count, options.drain_times().closed));
     let (requests, received) = mpsc::unbounded_channel();
     let runtime = RefCell::new(Arc::clone(&snapshot.runtime));
     let runtime_stats = RuntimeStats::register(&store.scope("runtime", &[]));

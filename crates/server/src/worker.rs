@@ -3,7 +3,7 @@
 //! Owns: starting and stopping workers, and the commands that reach them. Does not own: which sockets there are
 //! (`listener_manager`), nor what happens on a connection ([`crate::listener`]).
 
-use crate::listener::{ListenerHandle, WorkerListeners};
+use crate::listener::{DrainTimes, ListenerHandle, WorkerListeners};
 use nuncio_cluster::{WorkerClusters, WorkerSeed};
 use nuncio_config::snapshot::ListenerConfig;
 use nuncio_filter::{HttpClientHandle, LocalAddress, Runtime, StatsStore, Worker};
@@ -31,8 +31,6 @@ pub(crate) enum Command {
     Drain { inbound_only: bool, over: Duration },
     /// Health checks of the process fail on purpose, or not any more.
     FailHealthChecks(bool),
-    /// Close all connections of a listener that was removed or replaced, whatever they do.
-    CloseDrained,
     /// Close all connections.
     CloseAll,
     /// Put runtime values in force.
@@ -55,8 +53,8 @@ pub(crate) struct WorkerStart {
     pub store: Arc<Store>,
     pub runtime: Arc<Runtime>,
     pub local_address: Option<IpAddr>,
-    /// Over which time connections of removed and replaced listeners are told to end.
-    pub gradual: Duration,
+    /// How connections of removed and replaced listeners end.
+    pub drain: DrainTimes,
     pub seed: u64,
 }
 
@@ -137,7 +135,7 @@ async fn serve(start: WorkerStart, mut commands: mpsc::UnboundedReceiver<Command
     if let Some(address) = start.local_address {
         services.insert(Rc::new(LocalAddress(address)));
     }
-    let mut listeners = WorkerListeners::new(Rc::clone(&worker), start.gradual);
+    let mut listeners = WorkerListeners::new(Rc::clone(&worker), start.drain);
     while let Some(command) = commands.recv().await {
         worker.tick();
         match command {
@@ -149,7 +147,6 @@ async fn serve(start: WorkerStart, mut commands: mpsc::UnboundedReceiver<Command
             Command::StopListening { inbound_only } => listeners.stop_listening(inbound_only),
             Command::Drain { inbound_only, over } => listeners.drain(inbound_only, over),
             Command::FailHealthChecks(fail) => listeners.fail_health_checks(fail),
-            Command::CloseDrained => listeners.close_drained(),
             Command::CloseAll => listeners.close_all(),
             Command::SetRuntime(runtime) => worker.set_runtime(runtime),
             Command::WhenEmpty(done) => {

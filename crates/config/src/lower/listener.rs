@@ -14,6 +14,7 @@ use nuncio_api::pb::envoy::config::listener::v3 as pb;
 use nuncio_io::Address;
 use nuncio_io::listen::ListenSpec;
 use nuncio_stats::sanitize;
+use prost::Message;
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
@@ -138,8 +139,19 @@ pub(super) fn listener(
         max_accepts_per_event: listener.max_connections_to_accept_per_socket_event.get(),
         ignore_global_connection_limit: listener.ignore_global_conn_limit,
         hash: hash(wire, cx.facts),
+        hash_without_chains: hash_without_chains(listener, cx.facts),
         wire: wire.into(),
     })
+}
+
+fn hash_without_chains(listener: &pb::Listener, facts: &Facts) -> u64 {
+    let rest = pb::Listener {
+        filter_chains: Vec::new(),
+        default_filter_chain: None,
+        filter_chain_matcher: None,
+        ..listener.clone()
+    };
+    hash(&rest.encode_to_vec(), facts)
 }
 
 /// A listener with other secrets is another listener.

@@ -62,9 +62,10 @@ impl Inherited {
 
     /// As [`super::bind`], with these sockets. Where there are fewer than workers, and each worker is to have its own, more
     /// are bound beside them; where there are more, some workers get several, so that no queue is left alone.
-    pub fn bind(self, spec: &ListenSpec, workers: usize) -> Result<Bound, BindError> {
+    pub fn bind(&self, spec: &ListenSpec, workers: usize) -> Result<Bound, BindError> {
         let failed = |e| BindError::new(spec, "take over the socket", e);
-        let (address, mut sockets) = (self.address, self.sockets);
+        let address = self.address.clone();
+        let mut sockets = self.sockets.iter().map(Socket::try_clone).collect::<io::Result<Vec<_>>>().map_err(failed)?;
         let mut own = false;
         if let Some(first) = sockets.first() {
             let ip = matches!(first.domain().map_err(failed)?, Domain::IPV4 | Domain::IPV6);

@@ -9,6 +9,7 @@ mod bad_input;
 mod clients;
 mod command_line;
 mod descriptors;
+mod draining;
 mod examples;
 mod h2_floods;
 mod hot_restart;

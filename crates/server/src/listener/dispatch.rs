@@ -3,7 +3,7 @@
 use super::filtered;
 use super::handshake::{self, Failed, Ready};
 use super::inspect::{Inspected, inspect};
-use super::{ActiveListener, Directory};
+use super::{ActiveListener, ChainConnections, Directory};
 use nuncio_config::snapshot::FilterChain;
 use nuncio_filter::{Connection, ConnectionLog, NetworkFilter, OpenStep, Peeked, Worker};
 use nuncio_io::accept::Accepted;
@@ -85,7 +85,7 @@ async fn open(
 ) -> Option<Opened> {
     let prepared = prepare(accepted, &worker, listener, &directory).await?;
     let Prepared { listener, chain, transport, mut info } = prepared;
-    let Some(chain) = chain else {
+    let Some((chain, connections)) = chain else {
         no_chain(&listener, &worker, Arc::new(info));
         return None;
     };
@@ -109,8 +109,8 @@ async fn open(
         info,
         negotiated_protocol: protocol,
         worker,
-        drain: Rc::clone(&listener.drain),
-        registration: listener.registry.register(),
+        drain: Rc::clone(&connections.drain),
+        registration: connections.registry.register(),
         buffer_limit: listener.config.buffer_limit,
         log,
     };
@@ -126,10 +126,13 @@ async fn open(
 
 struct Prepared {
     listener: Rc<ActiveListener>,
-    chain: Option<Arc<FilterChain>>,
+    chain: Option<Chosen>,
     transport: Transport,
     info: ConnectionInfo,
 }
+
+/// The chain that a connection gets, with those that have it already.
+type Chosen = (Arc<FilterChain>, Rc<ChainConnections>);
 
 /// Runs listener filters, hands the connection over if it was meant for another listener, and chooses the chain.
 async fn prepare(
@@ -188,7 +191,7 @@ async fn prepare(
     info.dynamic_metadata = (!peeked.metadata.is_empty()).then(|| Arc::new(peeked.metadata));
     info.listener_name = Arc::clone(&config.name);
     info.listener_metadata = config.metadata.clone();
-    if let Some(chain) = &chain {
+    if let Some((chain, _)) = &chain {
         info.filter_chain_name = (!chain.name.is_empty()).then(|| Arc::clone(&chain.name));
         info.filter_chain_metadata = chain.metadata.clone();
     }
@@ -211,7 +214,7 @@ fn choose_chain(
     client: &Address,
     direct_source: Option<SocketAddr>,
     peeked: &Peeked,
-) -> Option<Arc<FilterChain>> {
+) -> Option<Chosen> {
     let query = ChainQuery {
         destination: local.socket(),
         source: client.socket(),
@@ -221,7 +224,7 @@ fn choose_chain(
         application_protocols: &peeked.application_protocols,
     };
     let index = listener.config.matcher.find(&query)?;
-    listener.config.chains.get(index).cloned()
+    listener.config.chains.get(index).cloned().zip(listener.chains.get(index).cloned())
 }
 
 fn address(address: &nuncio_io::Address) -> Address {

@@ -1,6 +1,6 @@
 //! One listener at a time, as discovery brings and removes them.
 
-use super::{ListenerError, ListenerManager, Prepared, bind_all, keeps_sockets, listen_all};
+use super::{ListenerError, ListenerManager, Prepared, bind_all, draining, keeps_sockets, listen_all};
 use crate::worker::{Command, WorkerThread};
 use nuncio_config::snapshot::ListenerConfig;
 use nuncio_io::Address;
@@ -46,7 +46,7 @@ impl ListenerManager {
             return Ok(Prepared { config: Arc::clone(config), bound: None });
         }
         let mut held = before.map(|served| served.held.iter().collect()).unwrap_or_default();
-        match bind_all(config, &mut held, &mut self.inherited, self.workers) {
+        match bind_all(config, &mut held, &self.inherited, self.workers) {
             Ok(bound) => Ok(Prepared { config: Arc::clone(config), bound: Some(bound) }),
             Err(error) => {
                 self.stats.listener_create_failure().add(self.workers as u64);
@@ -57,6 +57,9 @@ impl ListenerManager {
 
     /// A prepared listener serves, in the place of the one of its name.
     pub(crate) fn activate(&mut self, prepared: Prepared, workers: &[WorkerThread]) -> Result<(), ListenerError> {
+        if self.stopped {
+            return Ok(());
+        }
         let config = Arc::clone(&prepared.config);
         let ready = match prepared.bound.is_some() {
             true => match listen_all(prepared) {
@@ -81,6 +84,7 @@ impl ListenerManager {
         let Some(at) = self.served.iter().position(|served| *served.config.name == *name) else { return false };
         let served = self.served.remove(at);
         self.stats.listener_removed().inc();
+        draining::listener(&self.stats, self.drain_time);
         for worker in workers {
             worker.send(Command::RemoveListener { handle: served.handle.clone() });
         }

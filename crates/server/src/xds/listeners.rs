@@ -122,7 +122,6 @@ impl Listeners {
         self.serving.borrow_mut().remove(name);
         tracing::info!(target: "config", "removing listener {name}");
         server.listeners.borrow_mut().remove(name, &server.workers);
-        crate::lifecycle::close_drained_later(server);
     }
 
     fn take_one(self: &Rc<Self>, server: &Rc<Server>, resource: &Rc<Resource>) -> Result<(), String> {
@@ -207,7 +206,6 @@ impl Listeners {
                 // Only now: the one before it served with what it depends on.
                 let before = self.serving.borrow_mut().insert(Arc::clone(name), warming.kept.take());
                 drop(before);
-                crate::lifecycle::close_drained_later(server);
             }
             Err(error) => tracing::error!(target: "config", "{error}: the listener does not serve"),
         }

@@ -11,6 +11,8 @@ use nuncio_filter::{LiveNetworkFilter, NetworkFilterFactory, TerminalFilterFacto
 use nuncio_matcher::{FilterChainMatch, FilterChainMatcher, SourceType};
 use nuncio_stats::names::ListenerExtensionConfigStats;
 use prost::Message;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher;
 use std::sync::Arc;
 
 /// The chains of a listener, and which connection gets which.
@@ -93,7 +95,10 @@ fn filter_chain(chain: &pb::FilterChain, identity: &[u8], cx: &mut Compile<'_>) 
     let network = network_filters(filters, cx);
     let tls = socket?;
     let (filters, terminal) = network?;
+    let mut hash = DefaultHasher::new();
+    hash.write(&chain.encode_to_vec());
     Ok(FilterChain {
+        hash: hash.finish(),
         name: name.as_str().into(),
         metadata,
         filters,
