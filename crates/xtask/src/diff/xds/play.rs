@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nuncio_testkit::client::Client;
 use nuncio_testkit::gate::Gates;
-use nuncio_testkit::origin::{Origin, Script};
+use nuncio_testkit::origin::Origin;
 use nuncio_testkit::port::ReservedPort;
 use nuncio_testkit::process::{Program, Proxy};
 use nuncio_testkit::xds::{Event, Place, XdsServer, short_type};
@@ -34,7 +34,7 @@ const ORIGINS: &[&str] = &["a", "b"];
 const COMPARED: &str = concat!(
     r"(^|\.)(update_(attempt|success|rejected|failure|empty|no_rebuild)|init_fetch_timeout|config_reload|config_fail|",
     r"config_conflict|version|version_text|key_rotation_failed|active_scopes|all_scopes|update_missing|config_not_found)$|",
-    r"^control_plane\.|^listener_manager\.listener_|",
+    r"(^|\.)control_plane\.|^listener_manager\.listener_|",
     r"^cluster_manager\.(cluster_(added|modified|removed|updated)|active_clusters|warming_clusters)|",
     r"^runtime\.num_|^server\.(state|static_unknown_fields|dynamic_unknown_fields)|",
     r"^cluster\.[^.]*\.(membership_(total|healthy)|assignment_\w+)$",
@@ -73,6 +73,22 @@ pub struct Places {
 }
 
 impl Places {
+    fn new(
+        scenario: &Scenario,
+        origins: &BTreeMap<String, Origin>,
+        server: u16,
+        scratch: &TempDir,
+    ) -> Result<Self, String> {
+        let mut ports = BTreeMap::new();
+        for name in port_names(scenario) {
+            if let Entry::Vacant(place) = ports.entry(name) {
+                place.insert(ReservedPort::new().map_err(|error| error.to_string())?);
+            }
+        }
+        let origins = origins.iter().map(|(name, origin)| (name.clone(), origin.address().port())).collect();
+        Ok(Self { ports, origins, server, scratch: scratch.path().to_owned() })
+    }
+
     /// The value of a placeholder.
     pub fn lookup(&self, name: &str) -> Option<String> {
         match name.split_once(':') {
@@ -119,6 +135,32 @@ fn start_server(scenario: &Scenario, scratch: &TempDir) -> Result<XdsServer, Str
     XdsServer::start_at(place, tls).map_err(|error| format!("management server: {error}"))
 }
 
+/// The two origins that are always there, and those of the scenario.
+fn start_origins(scenario: &Scenario) -> Result<BTreeMap<String, Origin>, String> {
+    let mut scripts = scenario.origins.clone();
+    for name in ORIGINS {
+        let reply = serde_json::from_value(json!([{"body": name}])).map_err(|error| error.to_string())?;
+        scripts.entry((*name).to_owned()).or_insert(reply);
+    }
+    let start = |(name, script)| Origin::start(script, Gates::default()).map(|origin| (name, origin));
+    scripts.into_iter().map(start).collect::<Result<_, _>>().map_err(|error| error.to_string())
+}
+
+/// Writes configuration and files, and starts the process.
+fn start_proxy(scenario: &Scenario, mode: Mode, program: &Program, places: &Places) -> Result<Proxy, String> {
+    let mut text = bootstrap(scenario, mode);
+    expand::fill(&mut text, &|name| places.lookup(name))?;
+    let text = serde_json::to_vec_pretty(&text).map_err(|error| error.to_string())?;
+    let config = places.scratch.join("config.json");
+    std::fs::write(&config, text).map_err(|error| error.to_string())?;
+    super::steps::write_files(scenario, mode, places)?;
+    let program = Program { flags: [&program.flags[..], &scenario.flags].concat(), ..program.clone() };
+    let path = config.display().to_string();
+    let mut args = vec!["-c", &path, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"];
+    args.extend(["--file-flush-interval-msec", "10", "--drain-time-s", "1"]);
+    program.spawn(&args, &places.scratch).map_err(|error| error.to_string())
+}
+
 /// The names that follow `{{port:` and those of listeners in their short form.
 fn port_names(scenario: &Scenario) -> Vec<String> {
     fn walk(value: &Value, into: &mut Vec<String>) {
@@ -152,25 +194,8 @@ impl<'s> Stage<'s> {
         let fail = |error: std::io::Error| error.to_string();
         let scratch = TempDir::new().map_err(fail)?;
         let server = start_server(scenario, &scratch)?;
-        let mut origins = BTreeMap::new();
-        for name in ORIGINS {
-            let reply: Script = serde_json::from_value(json!([{"body": name}])).map_err(|error| error.to_string())?;
-            origins.insert((*name).to_owned(), Origin::start(reply, Gates::default()).map_err(fail)?);
-        }
-        for (name, script) in &scenario.origins {
-            origins.insert(name.clone(), Origin::start(script.clone(), Gates::default()).map_err(fail)?);
-        }
-        let mut places = Places {
-            ports: BTreeMap::new(),
-            origins: origins.iter().map(|(name, origin)| (name.clone(), origin.address().port())).collect(),
-            server: server.port(),
-            scratch: scratch.path().to_owned(),
-        };
-        for name in port_names(scenario) {
-            if let Entry::Vacant(place) = places.ports.entry(name) {
-                place.insert(ReservedPort::new().map_err(fail)?);
-            }
-        }
+        let origins = start_origins(scenario)?;
+        let places = Places::new(scenario, &origins, server.port(), &scratch)?;
         let listeners = places.ports.iter().map(|(name, port)| (port.number(), name.clone()));
         let known = places.origins.iter().map(|(name, port)| (*port, format!("origin:{name}")));
         let mut normal = Normaliser::new(
@@ -178,16 +203,7 @@ impl<'s> Stage<'s> {
             &scratch.path().display().to_string(),
         )?;
         normal.set_masks(&scenario.mask)?;
-        let config = scratch.path().join("config.json");
-        let mut text = bootstrap(scenario, mode);
-        expand::fill(&mut text, &|name| places.lookup(name))?;
-        std::fs::write(&config, serde_json::to_vec_pretty(&text).map_err(|error| error.to_string())?).map_err(fail)?;
-        super::steps::write_files(scenario, mode, &places)?;
-        let program = Program { flags: [&program.flags[..], &scenario.flags].concat(), ..program.clone() };
-        let path = config.display().to_string();
-        let mut args = vec!["-c", &path, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"];
-        args.extend(["--file-flush-interval-msec", "10", "--drain-time-s", "1"]);
-        let proxy = program.spawn(&args, scratch.path()).map_err(fail)?;
+        let proxy = start_proxy(scenario, mode, program, &places)?;
         Ok(Self {
             scenario,
             mode,

@@ -84,63 +84,62 @@ impl Stage<'_> {
     /// Does a step.
     pub fn step(&mut self, number: usize, step: &Step) -> Result<(), String> {
         if let Some(types) = &step.expect {
-            return if self.mode == Mode::Files { Ok(()) } else { self.expect(types.list()) };
+            if self.mode == Mode::Files { Ok(()) } else { self.expect(types.list()) }
+        } else if let (Some(kind), None) = (&step.send, &step.write) {
+            self.send(kind, step)
+        } else if step.raw.is_some() || step.close.is_some() || step.reset.is_some() {
+            self.stream_step(step)
+        } else if step.go_away || step.cut || step.stop || step.listen {
+            self.server_step(step)
+        } else if let Some(kind) = &step.ended {
+            self.await_ended(kind)
+        } else if step.open.is_some() || step.closed.is_some() || step.begin.is_some() || step.finish.is_some() {
+            self.connection_step(number, step)
+        } else if step.http.is_some() {
+            self.http(number, step)
+        } else if let Some(target) = &step.admin {
+            self.admin(number, target, step)
+        } else if !step.stats.is_empty() {
+            self.await_stats(step)
+        } else if let Some(wanted) = step.ready {
+            self.await_ready(wanted)
+        } else if step.quiet {
+            self.listen_on()
+        } else {
+            self.file_step(step)
         }
-        if let (Some(kind), None) = (&step.send, &step.write) {
-            return self.send(kind, step);
-        }
-        if step.raw.is_some() || step.close.is_some() || step.reset.is_some() {
-            return self.stream_step(step);
-        }
-        if step.go_away || step.cut || step.stop || step.listen {
-            return self.server_step(step);
-        }
-        if let Some(kind) = &step.ended {
-            return self.await_ended(kind);
-        }
-        if let Some(name) = &step.open {
-            let listener = step.http.as_deref().ok_or("'open' needs 'http'")?;
-            let client = self.connect(listener).map_err(|error| error.to_string())?;
+    }
+
+    /// What is done with a connection that has a name.
+    fn connection_step(&mut self, number: usize, step: &Step) -> Result<(), String> {
+        let fail = |error: std::io::Error| error.to_string();
+        if let Some(name) = step.open.as_ref().or(step.begin.as_ref()) {
+            let listener = step.http.as_deref().ok_or("'open' and 'begin' need 'http'")?;
+            let mut client = self.connect(listener)?;
+            if step.begin.is_some() {
+                client.send(head_of(step).as_bytes()).map_err(fail)?;
+            }
             self.connections.insert(name.clone(), client);
             return Ok(());
         }
-        if let Some(name) = &step.closed {
-            let client = self.connections.get_mut(name).ok_or("there is no such connection")?;
-            let closed = client.is_closed_within(PATIENCE).map_err(|error| error.to_string())?;
+        let name = step.closed.as_ref().or(step.finish.as_ref()).ok_or("the step names no connection")?;
+        let client = self.connections.get_mut(name).ok_or("there is no such connection")?;
+        if step.closed.is_some() {
+            let closed = client.is_closed_within(PATIENCE).map_err(fail)?;
             return if closed { Ok(()) } else { Err("the connection stays open".into()) };
         }
-        if let (Some(listener), Some(name)) = (&step.http, &step.begin) {
-            let mut client = self.connect(listener)?;
-            client.send(head_of(step).as_bytes()).map_err(|error| error.to_string())?;
-            self.connections.insert(name.clone(), client);
-            return Ok(());
-        }
-        if let Some(name) = &step.finish {
-            let response = self.connections.get_mut(name).ok_or("there is no such connection")?.response(false);
-            let text = format!("{} {}", response.status(), String::from_utf8_lossy(&response.body.data));
-            self.record.add(format!("step {number}: http"), self.normal.apply(text.trim()));
-            return Ok(());
-        }
-        if step.http.is_some() {
-            return self.http(number, step);
-        }
-        if let Some(target) = &step.admin {
-            return self.admin(number, target, step);
-        }
-        if !step.stats.is_empty() {
-            return self.await_stats(step);
-        }
-        if let Some(wanted) = step.ready {
-            let is_ready = |proxy: &nuncio_testkit::process::Proxy| {
-                proxy.admin("GET", "/ready").is_ok_and(|response| (response.status() == 200) == wanted)
-            };
-            let right = self.proxy.await_that(is_ready);
-            return if right { Ok(()) } else { Err(format!("/ready does not become {wanted}")) };
-        }
-        if step.quiet {
-            return self.listen_on();
-        }
-        self.file_step(step)
+        let response = client.response(false);
+        let text = format!("{} {}", response.status(), String::from_utf8_lossy(&response.body.data));
+        self.record.add(format!("step {number}: http"), self.normal.apply(text.trim()));
+        Ok(())
+    }
+
+    fn await_ready(&self, wanted: bool) -> Result<(), String> {
+        let is_ready = |proxy: &nuncio_testkit::process::Proxy| {
+            proxy.admin("GET", "/ready").is_ok_and(|response| (response.status() == 200) == wanted)
+        };
+        let right = self.proxy.await_that(is_ready);
+        if right { Ok(()) } else { Err(format!("/ready does not become {wanted}")) }
     }
 
     /// A request that came before it was asked for counts.

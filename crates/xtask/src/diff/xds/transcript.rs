@@ -7,6 +7,35 @@ use nuncio_testkit::xds::{Event, Message, Request, short_type};
 
 use super::super::record::{Normaliser, Record};
 
+/// The end of the names of fields that say which resources an error speaks of.
+const NAMES: &str = " names";
+/// Headers of a stream that say nothing about what a scenario configures.
+const USUAL: &[&str] = &[
+    "accept-encoding",
+    "content-type",
+    "grpc-accept-encoding",
+    "grpc-timeout",
+    "te",
+    "user-agent",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-internal",
+    "x-forwarded-for",
+    "x-request-id",
+];
+
+/// Who names more resources in an error than Envoy does is right as well.
+pub fn allow_more_names(envoy: &Record, nuncio: &mut Record) {
+    for (field, value) in &mut nuncio.values {
+        let wanted = envoy.values.iter().find(|(name, _)| field.ends_with(NAMES) && name == field);
+        let named: BTreeSet<&str> = value.split(' ').collect();
+        if let Some((_, wanted)) = wanted
+            && wanted.split(' ').all(|name| name.is_empty() || named.contains(name))
+        {
+            value.clone_from(wanted);
+        }
+    }
+}
+
 /// The transcript of a scenario.
 #[derive(Default)]
 pub struct Transcript {
@@ -29,12 +58,16 @@ impl Transcript {
     /// Records what happened.
     pub fn event(&mut self, event: &Event, record: &mut Record, normal: &Normaliser) {
         let token = match event {
-            Event::Opened { stream, path, .. } => {
+            Event::Opened { stream, path, fields, .. } => {
                 let service = service(path);
                 let count = self.counts.entry(format!("open {service}")).or_default();
                 *count += 1;
                 let name = format!("{service}#{count}");
                 record.add(format!("stream {name}"), path);
+                let unusual = fields.iter().filter(|(name, _)| !USUAL.contains(&name.as_str()));
+                for (header, value) in unusual {
+                    record.add(format!("stream {name} {header}"), value);
+                }
                 self.streams.insert(*stream, name.clone());
                 format!("open:{name}")
             }
@@ -70,11 +103,22 @@ impl Transcript {
         if let Some(error) = request.error() {
             // Every program has its own words.
             record.note(format!("{label} says"), normal.apply(&error.message));
+            record.add(format!("{label}{NAMES}"), self.names_in(&error.message));
         }
         if let Some(node) = request.node() {
             record.add(format!("{label} node"), node_line(node));
         }
         label
+    }
+
+    /// The resources that a text speaks of.
+    fn names_in(&self, text: &str) -> String {
+        let words: BTreeSet<&str> = text
+            .split(|c: char| !(c.is_alphanumeric() || "_-./*:".contains(c)))
+            .flat_map(|word| [word, word.trim_end_matches(['.', '/', ':'])])
+            .collect();
+        let names: Vec<&str> = self.names.iter().map(String::as_str).filter(|name| words.contains(name)).collect();
+        names.join(" ")
     }
 
     /// What a stream is called; requests of REST have none.
@@ -102,14 +146,8 @@ impl Transcript {
             Message::Raw(bytes) => line += &format!(" bytes={}", bytes.escape_ascii()),
         }
         if let Some(error) = request.error() {
-            let words: BTreeSet<&str> = error
-                .message
-                .split(|c: char| !(c.is_alphanumeric() || "_-./*".contains(c)))
-                .flat_map(|word| [word, word.trim_end_matches(['.', '/'])])
-                .collect();
-            let names: Vec<_> = self.names.iter().filter(|name| words.contains(name.as_str())).collect();
             let text = if error.message.is_empty() { "no text" } else { "text" };
-            line += &format!(" error={} {text} about {names:?}", error.code);
+            line += &format!(" error={} {text}", error.code);
         }
         line
     }
