@@ -19,8 +19,8 @@ pub use health_check::{
 };
 pub use outlier::OutlierDetection;
 pub use protocol::{
-    AutoSni, BindConfig, Http1Options, HttpProtocolOptions, SocketOption, SocketOptionState, SourceAddress,
-    TcpKeepalive, UpstreamProtocol,
+    AutoSni, BindConfig, HappyEyeballs, Http1Options, HttpProtocolOptions, SocketOption, SocketOptionState,
+    SourceAddress, TcpKeepalive, UpstreamProtocol,
 };
 pub use transport::{ProxyHeader, ProxyVersion, Transport, TransportMatch, Transports, UpstreamTls};
 
@@ -63,6 +63,8 @@ pub struct ClusterConfig {
     pub upstream_bind: Option<Box<BindConfig>>,
     /// `upstream_connection_options.tcp_keepalive`.
     pub tcp_keepalive: Option<TcpKeepalive>,
+    /// `upstream_connection_options.happy_eyeballs_config`.
+    pub happy_eyeballs: HappyEyeballs,
     /// `transport_socket` and `transport_socket_matches`; `None`: bare sockets.
     pub transports: Option<Arc<Transports>>,
     /// `metadata`.
@@ -96,6 +98,7 @@ impl ClusterConfig {
             http: Arc::default(),
             upstream_bind: None,
             tcp_keepalive: None,
+            happy_eyeballs: HappyEyeballs::default(),
             transports: None,
             metadata: None,
             cleanup_interval: Duration::from_secs(5),

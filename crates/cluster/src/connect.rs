@@ -1,5 +1,6 @@
 //! Making a connection to a host, with the cluster's source address and socket options, and its transport socket.
 
+mod eyeballs;
 mod secure;
 
 use crate::config::{self, BindConfig, ClusterConfig, SocketOption, SocketOptionState};
@@ -71,9 +72,26 @@ pub(crate) async fn open(
     host: Arc<Host>,
     target: ConnectTarget,
 ) -> Result<Connected, ConnectFailure> {
-    let address = host.destination().info.address.clone();
+    let destination = host.destination();
     let transport = transport_of(&cluster, &host).cloned();
-    open_by(&cluster, &host, &address, transport.as_ref(), &target).await
+    if destination.addresses.len() < 2 {
+        return open_by(&cluster, &host, &destination.info.address, transport.as_ref(), &target).await;
+    }
+    let addresses = eyeballs::in_order(&destination.addresses, &cluster.config.happy_eyeballs);
+    let (of, at, by, to) = (&*cluster, &*host, transport.as_ref(), &target);
+    let mut is_first = true;
+    let race = eyeballs::race(addresses, timed_out(), |address| {
+        // Each attempt is a connection in statistics; the caller counted one.
+        if !std::mem::take(&mut is_first) {
+            of.stats.upstream_cx_total().inc();
+        }
+        async move { open_by(of, at, &address, by, to).await }
+    });
+    tokio::time::timeout(cluster.config.connect_timeout, race).await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+fn timed_out() -> ConnectFailure {
+    ConnectFailure { timeout: true, local: false, overflow: false, reason: Arc::from("connect timeout") }
 }
 
 /// How connections to a host are carried; none: the bare socket.
@@ -109,9 +127,7 @@ pub(crate) async fn open_by(
     };
     match tokio::time::timeout(cluster.config.connect_timeout, establish).await {
         Ok(outcome) => outcome,
-        Err(_) => {
-            Err(ConnectFailure { timeout: true, local: false, overflow: false, reason: Arc::from("connect timeout") })
-        }
+        Err(_) => Err(timed_out()),
     }
 }
 

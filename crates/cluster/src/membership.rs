@@ -221,6 +221,7 @@ pub(crate) fn is_same(
 ) -> bool {
     let info = host.info();
     host.transport() == chosen_transport(config, place, endpoint)
+        && (name.is_some() || host.destination().addresses == all_addresses(host.address(), endpoint))
         && info.locality == place.locality
         && info.metadata == endpoint.metadata
         && Some(&info.hostname) == endpoint.hostname.as_ref().or(name).or(Some(&Arc::default()))

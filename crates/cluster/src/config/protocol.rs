@@ -149,3 +149,18 @@ pub struct TcpKeepalive {
     /// `keepalive_interval`, in seconds.
     pub interval: Option<u32>,
 }
+
+/// `UpstreamConnectionOptions.HappyEyeballsConfig`: in which order several addresses of an endpoint are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HappyEyeballs {
+    /// `first_address_family_version`: whether IPv6 comes first; by default the family of the first address.
+    pub first_is_v6: Option<bool>,
+    /// `first_address_family_count`: how many addresses of that family come before the first of the other. Default 1.
+    pub first_count: u32,
+}
+
+impl Default for HappyEyeballs {
+    fn default() -> Self {
+        HappyEyeballs { first_is_v6: None, first_count: 1 }
+    }
+}

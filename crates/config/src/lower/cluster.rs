@@ -17,7 +17,9 @@ use crate::compile::{Compile, Invalid};
 use crate::sources::DynamicUse;
 use nuncio_api::pb::envoy::config::cluster::v3 as pb;
 use nuncio_cluster::ClusterConfig;
-use nuncio_cluster::config::{Discovery, HttpProtocolOptions, TcpKeepalive, Transport, TransportMatch, Transports};
+use nuncio_cluster::config::{
+    Discovery, HappyEyeballs, HttpProtocolOptions, TcpKeepalive, Transport, TransportMatch, Transports,
+};
 use nuncio_lb::Policy;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -105,10 +107,26 @@ fn plain_fields(cluster: &pb::Cluster, config: &mut ClusterConfig, cx: &mut Comp
             time: keepalive.keepalive_time.get(),
             interval: keepalive.keepalive_interval.get(),
         });
+    config.happy_eyeballs = happy_eyeballs(connection);
     config.metadata = value::metadata(&cluster.metadata, "metadata", cx);
     config.wait_for_warm_on_init = cluster.wait_for_warm_on_init.value_or(true);
     config.close_connections_on_host_health_failure = cluster.close_connections_on_host_health_failure;
     config.ignore_health_on_host_removal = cluster.ignore_health_on_host_removal;
+}
+
+fn happy_eyeballs(options: Option<&pb::UpstreamConnectionOptions>) -> HappyEyeballs {
+    use pb::upstream_connection_options::FirstAddressFamilyVersion as Family;
+    let Some(config) = options.and_then(|options| options.happy_eyeballs_config.as_ref()) else {
+        return HappyEyeballs::default();
+    };
+    HappyEyeballs {
+        first_is_v6: match config.first_address_family_version() {
+            Family::Default | Family::Pipe | Family::Internal => None,
+            Family::V4 => Some(false),
+            Family::V6 => Some(true),
+        },
+        first_count: config.first_address_family_count.value_or(1).max(1),
+    }
 }
 
 /// `upstream_bind_config`, or the bootstrap's.
@@ -234,12 +252,11 @@ fn report_unsupported(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
         let pb::UpstreamConnectionOptions {
             tcp_keepalive: _,
             set_local_interface_name_on_upstream_connections,
-            happy_eyeballs_config,
+            happy_eyeballs_config: _,
         } = options;
         let mut cx = cx.field("upstream_connection_options");
         let field = "set_local_interface_name_on_upstream_connections";
         cx.unsupported_if(*set_local_interface_name_on_upstream_connections, field);
-        cx.unsupported_if(happy_eyeballs_config.is_some(), "happy_eyeballs_config");
     }
     if track_cluster_stats.is_some_and(|track| track.per_endpoint_stats) {
         cx.field("track_cluster_stats").unsupported("per_endpoint_stats");

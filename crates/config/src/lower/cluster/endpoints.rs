@@ -192,12 +192,6 @@ fn host_fields(host: &pb::Endpoint, discovery: &Discovery, cx: &mut Compile<'_>)
     let check = check.map(|check| endpoint_check(check, &mut cx.field("health_check_config"))).transpose();
     cx.unless_errors_since(before)?;
     let mut lowered = Endpoint::new(address?);
-    if !additional.is_empty() {
-        cx.warn_hint(
-            "connections go to the first address only: the further ones are not tried yet",
-            "name them as endpoints of their own, or leave them out",
-        );
-    }
     lowered.additional_addresses = additional;
     lowered.hostname = (!hostname.is_empty()).then(|| hostname.as_str().into());
     lowered.health_check = check?.map(Box::new);
