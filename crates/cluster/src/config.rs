@@ -4,6 +4,7 @@ mod balancing;
 mod breakers;
 mod discovery;
 mod endpoints;
+mod filters;
 mod health_check;
 mod outlier;
 mod protocol;
@@ -13,6 +14,7 @@ pub use balancing::{CommonLb, HashPolicies, MetadataPath, OverrideHost, Override
 pub use breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use discovery::{BackOff, Discovery, DnsLookupFamily, DnsOptions, Eds, OriginalDst, ResolverOptions};
 pub use endpoints::{Endpoint, EndpointAddress, EndpointHealthCheck, HealthStatus, LoadAssignment, LocalityEndpoints};
+pub use filters::{UpstreamFilterFactory, UpstreamFilters, UpstreamOpened};
 pub use health_check::{
     GrpcHealthCheck, HealthCheck, HealthChecker, HttpHealthCheck, Payload, ReceiveMatcher, RequestHeader,
     ServiceNameMatcher, TcpHealthCheck,
@@ -67,6 +69,8 @@ pub struct ClusterConfig {
     pub happy_eyeballs: HappyEyeballs,
     /// `transport_socket` and `transport_socket_matches`; `None`: bare sockets.
     pub transports: Option<Arc<Transports>>,
+    /// `filters`; none if there are none.
+    pub filters: Option<Arc<UpstreamFilters>>,
     /// `metadata`.
     pub metadata: Option<Arc<Metadata>>,
     /// `cleanup_interval`: how long an `ORIGINAL_DST` host may be unused. Default 5 s.
@@ -100,6 +104,7 @@ impl ClusterConfig {
             tcp_keepalive: None,
             happy_eyeballs: HappyEyeballs::default(),
             transports: None,
+            filters: None,
             metadata: None,
             cleanup_interval: Duration::from_secs(5),
             wait_for_warm_on_init: true,

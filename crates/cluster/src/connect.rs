@@ -3,14 +3,14 @@
 mod eyeballs;
 mod secure;
 
-use crate::config::{self, BindConfig, ClusterConfig, SocketOption, SocketOptionState};
+use crate::config::{self, BindConfig, ClusterConfig, SocketOption, SocketOptionState, UpstreamOpened};
 use crate::host::Host;
 use crate::info::ClusterInfo;
 use crate::pool::{ConnectFailure, PoolProtocol};
 use nuncio_io::connect::{ConnectError, ConnectSpec, connect};
 use nuncio_io::socket_option::{self, Keepalive, SocketOptionValue, SocketState};
 use nuncio_io::transport::Transport;
-use nuncio_stream_info::{Address, ProxiedAddresses, TlsInfo};
+use nuncio_stream_info::{Address, ConnectionState, ProxiedAddresses, TlsInfo};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -31,6 +31,15 @@ pub struct Connected {
     pub tls: Option<Arc<TlsInfo>>,
     /// The protocol that both sides agreed on (ALPN), as the TLS session says it.
     pub alpn: Option<Arc<str>>,
+    /// What the cluster's filters leave for others to see.
+    pub filter_state: ConnectionState,
+}
+
+impl Connected {
+    /// A connection without TLS.
+    pub(crate) fn plain(transport: Transport) -> Connected {
+        Connected { transport, tls: None, alpn: None, filter_state: ConnectionState::default() }
+    }
 }
 
 /// What a connection is to be told and asked beyond the cluster's configuration. Connections of different targets can't
@@ -122,13 +131,25 @@ pub(crate) async fn open_by(
         let socket = connecting.finish().await.map_err(|error| failure(cluster, &error))?;
         match transport {
             Some(transport) => secure::establish(cluster, host, transport, target, socket).await,
-            None => Ok(Connected { transport: socket, tls: None, alpn: None }),
+            None => Ok(Connected::plain(socket)),
         }
+        .map(|connected| pass_filters(cluster, connected))
     };
     match tokio::time::timeout(cluster.config.connect_timeout, establish).await {
         Ok(outcome) => outcome,
         Err(_) => Err(timed_out()),
     }
+}
+
+/// The connection as the cluster's filters carry it: the last of them is next to the host, as in Envoy.
+fn pass_filters(cluster: &ClusterInfo, connected: Connected) -> Connected {
+    let Some(filters) = &cluster.config.filters else { return connected };
+    let Connected { mut transport, tls, alpn, filter_state: _ } = connected;
+    let state = ConnectionState::shared();
+    for factory in filters.factories.iter().rev() {
+        transport = factory.carry(UpstreamOpened { transport, protocol: alpn.as_deref(), state: &state });
+    }
+    Connected { transport, tls, alpn, filter_state: state }
 }
 
 fn failure(cluster: &ClusterInfo, error: &ConnectError) -> ConnectFailure {

@@ -7,6 +7,7 @@
 use crate::snapshot::TrafficDirection;
 use crate::{Diagnostic, Diagnostics, FieldPath, Positions, Severity};
 use nuncio_api::wkt::Any;
+use nuncio_cluster::config::UpstreamFilterFactory;
 use nuncio_filter::{
     AccessLog, HttpFilterFactory, ListenerFilterFactory, NetworkFilterFactory, Runtime, TerminalFilterFactory,
 };
@@ -314,6 +315,17 @@ pub trait NetworkExtension: Send + Sync + 'static {
     fn compile(config: Self::Config, cx: &mut Compile<'_>) -> Result<NetworkFactory, Invalid>;
 }
 
+/// A filter of connections to hosts.
+pub trait UpstreamExtension: Send + Sync + 'static {
+    /// Its configuration message.
+    type Config: Message + Name + Default;
+    /// Its well-known name.
+    const NAME: &'static str;
+
+    /// Compiles a configuration. The scope of `cx` is the cluster's.
+    fn compile(config: Self::Config, cx: &mut Compile<'_>) -> Result<Arc<dyn UpstreamFilterFactory>, Invalid>;
+}
+
 /// A network filter, by its place in the chain.
 pub enum NetworkFactory {
     /// Stands before others.
@@ -377,6 +389,8 @@ pub struct Registry {
     pub http: Vec<HttpEntry>,
     /// Network filters.
     pub network: Vec<Entry<NetworkFactory>>,
+    /// Filters of connections to hosts.
+    pub upstream: Vec<Entry<Arc<dyn UpstreamFilterFactory>>>,
     /// Listener filters.
     pub listener: Vec<Entry<Arc<dyn ListenerFilterFactory>>>,
     /// Access loggers.
@@ -409,6 +423,7 @@ impl Registry {
                 }
             }
             "envoy.filters.network" => take(&mut self.network, name, &mut self.disabled),
+            "envoy.filters.upstream_network" => take(&mut self.upstream, name, &mut self.disabled),
             "envoy.filters.listener" => take(&mut self.listener, name, &mut self.disabled),
             "envoy.access_loggers" => take(&mut self.access_log, name, &mut self.disabled),
             _ => return Err(NotDisabled::Category),
@@ -437,6 +452,19 @@ impl Registry {
     /// Adds a network filter.
     pub fn network<E: NetworkExtension>(mut self) -> Self {
         self.network.push(Entry {
+            name: E::NAME,
+            config: E::Config::full_name(),
+            compile: |any, cx| {
+                let config = cx.decode(any)?;
+                E::compile(config, cx)
+            },
+        });
+        self
+    }
+
+    /// Adds a filter of connections to hosts.
+    pub fn upstream<E: UpstreamExtension>(mut self) -> Self {
+        self.upstream.push(Entry {
             name: E::NAME,
             config: E::Config::full_name(),
             compile: |any, cx| {

@@ -42,6 +42,8 @@ pub fn registry() -> Registry {
         .network::<network::echo::EchoExtension>()
         .network::<network::http_connection_manager::HttpConnectionManager>()
         .network::<network::local_ratelimit::LocalRateLimitExtension>()
+        .network::<network::metadata_exchange::MetadataExchangeExtension>()
+        .upstream::<network::metadata_exchange::UpstreamMetadataExchange>()
         .network::<network::rbac::RbacExtension>()
         .network::<network::tcp_proxy::TcpProxyExtension>()
 }

@@ -40,6 +40,12 @@ pub trait NetworkFilter {
         OpenStep::Next
     }
 
+    /// The connection goes on: a filter may put a transport of its own around that of the connection, through which all bytes
+    /// pass from then on. What it puts there is next to the client, before what filters do in [`NetworkFilter::on_read`].
+    fn carry(&mut self, connection: &mut Connection) {
+        let _ = connection;
+    }
+
     /// The work of [`OpenStep::Await`] is done.
     fn resume(&mut self, connection: &Connection, done: Completed) -> OpenStep {
         let _ = (connection, done);

@@ -151,6 +151,23 @@ impl ConnectionState {
         ConnectionState(Some(Arc::default()))
     }
 
+    /// Whether there is state to share.
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Streams can share state from now on.
+    pub fn share(&mut self) {
+        self.0.get_or_insert_default();
+    }
+
+    /// Puts an object there that may be replaced.
+    pub fn put(&self, name: &str, object: Arc<dyn FilterStateObject>) -> Result<(), FilterStateError> {
+        let mut state = FilterState::on_connection(self.clone());
+        state.set(name, object, Mutability::Mutable, LifeSpan::Connection, Sharing::None)
+    }
+
     fn lock(&self) -> Option<MutexGuard<'_, Vec<Entry>>> {
         self.0.as_ref().map(|entries| entries.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::info::ClusterInfo;
 use crate::pool::ConnectFailure;
 use nuncio_io::transport::Transport;
-use nuncio_stream_info::{Address, ProxiedAddresses};
+use nuncio_stream_info::{Address, ConnectionState, ProxiedAddresses};
 use nuncio_tls::{ConnectOptions, FailureKind};
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +29,7 @@ pub(super) async fn establish(
     }
     match &carriage.tls {
         Some(tls) => handshake(cluster, host, tls, target, socket).await,
-        None => Ok(Connected { transport: socket, tls: None, alpn: None }),
+        None => Ok(Connected::plain(socket)),
     }
 }
 
@@ -53,7 +53,8 @@ async fn handshake(
     match tls.context.connect(socket, options).await {
         Ok((transport, session)) => {
             counters.established(&session);
-            Ok(Connected { transport, tls: Some(session.info), alpn: session.alpn })
+            let filter_state = ConnectionState::default();
+            Ok(Connected { transport, tls: Some(session.info), alpn: session.alpn, filter_state })
         }
         Err(error) => {
             counters.failed(&error);

@@ -3,7 +3,7 @@
 use super::HostPool;
 use crate::breaker::Resource;
 use nuncio_http::h2::Opener;
-use nuncio_stream_info::{Address, TlsInfo};
+use nuncio_stream_info::{Address, ConnectionState, TlsInfo};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -81,11 +81,18 @@ impl Drop for ConnectionGuard {
     }
 }
 
+/// What all exchanges of a connection have in common.
+pub(super) struct Facts {
+    pub(super) local: Option<Address>,
+    pub(super) tls: Option<Arc<TlsInfo>>,
+    /// What the cluster's filters left for others to see.
+    pub(super) filter_state: ConnectionState,
+}
+
 /// A connection, as its exchanges share it: one at a time for HTTP/1, many for HTTP/2.
 pub(super) struct Line {
     pub(super) guard: ConnectionGuard,
-    pub(super) local: Option<Address>,
-    pub(super) tls: Option<Arc<TlsInfo>>,
+    pub(super) facts: Facts,
     /// Requests that began on it.
     pub(super) requests: Cell<u64>,
     pub(super) connect_began: Instant,
@@ -101,14 +108,13 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn new(
         guard: ConnectionGuard,
-        (local, tls): (Option<Address>, Option<Arc<TlsInfo>>),
+        facts: Facts,
         connect_began: Instant,
         opener: Option<Opener>,
     ) -> Rc<Line> {
         Rc::new(Line {
             guard,
-            local,
-            tls,
+            facts,
             requests: Cell::new(0),
             connect_began,
             counted: Cell::new((0, 0)),

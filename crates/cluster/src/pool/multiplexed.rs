@@ -3,16 +3,15 @@
 //! Owns: which connection a request shares, the task that moves a connection's bytes, its pings and its end. A request that
 //! finds no room waits; another connection is made only while all that exist, or are being made, are full.
 
-use super::line::{ConnectionGuard, Line};
+use super::line::{ConnectionGuard, Facts, Line};
 use super::{Acquire, ConnectFailure, HostPool, PoolProtocol, PooledConnection, Waiting};
 use crate::breaker::Resource;
 use crate::connect::Connected;
 use nuncio_http::h2::{ClientConnection, Http2Keepalive, Http2Options, Opener, Pings, connect};
-use nuncio_stream_info::{Address, TlsInfo};
+use nuncio_stream_info::Address;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::time::Sleep;
@@ -21,23 +20,22 @@ use tokio::time::Sleep;
 pub(super) struct Multiplexed {
     opener: Opener,
     connection: ClientConnection,
-    local: Option<Address>,
-    tls: Option<Arc<TlsInfo>>,
+    facts: Facts,
 }
 
 impl Multiplexed {
     pub(super) fn open(connected: Connected, options: &Http2Options) -> Multiplexed {
-        let Connected { transport, tls, alpn: _ } = connected;
+        let Connected { transport, tls, alpn: _, filter_state } = connected;
         let local = transport.lowest_tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
         let (opener, connection) = connect(transport, options);
-        Multiplexed { opener, connection, local, tls }
+        Multiplexed { opener, connection, facts: Facts { local, tls, filter_state } }
     }
 
     /// The connection takes requests of its pool; a task moves its bytes.
     pub(super) fn start(self, pool: &Rc<HostPool>, began: Instant, now: Instant) -> Rc<Line> {
-        let Multiplexed { opener, connection, local, tls } = self;
+        let Multiplexed { opener, connection, facts } = self;
         let guard = ConnectionGuard::new(pool, now);
-        let line = Line::new(guard, (local, tls), began, Some(opener));
+        let line = Line::new(guard, facts, began, Some(opener));
         let http = &pool.cluster.config.http;
         let keepalive = http.http2.keepalive.map(|options| Keepalive {
             options,

@@ -1,13 +1,13 @@
 //! Exchanges on connections: what a request gets of its pool.
 
 use super::HostPool;
-use super::line::{ConnectionGuard, Line};
+use super::line::{ConnectionGuard, Facts, Line};
 use crate::breaker::Resource;
 use crate::connect::Connected;
 use nuncio_http::connection::ClientConnection;
 use nuncio_http::exchange::Upstream;
 use nuncio_io::transport::Transport;
-use nuncio_stream_info::{Address, TlsInfo};
+use nuncio_stream_info::{Address, ConnectionState, TlsInfo};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,9 +52,9 @@ impl PooledConnection {
         (began, now): (Instant, Instant),
         speak: impl FnOnce(Transport) -> ClientConnection,
     ) -> Box<PooledConnection> {
-        let Connected { transport, tls, alpn: _ } = connected;
+        let Connected { transport, tls, alpn: _, filter_state } = connected;
         let local = transport.lowest_tcp().and_then(|socket| socket.local_addr().ok()).map(Address::from);
-        let line = Line::new(ConnectionGuard::new(pool, now), (local, tls), began, None);
+        let line = Line::new(ConnectionGuard::new(pool, now), Facts { local, tls, filter_state }, began, None);
         Box::new(PooledConnection { wire: Upstream::Http1(speak(transport)), line, active: Cell::new(false) })
     }
 
@@ -71,12 +71,17 @@ impl PooledConnection {
 
     /// The local address.
     pub fn local_address(&self) -> Option<&Address> {
-        self.line.local.as_ref()
+        self.line.facts.local.as_ref()
     }
 
     /// Facts of the TLS session; none for cleartext.
     pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
-        self.line.tls.as_ref()
+        self.line.facts.tls.as_ref()
+    }
+
+    /// What the cluster's filters left for others to see.
+    pub fn filter_state(&self) -> &ConnectionState {
+        &self.line.facts.filter_state
     }
 
     /// Requests that were sent on the connection, with the present one.

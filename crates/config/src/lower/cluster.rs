@@ -12,15 +12,16 @@ pub(super) use endpoints::discovered as discovered_endpoints;
 
 use super::bootstrap::Manager;
 use super::number::{Wrapped, duration_field};
-use super::{address, transport_socket, value};
+use super::{address, extension, transport_socket, value};
 use crate::compile::{Compile, Invalid};
 use crate::sources::DynamicUse;
 use nuncio_api::pb::envoy::config::cluster::v3 as pb;
 use nuncio_cluster::ClusterConfig;
 use nuncio_cluster::config::{
-    Discovery, HappyEyeballs, HttpProtocolOptions, TcpKeepalive, Transport, TransportMatch, Transports,
+    Discovery, HappyEyeballs, HttpProtocolOptions, TcpKeepalive, Transport, TransportMatch, Transports, UpstreamFilters,
 };
 use nuncio_lb::Policy;
+use prost::Message;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,7 @@ pub(super) fn cluster(
             secret.cluster = Some(cluster.name.as_str().into());
         }
     }
+    let filters = filters(cluster, cx);
     let discovery = discovery::discovery(cluster, cx);
     let kind = discovery.as_ref().ok();
     let load_assignment = endpoints::load_assignment(cluster, kind, cx);
@@ -87,6 +89,7 @@ pub(super) fn cluster(
     config.health_check = health_check?;
     config.upstream_bind = upstream_bind?;
     config.transports = transports?;
+    config.filters = filters?;
     config.connect_timeout = connect_timeout?.unwrap_or(config.connect_timeout);
     config.cleanup_interval = cleanup_interval?.unwrap_or(config.cleanup_interval);
     plain_fields(cluster, &mut config, cx);
@@ -150,8 +153,7 @@ fn upstream_bind(
 /// `transport_socket` and `transport_socket_matches`; none if all connections are bare.
 fn transports(cluster: &pb::Cluster, cx: &mut Compile<'_>) -> Result<Option<Arc<Transports>>, Invalid> {
     let before = cx.errors();
-    let name = if cluster.alt_stat_name.is_empty() { &cluster.name } else { &cluster.alt_stat_name };
-    let scope = cx.store.scope(&format!("cluster.{}", nuncio_stats::sanitize(name)), &[]);
+    let scope = cx.store.scope(&format!("cluster.{}", nuncio_stats::sanitize(observed_name(cluster))), &[]);
     let default = match &cluster.transport_socket {
         Some(socket) => transport_socket::upstream(socket, &scope, &mut cx.field("transport_socket")),
         None => Ok(Transport::default()),
@@ -177,6 +179,37 @@ fn transports(cluster: &pb::Cluster, cx: &mut Compile<'_>) -> Result<Option<Arc<
     cx.unless_errors_since(before)?;
     let transports = Transports { default: default?, matches };
     Ok((transports != Transports::default()).then(|| Arc::new(transports)))
+}
+
+/// `filters`; none if there are none.
+fn filters(cluster: &pb::Cluster, cx: &mut Compile<'_>) -> Result<Option<Arc<UpstreamFilters>>, Invalid> {
+    if cluster.filters.is_empty() {
+        return Ok(None);
+    }
+    let before = cx.errors();
+    let scope = cx.store.scope(&format!("cluster.{}", nuncio_stats::sanitize(observed_name(cluster))), &[]);
+    let mut cx = cx.scoped(scope);
+    let mut identity = Vec::new();
+    let mut factories = Vec::with_capacity(cluster.filters.len());
+    for (index, filter) in cluster.filters.iter().enumerate() {
+        let mut cx = cx.element("filters", index);
+        let pb::Filter { name, typed_config, config_discovery } = filter;
+        if config_discovery.is_some() {
+            cx.field("config_discovery").error_hint("filters of clusters are not discovered", "use typed_config");
+            continue;
+        }
+        let registry = cx.registry;
+        let factory = extension::compile(name, typed_config.as_ref(), &registry.upstream, "upstream filter", &mut cx);
+        factories.extend(factory.ok());
+        identity.extend(filter.encode_length_delimited_to_vec());
+    }
+    cx.unless_errors_since(before)?;
+    Ok(Some(Arc::new(UpstreamFilters { identity: identity.into(), factories })))
+}
+
+/// What stats call the cluster.
+fn observed_name(cluster: &pb::Cluster) -> &str {
+    if cluster.alt_stat_name.is_empty() { &cluster.name } else { &cluster.alt_stat_name }
 }
 
 /// Reports the fields that are not acted on, with all fields named, so that none is forgotten.
@@ -230,7 +263,7 @@ fn report_unsupported(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
         per_connection_buffer_high_watermark_timeout,
         upstream_http_protocol_options: _,
         lb_subset_config: _,
-        filters,
+        filters: _,
         lrs_server,
         lrs_report_endpoint_metrics,
         upstream_config,
@@ -270,9 +303,6 @@ fn report_unsupported(cluster: &pb::Cluster, cx: &mut Compile<'_>) {
     if *connection_pool_per_downstream_connection {
         let why = "requests of different clients would share connections";
         cx.refuse("connection_pool_per_downstream_connection", why);
-    }
-    if !filters.is_empty() {
-        cx.refuse("filters", "connections to hosts would not pass them");
     }
     if let Some(extension) = upstream_config
         && extension.name != "envoy.filters.connection_pools.http.generic"

@@ -6,7 +6,7 @@
 mod baggage;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 use nuncio_config::compile::NodeFacts;
 use nuncio_stream_info::{FieldValue, FilterStateObject, Locality, Struct, Value};
@@ -23,6 +23,9 @@ pub(crate) const DOWNSTREAM_PEER_OBJECT: &str = "downstream_peer_obj";
 pub(crate) const UPSTREAM_PEER: &str = "upstream_peer";
 /// The same, for `FILTER_STATE(…:FIELD:…)`.
 pub(crate) const UPSTREAM_PEER_OBJECT: &str = "upstream_peer_obj";
+
+/// In the filter state once it is known that the peer tells nothing.
+pub(crate) const NO_PEER: &str = "peer_not_found";
 
 const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
 const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";

@@ -9,7 +9,7 @@ use nuncio_headers::{HeaderMap, Known};
 use nuncio_http::connection::{BodyPart, RecvError};
 use nuncio_http::h1::{ResponseHead, ResponseOptions, request_framing};
 use nuncio_http::{Framing, ResetReason, Version};
-use nuncio_stream_info::{Protocol, TimePoint};
+use nuncio_stream_info::{FilterState, Protocol, TimePoint};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -131,6 +131,9 @@ impl Driver<'_> {
         info.upstream.set_connection(connection.id());
         info.upstream.local_address = connection.local_address().cloned();
         info.upstream.tls = connection.tls().cloned();
+        if connection.filter_state().is_shared() {
+            info.upstream.filter_state = FilterState::on_connection(connection.filter_state().clone());
+        }
         info.upstream.remote_address = info.upstream.host().map(|host| host.address.clone());
         let multiplexed = connection.wire.is_multiplexed();
         info.upstream.protocol = Some(if multiplexed { Protocol::Http2 } else { Protocol::Http11 });

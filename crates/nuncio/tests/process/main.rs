@@ -16,6 +16,7 @@ mod hot_restart;
 mod http;
 mod http2;
 mod interception;
+mod istio;
 mod lifecycle;
 mod listeners;
 mod log_files;

@@ -261,7 +261,7 @@ pub fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
 /// The name of a message type of network filter configuration.
 pub const HCM: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+pub const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 
 /// A bootstrap with one HTTP listener, `front`. Everything but `clusters` is text in YAML's flow style.
 #[derive(Default)]

@@ -104,7 +104,7 @@ async fn open(
         Some(log) if !terminal.counts_bytes() => log.counted(transport),
         _ => transport,
     };
-    let connection = Connection {
+    let mut connection = Connection {
         transport,
         info,
         negotiated_protocol: protocol,
@@ -114,7 +114,7 @@ async fn open(
         buffer_limit: listener.config.buffer_limit,
         log,
     };
-    let filters = open_filters(&chain, &connection).await?;
+    let filters = open_filters(&chain, &mut connection).await?;
     let serving = if filters.is_empty() {
         terminal.serve(connection)
     } else {
@@ -194,6 +194,9 @@ async fn prepare(
     if let Some((chain, _)) = &chain {
         info.filter_chain_name = (!chain.name.is_empty()).then(|| Arc::clone(&chain.name));
         info.filter_chain_metadata = chain.metadata.clone();
+        if !chain.filters.is_empty() {
+            info.filter_state.share();
+        }
     }
     Some(Prepared { listener, chain, transport: socket.stream, info })
 }
@@ -276,7 +279,7 @@ fn log_end(
 }
 
 /// Asks the filters before the last whether the connection may go on; with those that want to see its bytes, if it may.
-async fn open_filters(chain: &FilterChain, connection: &Connection) -> Option<Vec<Box<dyn NetworkFilter>>> {
+async fn open_filters(chain: &FilterChain, connection: &mut Connection) -> Option<Vec<Box<dyn NetworkFilter>>> {
     let mut watching = Vec::new();
     for factory in &chain.filters {
         let mut filter: Box<dyn NetworkFilter> = factory.create(&connection.worker);
@@ -296,6 +299,7 @@ async fn open_filters(chain: &FilterChain, connection: &Connection) -> Option<Ve
                 }
             }
         }
+        filter.carry(connection);
         if factory.looks_at_bytes() {
             watching.push(filter);
         }

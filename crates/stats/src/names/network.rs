@@ -29,6 +29,19 @@ stat_group! {
 }
 
 stat_group! {
+    /// `metadata_exchange.*` and `cluster.<name>.metadata_exchange.*`
+    pub group MetadataExchangeStats {
+        counters {
+            alpn_protocol_found,
+            alpn_protocol_not_found,
+            header_not_found,
+            initial_header_not_found,
+            metadata_added,
+        }
+    }
+}
+
+stat_group! {
     /// `http_inspector.*`
     pub group HttpInspectorStats {
         counters {

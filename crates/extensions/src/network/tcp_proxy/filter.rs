@@ -15,7 +15,9 @@ use nuncio_io::splice::{Side, Splice, SpliceError, SpliceSocket};
 use nuncio_io::transport::Transport;
 use nuncio_lb::hash_bytes;
 use nuncio_stats::names::TcpProxyStats;
-use nuncio_stream_info::{AccessLogType, LogContext, ProxiedAddresses, ResponseFlags, StreamInfo, Struct, TimePoint};
+use nuncio_stream_info::{
+    AccessLogType, FilterState, LogContext, ProxiedAddresses, ResponseFlags, StreamInfo, Struct, TimePoint,
+};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -284,8 +286,9 @@ impl TcpProxy {
         info.upstream.pool_ready = Some(worker.now().saturating_duration_since(now));
         match outcome {
             None => Err(Tried::Hopeless),
-            Some(Ok((Connected { transport, tls, alpn: _ }, guard))) => {
+            Some(Ok((Connected { transport, tls, alpn: _, filter_state }, guard))) => {
                 info.upstream.tls = tls;
+                info.upstream.filter_state = FilterState::on_connection(filter_state);
                 info.upstream.set_connection(guard.id());
                 info.upstream.local_address = local_address(&transport);
                 cluster.info.stats.upstream_rq_total().inc();
