@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use nuncio_testkit::PATIENCE;
 use nuncio_testkit::client::Client;
 use nuncio_testkit::gate::Gates;
+use nuncio_testkit::h2_client::{H2Client, H2Request};
 use nuncio_testkit::message::End;
 use nuncio_testkit::origin::{Origin, Reply, Script};
 use nuncio_testkit::process::{Proxy, Signal};
@@ -109,7 +110,39 @@ impl Target {
     }
 }
 
-/// Clients that send request after request: one over kept connections, one over a new connection each time.
+/// Sends requests over HTTP/2 until told to stop, over a new connection whenever the present one takes no more: what was lost.
+fn http2_load(address: SocketAddr, stop: &AtomicBool, answered: &AtomicU64) -> Vec<String> {
+    let request = H2Request {
+        method: "GET".into(),
+        path: "/".into(),
+        authority: "test".into(),
+        scheme: "http".into(),
+        ..H2Request::default()
+    };
+    let mut lost = Vec::new();
+    let mut kept = None;
+    while !stop.load(Ordering::Relaxed) {
+        let client = match kept.take().map_or_else(|| H2Client::connect(address), Ok) {
+            Ok(client) => client,
+            Err(error) => {
+                lost.push(format!("HTTP/2: connecting: {error}"));
+                continue;
+            }
+        };
+        let response = client.request(&request);
+        if answer(&response) == (200, "hi".to_owned()) {
+            answered.fetch_add(1, Ordering::Relaxed);
+            kept = Some(client);
+        } else if response.body.end != End::Closed {
+            // Closed: it was told to send no more, and has not.
+            lost.push(format!("HTTP/2: {response:?}"));
+        }
+    }
+    lost
+}
+
+/// Clients that send request after request: one over kept connections, one over a new connection each time, and one over
+/// HTTP/2.
 struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
@@ -119,7 +152,7 @@ struct Load {
 impl Load {
     fn start(target: &Target) -> Load {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let threads = [true, false].map(|keep| {
+        let mut threads = Vec::from([true, false].map(|keep| {
             let (target, stop, answered) = (target.clone(), Arc::clone(&stop), Arc::clone(&answered));
             std::thread::spawn(move || {
                 let mut lost = Vec::new();
@@ -144,8 +177,12 @@ impl Load {
                 }
                 lost
             })
-        });
-        Load { stop, answered, threads: threads.into() }
+        }));
+        if let Target::Ip(address) = *target {
+            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            threads.push(std::thread::spawn(move || http2_load(address, &stop, &answered)));
+        }
+        Load { stop, answered, threads }
     }
 
     /// Waits until there were that many more answers.
