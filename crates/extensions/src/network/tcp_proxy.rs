@@ -1,5 +1,6 @@
 //! `envoy.filters.network.tcp_proxy`: bytes between a downstream and an upstream connection.
 
+mod balance;
 mod config;
 mod early;
 mod filter;

@@ -1,7 +1,8 @@
 //! `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
 
+use super::balance::{ClusterWeight, HashInput};
 use super::early::EarlyData;
-use super::filter::{ClusterWeight, HashInput, TcpProxy};
+use super::filter::TcpProxy;
 use super::proxied::{Merge, ProxyTlvs, TlvValue};
 use super::tunnel::{RequestId, Tunneling};
 use nuncio_api::pb::envoy::config::core::v3 as core;

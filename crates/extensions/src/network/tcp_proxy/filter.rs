@@ -1,5 +1,6 @@
 //! Serving a connection: choosing the upstream, connecting, and moving bytes until both sides are done.
 
+use super::balance::{ClusterWeight, HashInput};
 use super::early::{EarlyData, First, poll_first};
 use super::proxied::ProxyTlvs;
 use super::relay::{Over, Relay};
@@ -13,7 +14,6 @@ use nuncio_http::connection::ClientConnection;
 use nuncio_http::exchange::Upstream as Exchange;
 use nuncio_io::splice::{Side, Splice, SpliceError, SpliceSocket};
 use nuncio_io::transport::Transport;
-use nuncio_lb::hash_bytes;
 use nuncio_stats::names::TcpProxyStats;
 use nuncio_stream_info::{
     AccessLogType, FilterState, LogContext, ProxiedAddresses, ResponseFlags, StreamInfo, Struct, TimePoint,
@@ -33,21 +33,6 @@ const RAW: PoolKey = PoolKey {
     proxied: None,
     protocols: None,
 };
-
-/// A cluster and its share of the connections.
-pub(super) struct ClusterWeight {
-    pub name: Arc<str>,
-    pub weight: u32,
-    /// Labels that its hosts should have.
-    pub labels: Option<Arc<Struct>>,
-}
-
-/// What hashing load balancers find the host by.
-#[derive(Clone)]
-pub(super) enum HashInput {
-    SourceIp,
-    FilterState(Arc<str>),
-}
 
 /// The filter; one value serves all connections of a chain.
 pub(super) struct TcpProxy {
@@ -97,18 +82,6 @@ enum Upstream {
 }
 
 impl TcpProxy {
-    fn choose(&self, random: u64) -> Option<&ClusterWeight> {
-        let total: u64 = self.clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
-        let mut at = random % total.max(1);
-        for cluster in &self.clusters {
-            if at < u64::from(cluster.weight) {
-                return Some(cluster);
-            }
-            at -= u64::from(cluster.weight);
-        }
-        None
-    }
-
     async fn run(self, cluster: Option<Arc<str>>, mut connection: Connection) {
         let worker = Rc::clone(&connection.worker);
         self.stats.downstream_cx_total().inc();
@@ -215,27 +188,6 @@ impl TcpProxy {
         let worker = &connection.worker;
         let context = LogContext::new(info, worker.now(), worker.wall());
         Some(self.tlvs.proxied(&connection.info, &context))
-    }
-
-    /// The labels that the host should have: those of configuration, replaced by those of dynamic metadata.
-    fn wanted_labels(&self, info: &StreamInfo) -> Option<Arc<Struct>> {
-        let mut labels = self.labels.clone();
-        if let Some(more) = info.dynamic_metadata().and_then(|metadata| metadata.namespace("envoy.lb")) {
-            let merged = Arc::make_mut(labels.get_or_insert_default());
-            more.iter().for_each(|(name, value)| {
-                merged.set(name, value.clone());
-            });
-        }
-        labels
-    }
-
-    fn hash(&self, connection: &Connection, info: &StreamInfo) -> Option<u64> {
-        match self.hash.as_ref()? {
-            HashInput::SourceIp => Some(hash_bytes(connection.info.remote.ip()?.to_string().as_bytes(), 0)),
-            HashInput::FilterState(key) => {
-                info.filter_state.get(key)?.to_plain().map(|text| hash_bytes(text.as_bytes(), 0))
-            }
-        }
     }
 
     async fn try_connect(
