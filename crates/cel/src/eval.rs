@@ -58,6 +58,19 @@ impl Program {
     }
 }
 
+impl Program {
+    /// The same as JSON, as `%TYPED_CEL()%` prints it.
+    pub fn write_json(&self, context: &LogContext<'_>, out: &mut Vec<u8>) -> bool {
+        match self.evaluate(Scope { context }) {
+            Ok(value) => {
+                value.write_json(out);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
 impl Node {
     fn evaluate<'a>(&'a self, scope: Scope<'a>) -> Result<Value<'a>, EvalError> {
         match self {

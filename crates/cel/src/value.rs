@@ -2,7 +2,9 @@
 
 use crate::functions::{write_duration, write_timestamp};
 use nuncio_headers::HeaderMap;
-use nuncio_stream_info::{self as info, ConnectionInfo, FilterState, FilterStateObject, Metadata, Struct};
+use nuncio_stream_info::{
+    self as info, ConnectionInfo, FilterState, FilterStateObject, Metadata, Struct, write_json_string,
+};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -179,5 +181,56 @@ impl Value<'_> {
             Value::Type(name) => write!(out, "{name}"),
         };
         true
+    }
+
+    /// Appends the value as JSON. What has no JSON form becomes its text, as [`Value::write`] has it.
+    pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
+        let list = |out: &mut Vec<u8>, brackets: [u8; 2], items: &mut dyn FnMut(&mut Vec<u8>)| {
+            out.push(brackets[0]);
+            items(out);
+            if out.last() == Some(&b',') {
+                out.pop();
+            }
+            out.push(brackets[1]);
+        };
+        match self {
+            Value::Null => out.extend_from_slice(b"null"),
+            Value::Bool(_) | Value::Int(_) | Value::Uint(_) => {
+                self.write(out);
+            }
+            Value::Double(number) => info::Value::Number(*number).write_json(out),
+            Value::List(items) => list(out, *b"[]", &mut |out| {
+                for item in items {
+                    item.write_json(out);
+                    out.push(b',');
+                }
+            }),
+            Value::Map(entries) => list(out, *b"{}", &mut |out| {
+                for (key, value) in entries {
+                    let mut name = Vec::new();
+                    key.write(&mut name);
+                    write_json_string(&name, out);
+                    out.push(b':');
+                    value.write_json(out);
+                    out.push(b',');
+                }
+            }),
+            Value::Object(Object::Struct(fields)) => fields.write_json(out),
+            Value::Object(Object::Headers(headers)) => list(out, *b"{}", &mut |out| {
+                let mut entries: Vec<_> = headers.iter().collect();
+                entries.sort_by_key(|(name, _)| *name);
+                for (name, value) in entries {
+                    write_json_string(name.as_bytes(), out);
+                    out.push(b':');
+                    write_json_string(value, out);
+                    out.push(b',');
+                }
+            }),
+            other => {
+                let mut text = Vec::new();
+                other.write(&mut text);
+                write_json_string(&text, out);
+            }
+        }
     }
 }

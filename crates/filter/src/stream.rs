@@ -3,7 +3,7 @@
 use crate::{End, Work, Worker};
 use bytes::{Bytes, BytesMut};
 use nuncio_headers::HeaderMap;
-use nuncio_route::{Outcome, PeerCertificate, Route, RouteQuery, RouteTable, VirtualHost};
+use nuncio_route::{ClusterChoice, Outcome, PeerCertificate, Route, RouteQuery, RouteTable, VirtualHost};
 use nuncio_stream_info::{StreamInfo, wants_route_times};
 use std::any::Any;
 use std::rc::Rc;
@@ -29,6 +29,8 @@ pub enum RouteSlot {
 pub struct StreamState {
     /// The route.
     pub route: RouteSlot,
+    /// The weighted cluster of the route, where it had to be chosen before the filters ran.
+    pub cluster: Option<ClusterChoice>,
     /// The table that the stream's routes come from.
     pub routes: Option<Arc<RouteTable>>,
     /// The random number that all choices of the stream share, so that they are stable.
@@ -58,6 +60,12 @@ pub struct StreamState {
 }
 
 impl StreamState {
+    /// Which of the weighted clusters it is, if that is known already.
+    #[inline]
+    pub fn entry(&self) -> Option<u32> {
+        self.cluster.as_ref().and_then(|cluster| cluster.entry)
+    }
+
     /// Forgets the stream, keeps the memory of lists.
     pub fn reset(&mut self) {
         let mut names = std::mem::take(&mut self.names);
@@ -143,6 +151,7 @@ impl Stream<'_> {
     /// Forgets the route: the next that asks looks it up with the headers as they are then (`clearRouteCache`).
     pub fn clear_route(&mut self) {
         self.state.route = RouteSlot::Unresolved;
+        self.state.cluster = None;
     }
 
     /// Looks the route up if it is not known.
@@ -168,6 +177,7 @@ impl Stream<'_> {
             Outcome::NoRoute(host) => RouteSlot::NoRoute(host.map(Arc::clone)),
             Outcome::TlsRedirect(host) => RouteSlot::TlsRequired(Arc::clone(host)),
         };
+        self.state.cluster = self.choose_cluster();
         self.info.route_resolution_count += 1;
         if let Some(began) = began {
             *self.info.route_resolution_time.get_or_insert_default() += began.elapsed();
@@ -177,12 +187,28 @@ impl Stream<'_> {
         }
     }
 
+    /// The weighted cluster, if one of them says something to filters.
+    fn choose_cluster(&self) -> Option<ClusterChoice> {
+        let RouteSlot::Found(route) = &self.state.route else { return None };
+        let forward = route.forward().filter(|forward| forward.clusters_configure_filters())?;
+        self.worker.with_runtime(|runtime| {
+            let query = RouteQuery {
+                headers: self.request,
+                random: self.state.random,
+                runtime,
+                info: Some(self.info),
+                peer_certificate: PeerCertificate::default(),
+            };
+            forward.choose_cluster(&query, None)
+        })
+    }
+
     /// The most specific `typed_per_filter_config` that the route holds for the current filter, if it is a `T`.
     pub fn per_route<T: Any>(&mut self) -> Option<&T> {
         self.resolve();
         let name = self.state.names.get(self.state.current)?;
         let levels = match &self.state.route {
-            RouteSlot::Found(route) => route.per_filter(None),
+            RouteSlot::Found(route) => route.per_filter(self.state.entry()),
             RouteSlot::NoRoute(Some(host)) => host.per_filter(),
             _ => return None,
         };
@@ -194,7 +220,7 @@ impl Stream<'_> {
         self.resolve();
         let Some(name) = self.state.names.get(self.state.current) else { return };
         let RouteSlot::Found(route) = &self.state.route else { return };
-        for config in route.per_filter(None).least_to_most_specific(name) {
+        for config in route.per_filter(self.state.entry()).least_to_most_specific(name) {
             if let Some(config) = config.downcast_ref() {
                 each(config);
             }
@@ -206,7 +232,7 @@ impl Stream<'_> {
         self.resolve();
         let Some(name) = self.state.names.get(self.state.current) else { return };
         let RouteSlot::Found(route) = &self.state.route else { return };
-        for config in route.per_filter(None).least_to_most_specific(name) {
+        for config in route.per_filter(self.state.entry()).least_to_most_specific(name) {
             if let Ok(config) = Arc::clone(config).downcast() {
                 each(config);
             }

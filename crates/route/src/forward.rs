@@ -145,6 +145,15 @@ impl Forward {
         matches!(&self.cluster, ClusterSpecifier::Weighted(weighted) if weighted.random == RandomValue::HashPolicy)
     }
 
+    /// Whether a weighted cluster says something to filters: then it must be chosen before they run.
+    #[inline]
+    pub fn clusters_configure_filters(&self) -> bool {
+        match &self.cluster {
+            ClusterSpecifier::Weighted(weighted) => weighted.entries.iter().any(|entry| !entry.per_filter.is_empty()),
+            _ => false,
+        }
+    }
+
     /// Names of all clusters that the route can choose and that are known beforehand: for validation and warming.
     pub fn cluster_names(&self) -> impl Iterator<Item = &Arc<str>> {
         let (one, many) = match &self.cluster {

@@ -53,6 +53,16 @@ pub struct FormatOptions<'a> {
     pub environment: &'a dyn Fn(&str) -> Option<String>,
     /// For `%START_TIME_LOCAL%` and `%EMIT_TIME_LOCAL%`.
     pub time_zone: Arc<TimeZone>,
+    /// For `%CEL(x)%` and `%TYPED_CEL(x)%`: compiles an expression, or says what is wrong with it.
+    pub expression: &'a dyn Fn(&str) -> Result<Arc<dyn Expression>, String>,
+}
+
+/// An expression in a format. Its language is not this crate's business.
+pub trait Expression: Send + Sync + std::fmt::Debug {
+    /// Appends its value as text. False, with nothing appended, if it has none.
+    fn write(&self, cx: &LogContext<'_>, out: &mut Vec<u8>) -> bool;
+    /// Appends its value as JSON. False, with nothing appended, if it has none.
+    fn write_json(&self, cx: &LogContext<'_>, out: &mut Vec<u8>) -> bool;
 }
 
 impl Default for FormatOptions<'_> {
@@ -64,6 +74,7 @@ impl Default for FormatOptions<'_> {
             hostname: None,
             environment: &|_| None,
             time_zone: Arc::default(),
+            expression: &|_| Err("expressions are not evaluated here".to_owned()),
         }
     }
 }

@@ -6,10 +6,12 @@ use nuncio_api::pb::envoy::config::core::v3::CelExpressionConfig;
 use nuncio_api::pb::google::api::expr::v1alpha1 as older;
 use nuncio_api::pb::xds::r#type::v3::{CelExpression, cel_expression::ExprSpecifier};
 use nuncio_cel::{Expr, MAX_DEPTH, Options, Program, Value};
+use nuncio_stream_info::{Expression, LogContext};
 use pb::constant::ConstantKind;
 use pb::expr::{ExprKind, create_struct::entry::KeyKind};
 use prost::Message;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// `CelExpressionConfig`.
 pub fn cel_options(config: Option<&CelExpressionConfig>) -> Options {
@@ -27,6 +29,27 @@ pub fn cel_options(config: Option<&CelExpressionConfig>) -> Options {
 /// An expression in text form.
 pub fn cel_text(text: &str, options: Options, cx: &mut Compile<'_>) -> Result<Program, Invalid> {
     Program::parse(text, options).map_err(|error| cx.error(format!("the CEL expression {error}")))
+}
+
+/// An expression of a format: `%CEL(text)%`.
+pub(super) fn formatted(text: &str) -> Result<Arc<dyn Expression>, String> {
+    match Program::parse(text, Options::default()) {
+        Ok(program) => Ok(Arc::new(Formatted(program))),
+        Err(error) => Err(format!("the CEL expression {error}")),
+    }
+}
+
+#[derive(Debug)]
+struct Formatted(Program);
+
+impl Expression for Formatted {
+    fn write(&self, cx: &LogContext<'_>, out: &mut Vec<u8>) -> bool {
+        self.0.write(cx, out)
+    }
+
+    fn write_json(&self, cx: &LogContext<'_>, out: &mut Vec<u8>) -> bool {
+        self.0.write_json(cx, out)
+    }
 }
 
 /// `google.api.expr.v1alpha1.Expr`.

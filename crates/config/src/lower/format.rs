@@ -1,8 +1,9 @@
 //! `SubstitutionFormatString`, header mutations, and the options that all formats are compiled with.
 
-use super::{data_source, value};
+use super::{cel, data_source, value};
 use crate::compile::{Compile, Invalid, message_of};
 use nuncio_api::pb::envoy::config::core::v3 as core;
+use nuncio_api::pb::envoy::extensions::formatter::cel::v3::Cel;
 use nuncio_api::pb::envoy::extensions::formatter::metadata::v3::Metadata;
 use nuncio_api::pb::envoy::extensions::formatter::req_without_query::v3::ReqWithoutQuery;
 use nuncio_route::spec::{AppendAction, HeaderMutationsSpec, HeaderValueOptionSpec};
@@ -74,6 +75,7 @@ fn with_options<T>(cx: &Compile<'_>, switches: Switches, compile: impl FnOnce(&F
         hostname: cx.facts.hostname.clone(),
         environment: &environment,
         time_zone: cx.facts.time_zone.clone(),
+        expression: &cel::formatted,
     })
 }
 
@@ -84,6 +86,7 @@ pub fn with_header_options<T>(cx: &Compile<'_>, compile: impl FnOnce(&FormatOpti
         hostname: cx.facts.hostname.clone(),
         environment: &environment,
         time_zone: cx.facts.time_zone.clone(),
+        expression: &cel::formatted,
         ..FormatOptions::for_header_value()
     })
 }
@@ -95,7 +98,7 @@ fn report(error: &FormatError, cx: &mut Compile<'_>) -> Invalid {
     if hint.is_empty() { at.error(text) } else { at.error_hint(text, hint.clone()) }
 }
 
-/// Whether `formatters` lists `req_without_query`. `metadata` is always there.
+/// Whether `formatters` lists `req_without_query`. `metadata` and `cel` are always there.
 pub fn formatter_extensions(formatters: &[core::TypedExtensionConfig], cx: &mut Compile<'_>) -> Result<bool, Invalid> {
     let mut req_without_query = false;
     let before = cx.errors();
@@ -103,8 +106,14 @@ pub fn formatter_extensions(formatters: &[core::TypedExtensionConfig], cx: &mut 
         let message = typed_config.as_ref().map(message_of).unwrap_or_default();
         if message == ReqWithoutQuery::full_name() {
             req_without_query = true;
+        } else if message == Cel::full_name() {
+            // The operators are always there; only what they allow beyond the default is said here.
+            let config = typed_config.as_ref().map(|any| cx.element("formatters", index).decode::<Cel>(any));
+            if let Some(Ok(Cel { cel_config: Some(_) })) = config {
+                cx.element("formatters", index).field("typed_config").unsupported("cel_config");
+            }
         } else if message != Metadata::full_name() {
-            let hint = "envoy.formatter.req_without_query and envoy.formatter.metadata are";
+            let hint = "envoy.formatter.req_without_query, envoy.formatter.metadata and envoy.formatter.cel are";
             cx.element("formatters", index).error_hint(format!("the formatter {name} is not built"), hint);
         }
     }

@@ -77,6 +77,9 @@ impl Driver<'_> {
 
     /// The cluster's name, and which of the weighted clusters it is. Empty if all weights are 0 by runtime.
     pub(super) fn choose_cluster(&self, forward: &Forward, hash: Option<u64>) -> (Arc<str>, Option<u32>) {
+        if let Some(chosen) = &self.s.state.cluster {
+            return (Arc::clone(&chosen.name), chosen.entry);
+        }
         let choice = self.env.worker.with_runtime(|runtime| {
             let query = RouteQuery {
                 headers: &self.s.request,

@@ -141,6 +141,7 @@ impl Driver<'_> {
     ) -> Result<(), Refused> {
         std::mem::swap(&mut self.s.request, request);
         let before = std::mem::take(&mut self.s.state.route);
+        let cluster_before = self.s.state.cluster.take();
         let of_info = self.s.info.route.take();
         self.resolve();
         let found = std::mem::take(&mut self.s.state.route);
@@ -167,6 +168,7 @@ impl Driver<'_> {
         };
         if accepted.is_err() {
             self.s.state.route = before;
+            self.s.state.cluster = cluster_before;
             self.s.info.route = of_info;
             return accepted;
         }

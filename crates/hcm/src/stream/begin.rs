@@ -313,7 +313,8 @@ impl Driver<'_> {
             RouteSlot::Found(route) => Some(Arc::clone(route)),
             _ => None,
         };
-        let levels = route.as_ref().map(|route| route.per_filter(None)).filter(|levels| !levels.is_empty());
+        let levels =
+            route.as_ref().map(|route| route.per_filter(self.s.state.entry())).filter(|levels| !levels.is_empty());
         for slot in slots.iter() {
             let disabled = levels.and_then(|levels| levels.disabled(&slot.name)).unwrap_or(slot.disabled);
             if disabled {

@@ -9,7 +9,7 @@ pub(crate) use grpc::grpc_status;
 pub(super) use query::{PathValue, QueryParameter, write_query};
 pub(super) use xfcc::XfccKey;
 
-use super::data::cut;
+pub(super) use super::data::cut;
 use super::error::Refusal;
 use crate::LogContext;
 use nuncio_headers::{HeaderMap, HeaderName, Known};

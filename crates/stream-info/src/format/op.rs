@@ -6,7 +6,7 @@ use super::messages::{GrpcStatusFormat, HeaderValue, PathValue, QueryParameter, 
 use super::{messages, texts, tls};
 use crate::time::TimeFormat;
 use crate::value::escape_from;
-use crate::{LogContext, TimePoint};
+use crate::{Expression, LogContext, TimePoint};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +103,12 @@ pub(super) enum Op {
     Metadata(Box<MetadataValue>),
     FilterState(Box<FilterStateValue>),
     Coalesce(Box<Coalesce>),
+    Expression {
+        expression: Arc<dyn Expression>,
+        /// In JSON it is what it is, not text.
+        typed: bool,
+        max_length: Option<usize>,
+    },
     /// Known when compiling: the host name, a variable of the environment.
     Constant(Option<Box<str>>),
 }
@@ -136,6 +142,12 @@ impl Op {
             Op::Metadata(value) => value.write(cx, out),
             Op::FilterState(value) => value.write(cx, out),
             Op::Coalesce(coalesce) => coalesce.write(cx, out),
+            Op::Expression { expression, max_length, .. } => {
+                let start = out.len();
+                let written = expression.write(cx, out);
+                messages::cut(out, start, *max_length);
+                written
+            }
             Op::Constant(text) => texts::put(text.as_deref(), out),
             _ => false,
         }
@@ -148,6 +160,7 @@ impl Op {
             Op::Metadata(value) => return value.write_json(cx, out),
             Op::FilterState(value) if value.is_typed() => return value.write_json(cx, out),
             Op::Coalesce(coalesce) => return coalesce.write_json(cx, out),
+            Op::Expression { expression, typed: true, .. } => return expression.write_json(cx, out),
             // A port of an address that has none is empty text and no number.
             _ if self.is_number() => return self.write(cx, out) && out.len() > start,
             _ => {}

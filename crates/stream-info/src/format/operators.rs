@@ -270,8 +270,13 @@ fn environment(command: &Command<'_>, scope: &Scope<'_>) -> Result<Op, Refusal> 
     Ok(Op::Constant(Some(value.into())))
 }
 
-fn cel(_: &Command<'_>, _: &Scope<'_>) -> Result<Op, Refusal> {
-    Err(Refusal::hinted("CEL is not built", "use the operator that prints the same value, such as %RESPONSE_CODE%"))
+fn cel(command: &Command<'_>, scope: &Scope<'_>) -> Result<Op, Refusal> {
+    let name = command.name;
+    if command.parameters.is_empty() {
+        return Err(Refusal::hinted(format!("{name} requires parameters"), format!("write %{name}(…)%")));
+    }
+    let expression = (scope.options.expression)(command.parameters).map_err(Refusal::new)?;
+    Ok(Op::Expression { expression, typed: name == "TYPED_CEL", max_length: command.max_length })
 }
 
 fn path(command: &Command<'_>, _: &Scope<'_>) -> Result<Op, Refusal> {

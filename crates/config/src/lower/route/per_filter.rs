@@ -30,10 +30,11 @@ fn entry(name: &str, any: &Any, cx: &mut Compile<'_>) -> Result<PerFilterSpec, I
         return Ok(spec(config(name, any, false, cx)?, false));
     }
     let FilterConfig { config, is_optional, disabled } = cx.decode(any)?;
-    match config.filter(|config| !config.type_url.is_empty()) {
+    match config {
         // What a filter that is off would be told is not looked at, as in Envoy.
         _ if disabled => Ok(spec(None, true)),
-        None if is_optional => Ok(spec(None, false)),
+        // A configuration that says nothing turns the filter on.
+        Some(config) if config.type_url.is_empty() => Ok(spec(None, false)),
         None => Err(empty(name, cx)),
         Some(config) => Ok(spec(self::config(name, &config, is_optional, &mut cx.field("config"))?, false)),
     }

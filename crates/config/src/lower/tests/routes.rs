@@ -113,6 +113,7 @@ fn per_filter_configuration() {
     let nested = format!("{{'@type': {FILTER}, config: {{'@type': {CORS}, max_age: '7'}}}}");
     assert_eq!(entry(&nested), (Some("7".to_owned()), Some(false)));
     assert_eq!(entry(&format!("{{'@type': {FILTER}, disabled: true}}")), (None, Some(true)));
+    assert_eq!(entry(&format!("{{'@type': {FILTER}, config: {{}}}}")), (None, Some(false)));
     let optional = format!("{{'@type': {FILTER}, is_optional: true, config: {{'@type': {CLUSTER}, name: a}}}}");
     assert_eq!(entry(&optional), (None, Some(false)));
     let at = ".virtual_hosts[0].routes[0].typed_per_filter_config[\"f\"]";

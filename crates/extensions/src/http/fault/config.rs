@@ -22,9 +22,10 @@ impl HttpExtension for FaultExtension {
     const NAME: &'static str = "envoy.filters.http.fault";
 
     fn compile(config: HttpFault, cx: &mut Compile<'_>) -> Result<Arc<dyn HttpFilterFactory>, Invalid> {
-        let stats = FaultStats::register(&cx.scope.child("fault"));
+        let scope = cx.scope.child("fault");
+        let stats = FaultStats::register(&scope);
         let fault = Arc::new(fault(config, cx)?);
-        Ok(Arc::new(FaultFactory { fault, stats, active: Arc::default() }))
+        Ok(Arc::new(FaultFactory { fault, stats, scope, clusters: Arc::default(), active: Arc::default() }))
     }
 
     fn compile_route(config: HttpFault, cx: &mut Compile<'_>) -> Result<RouteConfig, Invalid> {
@@ -55,8 +56,6 @@ fn fault(config: HttpFault, cx: &mut Compile<'_>) -> Result<Fault, Invalid> {
         disable_downstream_cluster_stats,
         filter_metadata,
     } = config;
-    cx.unsupported_if(disable_downstream_cluster_stats, "disable_downstream_cluster_stats");
-    cx.unsupported_if(filter_metadata.is_some(), "filter_metadata");
     let key = |text: String, default: &str| -> Box<str> { if text.is_empty() { default.into() } else { text.into() } };
     Ok(Fault {
         delay: delay.map(|delay| self::delay(&delay, &mut cx.field("delay"))).transpose()?,
@@ -68,6 +67,8 @@ fn fault(config: HttpFault, cx: &mut Compile<'_>) -> Result<Fault, Invalid> {
         headers: lower::headers(&headers, "headers", cx)?.into(),
         downstream_nodes: downstream_nodes.into_iter().map(String::into_boxed_str).collect(),
         max_active: max_active_faults.map(|max| max.value),
+        count_downstream: !disable_downstream_cluster_stats,
+        metadata: filter_metadata.as_ref().map(lower::structure),
         keys: Keys {
             delay_percent: key(delay_percent_runtime, "fault.http.delay.fixed_delay_percent"),
             abort_percent: key(abort_percent_runtime, "fault.http.abort.abort_percent"),

@@ -7,12 +7,17 @@ use nuncio_filter::{
 };
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_matcher::{FractionalPercent, HeaderMatcher, RuntimeLookup};
+use nuncio_stats::Scope;
 use nuncio_stats::names::FaultStats;
-use nuncio_stream_info::{ResponseFlags, details};
+use nuncio_stream_info::{ResponseFlags, Struct, details};
+use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// The namespace of `filter_metadata`.
+const NAMESPACE: &str = "envoy.filters.http.fault";
 
 /// What is injected, and where.
 pub(super) struct Fault {
@@ -23,6 +28,10 @@ pub(super) struct Fault {
     pub headers: Box<[HeaderMatcher]>,
     pub downstream_nodes: Box<[Box<str>]>,
     pub max_active: Option<u32>,
+    /// Count by the cluster that the request comes from, too (`disable_downstream_cluster_stats` is off).
+    pub count_downstream: bool,
+    /// What a fault leaves in the dynamic metadata.
+    pub metadata: Option<Struct>,
     pub keys: Keys,
 }
 
@@ -72,7 +81,25 @@ pub(super) enum AbortKind {
 pub(super) struct FaultFactory {
     pub fault: Arc<Fault>,
     pub stats: FaultStats,
+    /// Of the statistics.
+    pub scope: Scope,
+    pub clusters: Arc<Clusters>,
     pub active: Arc<AtomicU64>,
+}
+
+/// Most downstream clusters that are counted by, and the longest name of one: clients may name any.
+const MAX_CLUSTERS: usize = 1000;
+const MAX_NAME: usize = 256;
+
+/// The downstream clusters that are counted by.
+#[derive(Default)]
+pub(super) struct Clusters(Mutex<HashSet<Box<str>>>);
+
+impl Clusters {
+    fn admit(&self, name: &str) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.contains(name) || (known.len() < MAX_CLUSTERS && name.len() <= MAX_NAME && known.insert(name.into()))
+    }
 }
 
 impl HttpFilterFactory for FaultFactory {
@@ -80,6 +107,9 @@ impl HttpFilterFactory for FaultFactory {
         Box::new(FaultFilter {
             fault: Arc::clone(&self.fault),
             stats: self.stats.clone(),
+            scope: self.scope.clone(),
+            clusters: Arc::clone(&self.clusters),
+            downstream: None,
             active: Arc::clone(&self.active),
             counted: false,
             pace: None,
@@ -97,6 +127,10 @@ impl HttpFilterFactory for FaultFactory {
 pub(super) struct FaultFilter {
     pub fault: Arc<Fault>,
     pub stats: FaultStats,
+    pub scope: Scope,
+    pub clusters: Arc<Clusters>,
+    /// The cluster that the request comes from (`x-envoy-downstream-service-cluster`), if it is counted by.
+    pub downstream: Option<Box<str>>,
     pub active: Arc<AtomicU64>,
     /// This stream counts as an active fault.
     pub counted: bool,
@@ -231,6 +265,18 @@ impl FaultFilter {
         true
     }
 
+    /// What an injected fault leaves behind besides the filter's own counters.
+    fn injected(&self, counter: &str, stream: &mut Stream<'_>) {
+        if let Some(cluster) = &self.downstream
+            && self.clusters.admit(cluster)
+        {
+            self.scope.dynamic_counter(&format!("{cluster}.{counter}")).inc();
+        }
+        if let Some(metadata) = &self.fault.metadata {
+            *stream.info.dynamic_metadata_mut().namespace_mut(NAMESPACE) = metadata.clone();
+        }
+    }
+
     fn abort(&mut self, stream: &mut Stream<'_>) -> Step {
         let runtime = stream.worker.runtime();
         let random = stream.worker.random();
@@ -239,6 +285,7 @@ impl FaultFilter {
             return Step::Next;
         }
         self.stats.aborts_injected().inc();
+        self.injected("aborts_injected", stream);
         let body = self.fault.abort.as_ref().map(|abort| abort.body.clone()).unwrap_or_default();
         let mut reply =
             LocalReply::new(status, body, details::FAULT_FILTER_ABORT).with_flags(ResponseFlags::FAULT_INJECTED);
@@ -258,11 +305,17 @@ impl HttpFilter for FaultFilter {
         if !fault.concerns(stream) {
             return Step::Next;
         }
+        if fault.count_downstream {
+            let cluster = stream.request.get(Known::X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER);
+            let name = cluster.filter(|name| !name.is_empty()).map(String::from_utf8_lossy);
+            self.downstream = name.map(|name| nuncio_stats::sanitize(&name).into());
+        }
         let runtime = stream.worker.runtime();
         if let Some(rate) = fault.rate(stream.request, &runtime, stream.worker.random())
             && self.may_start(&runtime)
         {
             self.stats.response_rl_injected().inc();
+            self.injected("response_rl_injected", stream);
             self.pace = Some(Pace { rate, free_at: None });
         }
         let random = stream.worker.random();
@@ -270,6 +323,7 @@ impl HttpFilter for FaultFilter {
             && self.may_start(&runtime)
         {
             self.stats.delays_injected().inc();
+            self.injected("delays_injected", stream);
             stream.info.flags.insert(ResponseFlags::DELAY_INJECTED);
             return Step::Await(Work::sleep(delay));
         }

@@ -28,14 +28,18 @@ fn fault(delay: Option<Delay>, abort: Option<Abort>) -> Fault {
         headers: Box::new([]),
         downstream_nodes: Box::new([]),
         max_active: None,
+        count_downstream: false,
+        metadata: None,
         keys,
     }
 }
 
 fn run(fault: Fault, headers: &[(&str, &str)]) -> (Step, u64) {
     let store = Store::new(1);
-    let stats = FaultStats::register(&store.scope("http.x.fault", &[]));
-    let factory = FaultFactory { fault: Arc::new(fault), stats, active: Arc::default() };
+    let scope = store.scope("http.x.fault", &[]);
+    let stats = FaultStats::register(&scope);
+    let factory =
+        FaultFactory { fault: Arc::new(fault), stats, scope, clusters: Arc::default(), active: Arc::default() };
     let mut test = TestStream::new();
     for (name, value) in headers {
         test.request.append(&HeaderName::new(name).unwrap(), value.as_bytes());
@@ -83,10 +87,12 @@ fn responses_are_slowed_down() {
 
 async fn slow_response() {
     let store = Store::new(1);
-    let stats = FaultStats::register(&store.scope("http.x.fault", &[]));
+    let scope = store.scope("http.x.fault", &[]);
+    let stats = FaultStats::register(&scope);
     let mut limited = fault(None, None);
     limited.rate_limit = Some(RateLimit { percentage: ALWAYS, fixed: Some(100) });
-    let factory = FaultFactory { fault: Arc::new(limited), stats, active: Arc::default() };
+    let factory =
+        FaultFactory { fault: Arc::new(limited), stats, scope, clusters: Arc::default(), active: Arc::default() };
     assert!(factory.interest().has(Interest::RESPONSE_BODY));
     let mut test = TestStream::new();
     let mut filter = factory.create(&test.worker.clone());
