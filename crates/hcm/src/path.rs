@@ -85,7 +85,7 @@ fn resolve(path: &[u8]) -> Option<Vec<u8>> {
     let last = segments.len() - 1;
     let mut starts: Vec<usize> = Vec::new();
     for (at, segment) in segments.iter().enumerate() {
-        match *segment {
+        match without_parameters_of_dots(segment) {
             b"." => {
                 if at == last {
                     out.push(b'/');
@@ -110,6 +110,15 @@ fn resolve(path: &[u8]) -> Option<Vec<u8>> {
         out.push(b'/');
     }
     Some(out)
+}
+
+/// A dot segment with parameters (`..;x`) is one to servers that cut parameters off (CVE-2026-73553, CVE-2026-73511), also
+/// where its dots were escaped. Others keep theirs.
+fn without_parameters_of_dots(segment: &[u8]) -> &[u8] {
+    match segment.iter().position(|byte| *byte == b';') {
+        Some(at @ (1 | 2)) if segment[..at].iter().all(|byte| *byte == b'.') => &segment[..at],
+        _ => segment,
+    }
 }
 
 fn decode_unreserved(path: &[u8]) -> Option<Vec<u8>> {
@@ -200,6 +209,16 @@ mod tests {
             ("/a%00", "rejected"),
             ("/%zz", "/%zz"),
             ("*", "rejected"),
+            ("/x/.;/admin", "/x/admin"),
+            ("/x/..;/admin", "/admin"),
+            ("/x/..;a=b", "/"),
+            ("/x/.;", "/x/"),
+            ("/x/..;y/admin;z", "/admin;z"),
+            ("/x/...;/a", "/x/...;/a"),
+            ("/x/;/../a", "/x/a"),
+            ("/x/..;?q=/..;/", "/?q=/..;/"),
+            ("/x/%2e%2e;/admin", "/admin"),
+            ("/x//..;/y", "/x/y"),
         ] {
             check(normalize_only, input, expected);
         }

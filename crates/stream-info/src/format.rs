@@ -54,8 +54,11 @@ pub struct FormatOptions<'a> {
     /// For `%START_TIME_LOCAL%` and `%EMIT_TIME_LOCAL%`.
     pub time_zone: Arc<TimeZone>,
     /// For `%CEL(x)%` and `%TYPED_CEL(x)%`: compiles an expression, or says what is wrong with it.
-    pub expression: &'a dyn Fn(&str) -> Result<Arc<dyn Expression>, String>,
+    pub expression: &'a CompileExpression,
 }
+
+/// Compiles an expression of a format.
+pub type CompileExpression = dyn Fn(&str) -> Result<Arc<dyn Expression>, String>;
 
 /// An expression in a format. Its language is not this crate's business.
 pub trait Expression: Send + Sync + std::fmt::Debug {

@@ -35,7 +35,7 @@ pub use filter_state::{
 };
 pub use flags::{ResponseFlags, UnknownFlag};
 pub use format::{
-    DEFAULT_FORMAT, DEFAULT_TCP_FORMAT, Expression, Format, FormatError, FormatOptions, Operator, operators, uuid,
+    CompileExpression, DEFAULT_FORMAT, DEFAULT_TCP_FORMAT, Expression, Format, FormatError, FormatOptions, Operator, operators, uuid,
     wants_route_times,
 };
 pub use log_filter::{

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod acceptance;
+mod access_control;
 mod bad_input;
 mod clients;
 mod command_line;
