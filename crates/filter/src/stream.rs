@@ -190,7 +190,10 @@ impl Stream<'_> {
     /// The weighted cluster, if one of them says something to filters.
     fn choose_cluster(&self) -> Option<ClusterChoice> {
         let RouteSlot::Found(route) = &self.state.route else { return None };
-        let forward = route.forward().filter(|forward| forward.clusters_configure_filters())?;
+        let forward = route.forward()?;
+        if !forward.clusters_configure_filters() || forward.needs_hash() {
+            return None;
+        }
         self.worker.with_runtime(|runtime| {
             let query = RouteQuery {
                 headers: self.request,

@@ -35,8 +35,8 @@ pub use filter_state::{
 };
 pub use flags::{ResponseFlags, UnknownFlag};
 pub use format::{
-    CompileExpression, DEFAULT_FORMAT, DEFAULT_TCP_FORMAT, Expression, Format, FormatError, FormatOptions, Operator, operators, uuid,
-    wants_route_times,
+    CompileExpression, DEFAULT_FORMAT, DEFAULT_TCP_FORMAT, Expression, Format, FormatError, FormatOptions, Operator,
+    operators, uuid, wants_route_times,
 };
 pub use log_filter::{
     Comparison, ContextPredicate, HeaderPredicate, LogFilter, RuntimeLookup, RuntimeValue, ValuePredicate,

@@ -161,6 +161,12 @@ fn weighted(weighted: &pb::WeightedCluster, common: &Common, cx: &mut Compile<'_
     for (index, cluster) in clusters.iter().enumerate() {
         lowered.push(cluster_weight(cluster, common, &mut cx.element("clusters", index)));
     }
+    if matches!(random_value_specifier, Some(RandomValueSpecifier::UseHashPolicy(on)) if on.value)
+        && clusters.iter().any(|cluster| !cluster.typed_per_filter_config.is_empty())
+    {
+        // The hash is made when the filters have run.
+        cx.refuse("use_hash_policy", "what the clusters say to filters in typed_per_filter_config would not be heard");
+    }
     WeightedClustersSpec {
         clusters: lowered,
         total_weight: total_weight.get(),
