@@ -5,7 +5,8 @@ use crate::value::{Object, Value};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_matcher::path_only;
 use nuncio_stream_info::{
-    Address, CertificateNames, ConnectionInfo, FieldValue, FilterStateObject, StreamInfo, TimePoint, TlsInfo,
+    self as info, Address, CertificateNames, ConnectionInfo, FieldValue, FilterStateObject, StreamInfo, TimePoint,
+    TlsInfo,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -264,8 +265,12 @@ fn of_state<'a>(object: Arc<dyn FilterStateObject>) -> Value<'a> {
 }
 
 fn state_field<'a>(object: &Arc<dyn FilterStateObject>, name: &str) -> Field<'a> {
-    Some(match object.field(name)? {
-        FieldValue::Text(text) => Value::Text(Cow::Owned(text.as_bytes().to_vec())),
-        FieldValue::Number(number) => Value::Int(number),
-    })
+    match object.field(name) {
+        Some(FieldValue::Text(text)) => Some(Value::Text(Cow::Owned(text.as_bytes().to_vec()))),
+        Some(FieldValue::Number(number)) => Some(Value::Int(number)),
+        None => match object.to_typed()? {
+            info::Value::Struct(fields) => fields.get(name).map(Value::owned),
+            _ => None,
+        },
+    }
 }

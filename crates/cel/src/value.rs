@@ -89,6 +89,21 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The same, of a value that does not last.
+    pub(crate) fn owned(value: &info::Value) -> Value<'a> {
+        let text = |text: &str| Value::Text(Cow::Owned(text.as_bytes().to_vec()));
+        match value {
+            info::Value::Null => Value::Null,
+            info::Value::Bool(bool) => Value::Bool(*bool),
+            info::Value::Number(number) => Value::Double(*number),
+            info::Value::String(string) => text(string),
+            info::Value::List(items) => Value::List(items.iter().map(Value::owned).collect()),
+            info::Value::Struct(fields) => {
+                Value::Map(fields.iter().map(|(name, value)| (text(name), Value::owned(value))).collect())
+            }
+        }
+    }
+
     /// The name of its type.
     pub(crate) fn kind(&self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ pub mod grpc_stats;
 pub mod grpc_web;
 pub mod header_mutation;
 pub mod health_check;
+pub mod istio_stats;
 pub mod local_ratelimit;
 pub mod lua;
 pub mod peer_metadata;

@@ -3,6 +3,7 @@
 pub mod direct_response;
 pub mod echo;
 pub mod http_connection_manager;
+pub mod istio_stats;
 pub mod local_ratelimit;
 pub mod metadata_exchange;
 pub mod rbac;

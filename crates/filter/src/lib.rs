@@ -41,7 +41,8 @@ pub use http::{Chunk, DataStep, End, FilterSlot, HttpFilter, HttpFilterFactory, 
 pub use listener::{ListenerFilter, ListenerFilterFactory, PeekStep, Peeked};
 pub use live::{Live, LiveHttpFilter, LiveListenerFilter, LiveNetworkFilter};
 pub use network::{
-    Connection, NetworkFilter, NetworkFilterFactory, NetworkStep, OpenStep, StatsStore, TerminalFilterFactory,
+    Connection, ConnectionObserver, NetworkFilter, NetworkFilterFactory, NetworkStep, Observers, OpenStep, StatsStore,
+    TerminalFilterFactory,
 };
 pub use reply::{Details, LocalReply, ReplyEdit};
 pub use runtime::Runtime;

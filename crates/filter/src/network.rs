@@ -4,11 +4,13 @@ use crate::{Completed, ConnectionLog, ConnectionRegistry, Drain, Registration, W
 use bytes::BytesMut;
 use nuncio_io::transport::Transport;
 use nuncio_stats::Store;
-use nuncio_stream_info::ConnectionInfo;
+use nuncio_stream_info::{ConnectionInfo, StreamInfo};
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a network filter answers to a new connection.
 #[derive(Debug)]
@@ -65,6 +67,38 @@ pub trait NetworkFilter {
     }
 }
 
+/// Follows a connection that the last filter of its chain serves as one stream (TCP proxy): is told what came of it.
+pub trait ConnectionObserver {
+    /// How often it is told while the connection lasts; only at its end if never.
+    fn interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What the connection has come to. `end`: it is over, and this is the last time.
+    fn observe(&mut self, info: &StreamInfo, end: bool);
+}
+
+/// The observers of a connection.
+#[derive(Default)]
+pub struct Observers(RefCell<Vec<Box<dyn ConnectionObserver>>>);
+
+impl Observers {
+    /// One more.
+    pub fn add(&self, observer: Box<dyn ConnectionObserver>) {
+        self.0.borrow_mut().push(observer);
+    }
+
+    /// How often the most eager of them is told while the connection lasts.
+    pub fn interval(&self) -> Option<Duration> {
+        self.0.borrow().iter().filter_map(|observer| observer.interval()).min()
+    }
+
+    /// Tells all of them.
+    pub fn tell(&self, info: &StreamInfo, end: bool) {
+        self.0.borrow_mut().iter_mut().for_each(|observer| observer.observe(info, end));
+    }
+}
+
 /// Makes network filters.
 pub trait NetworkFilterFactory: Send + Sync {
     /// A filter for one connection.
@@ -107,6 +141,8 @@ pub struct Connection {
     pub buffer_limit: u32,
     /// What the listener's access logs are to say of the connection as a whole; none where there are none.
     pub log: Option<Rc<ConnectionLog>>,
+    /// What filters want to be told of it. Owns no memory where there are none.
+    pub observers: Observers,
 }
 
 impl Connection {
@@ -121,6 +157,7 @@ impl Connection {
             registration: ConnectionRegistry::new().register(),
             buffer_limit: 1024 * 1024,
             log: None,
+            observers: Observers::default(),
         }
     }
 }

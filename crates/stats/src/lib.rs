@@ -33,6 +33,6 @@ pub use handle::{
     Counter, CounterRef, Gauge, GaugeRef, GroupHandle, Histogram, HistogramRef, Local, TextReadout, TextRef,
 };
 pub use options::{HistogramBuckets, Predicate, StatsOptions, TagRule, TagSpecifier};
-pub use scope::{Scope, sanitize};
+pub use scope::{Scope, TagSet, sanitize};
 pub use store::Store;
 pub use worker::{set_worker, worker};

@@ -27,7 +27,18 @@ pub(crate) struct ScopeInner {
 pub(crate) struct ExplicitTags {
     /// The prefix without the values of the tags.
     pub(crate) extracted: Box<str>,
-    pub(crate) tags: Vec<(Box<str>, Box<str>)>,
+    pub(crate) tags: TagSet,
+}
+
+/// Tags that several scopes share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagSet(pub(crate) Arc<[(Box<str>, Box<str>)]>);
+
+impl TagSet {
+    /// These tags, in this order.
+    pub fn new(tags: &[(&str, &str)]) -> TagSet {
+        TagSet(tags.iter().map(|&(name, value)| (name.into(), value.into())).collect())
+    }
 }
 
 type Dynamic = HashMap<(Kind, Box<str>), Arc<Group>>;
@@ -58,17 +69,13 @@ impl ScopeInner {
     pub(crate) fn new(store: Arc<StoreInner>, prefix: &str, tags: &[(&str, &str)]) -> Self {
         let prefix = prefix.trim_matches('.');
         let explicit = (!tags.is_empty())
-            .then(|| ExplicitTags { extracted: without_values(prefix, tags).into(), tags: owned(tags) });
+            .then(|| ExplicitTags { extracted: without_values(prefix, tags).into(), tags: TagSet::new(tags) });
         Self::with_explicit(store, prefix, explicit)
     }
 
     fn with_explicit(store: Arc<StoreInner>, prefix: &str, explicit: Option<ExplicitTags>) -> Self {
         Self { store, prefix: prefix.into(), explicit: explicit.map(Box::new), dynamic: Mutex::new(None) }
     }
-}
-
-fn owned(tags: &[(&str, &str)]) -> Vec<(Box<str>, Box<str>)> {
-    tags.iter().map(|&(name, value)| (name.into(), value.into())).collect()
 }
 
 /// A prefix without the segments that are the values of these tags.
@@ -98,30 +105,35 @@ impl Scope {
 
     /// A scope below this one with more tags; each value should be one or more whole segments of `name`.
     pub fn child_with_tags(&self, name: &str, tags: &[(&str, &str)]) -> Scope {
-        self.below(name, &without_values(name, tags), tags)
+        self.below(name, &without_values(name, tags), TagSet::new(tags))
     }
 
     /// A scope below this one whose tags are no part of its name as such: they are put behind it, as Envoy does with
     /// the tags of Istio's metrics (`istio_requests_total.reporter.source`).
     pub fn tagged(&self, name: &str, tags: &[(&str, &str)]) -> Scope {
+        self.tagged_with(name, &TagSet::new(tags))
+    }
+
+    /// The same with tags that other scopes have, too.
+    pub fn tagged_with(&self, name: &str, tags: &TagSet) -> Scope {
         let mut full = name.to_owned();
-        for (tag, value) in tags {
+        for (tag, value) in tags.0.iter() {
             full.push('.');
             full.push_str(tag);
             full.push('.');
             full.push_str(value);
         }
-        self.below(&full, name, tags)
+        self.below(&full, name, tags.clone())
     }
 
-    fn below(&self, name: &str, extracted: &str, tags: &[(&str, &str)]) -> Scope {
+    fn below(&self, name: &str, extracted: &str, tags: TagSet) -> Scope {
         let inner = &self.inner;
         let explicit = match &inner.explicit {
-            None if tags.is_empty() => None,
-            None => Some(ExplicitTags { extracted: join(&inner.prefix, extracted).into(), tags: owned(tags) }),
+            None if tags.0.is_empty() => None,
+            None => Some(ExplicitTags { extracted: join(&inner.prefix, extracted).into(), tags }),
             Some(explicit) => Some(ExplicitTags {
                 extracted: join(&explicit.extracted, extracted).into(),
-                tags: [explicit.tags.clone(), owned(tags)].concat(),
+                tags: TagSet(explicit.tags.0.iter().chain(tags.0.iter()).cloned().collect()),
             }),
         };
         let prefix = join(&inner.prefix, name.trim_matches('.'));

@@ -7,3 +7,4 @@ mod state;
 mod tests;
 
 pub use config::GrpcStatsExtension;
+pub(super) use state::MessageCounts;

@@ -6,6 +6,7 @@ mod early;
 mod filter;
 mod proxied;
 mod relay;
+mod reports;
 mod tunnel;
 
 pub use config::TcpProxyExtension;

@@ -67,7 +67,7 @@ fn tcp_proxy(log: &str, cluster: &str) -> String {
     )
 }
 
-const STATS: &str = "";
+const STATS: &str = "{name: istio.stats, typed_config: {'@type': type.googleapis.com/stats.PluginConfig}}, ";
 
 /// The sidecar of the server: HTTP and TCP on one port.
 fn server(dir: &Path, http: &Origin, tcp: std::net::SocketAddr) -> Setup {
@@ -156,6 +156,40 @@ fn http_goes_as_http_and_both_know_the_other() {
     mesh.server.await_output("HTTP from client.");
     mesh.client.await_output("HTTP to server.");
     assert_eq!(mesh.server.stat("metadata_exchange.alpn_protocol_found"), 0);
+    let series = series(&mesh.client, "istio_requests_total{");
+    for expected in [
+        "reporter=\"source\",source_workload=\"client\"",
+        "destination_workload=\"server\",destination_workload_namespace=\"app\",\
+         destination_principal=\"spiffe://cluster.local/ns/app/sa/server\"",
+        "destination_service=\"server.app.svc\"",
+        "response_code=\"200\",grpc_response_status=\"\",response_flags=\"-\"",
+    ] {
+        assert!(series.contains(expected), "{expected}: {series}");
+    }
+    let series = self::series(&mesh.server, "istio_requests_total{");
+    for expected in [
+        "reporter=\"destination\",source_workload=\"client\"",
+        "source_principal=\"spiffe://cluster.local/ns/app/sa/client\"",
+        "destination_workload=\"server\"",
+        "connection_security_policy=\"mutual_tls\"",
+    ] {
+        assert!(series.contains(expected), "{expected}: {series}");
+    }
+    assert!(self::series(&mesh.server, "istio_request_duration_milliseconds_count{").ends_with(" 1"));
+    assert!(self::series(&mesh.server, "istio_build{").ends_with("tag=\"1.31.1\"} 1"));
+}
+
+/// The one line of the metrics that begins so.
+fn series(running: &Running, start: &str) -> String {
+    let mut found = String::new();
+    let came = running.proxy.await_that(|proxy| {
+        let text = proxy.admin_text("/stats/prometheus").unwrap_or_default();
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(start)).collect();
+        found = lines.join("\n");
+        lines.len() == 1
+    });
+    assert!(came, "{start}: {found}");
+    found
 }
 
 #[test]
@@ -190,4 +224,10 @@ fn tcp_goes_as_tcp_and_both_know_the_other() {
     mesh.client.await_output("TCP to server.");
     assert_eq!(mesh.server.stat("metadata_exchange.metadata_added"), 1);
     assert_eq!(mesh.client.stat("cluster.server.metadata_exchange.metadata_added"), 1);
+    let sent = series(&mesh.client, "istio_tcp_sent_bytes_total{");
+    assert!(sent.contains("source_workload=\"client\"") && sent.contains("destination_workload=\"server\""), "{sent}");
+    assert!(sent.contains("request_protocol=\"tcp\"") && sent.ends_with(" 1048576"), "{sent}");
+    let received = series(&mesh.server, "istio_tcp_received_bytes_total{");
+    assert!(received.contains("source_workload=\"client\"") && received.ends_with(" 8"), "{received}");
+    assert!(series(&mesh.server, "istio_tcp_connections_closed_total{").ends_with(" 1"));
 }

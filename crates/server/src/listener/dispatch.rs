@@ -5,7 +5,7 @@ use super::handshake::{self, Failed, Ready};
 use super::inspect::{Inspected, inspect};
 use super::{ActiveListener, ChainConnections, Directory};
 use nuncio_config::snapshot::FilterChain;
-use nuncio_filter::{Connection, ConnectionLog, NetworkFilter, OpenStep, Peeked, Worker};
+use nuncio_filter::{Connection, ConnectionLog, NetworkFilter, Observers, OpenStep, Peeked, Worker};
 use nuncio_io::accept::Accepted;
 use nuncio_io::transport::Transport;
 use nuncio_matcher::ChainQuery;
@@ -113,6 +113,7 @@ async fn open(
         registration: connections.registry.register(),
         buffer_limit: listener.config.buffer_limit,
         log,
+        observers: Observers::default(),
     };
     let filters = open_filters(&chain, &mut connection).await?;
     let serving = if filters.is_empty() {

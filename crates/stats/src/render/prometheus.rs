@@ -278,7 +278,7 @@ fn labels(tags: &TagProducer, source: &Source, stat: &str, name: &str, id: StatI
             } else {
                 tags.fixed().for_each(|(name, value)| push(name, value));
             }
-            explicit.tags.iter().for_each(|(name, value)| push(name, value));
+            explicit.tags.0.iter().for_each(|(name, value)| push(name, value));
         }
         None => tags.produce(name).tags.iter().for_each(|(name, value)| push(name, value)),
     }

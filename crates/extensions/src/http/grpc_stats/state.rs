@@ -20,6 +20,13 @@ impl MessageCounts {
     }
 }
 
+impl MessageCounts {
+    /// Messages so far, of requests and of responses.
+    pub(in crate::http) fn get(&self) -> [u64; 2] {
+        [self.request.load(Relaxed), self.response.load(Relaxed)]
+    }
+}
+
 impl FilterStateObject for MessageCounts {
     fn as_any(&self) -> &dyn Any {
         self

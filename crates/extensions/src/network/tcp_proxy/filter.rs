@@ -4,6 +4,7 @@ use super::balance::{ClusterWeight, HashInput};
 use super::early::{EarlyData, First, poll_first};
 use super::proxied::ProxyTlvs;
 use super::relay::{Over, Relay};
+use super::reports::Reports;
 use super::tunnel::{Refused, Tunneling};
 use bytes::{Bytes, BytesMut};
 use nuncio_cluster::connect::{ConnectTarget, Connected};
@@ -112,6 +113,7 @@ impl TcpProxy {
             self.forward((&mut connection, early.freeze()), upstream, &mut info, started).await;
         }
         info.end = Some(worker.tick());
+        connection.observers.tell(&info, true);
         self.log(&info, &connection, AccessLogType::TcpConnectionEnd);
         if let Some(log) = &connection.log {
             log.note(|whole| *whole = info);
@@ -403,6 +405,7 @@ impl TcpProxy {
         let mut splice = Splice::new(worker.tick());
         let mut upstream_first = false;
         let mut clock = Clock::new(self, started);
+        let mut reports = Reports::new(&connection.observers);
         let ended = poll_fn(|cx| {
             connection.registration.set_waker(cx.waker());
             let now = worker.tick();
@@ -415,6 +418,12 @@ impl TcpProxy {
                 Poll::Ready(Err(error)) => return Poll::Ready(failed(&error)),
                 Poll::Pending => upstream_first = splice.ended(Side::B) && !splice.ended(Side::A),
             }
+            reports.poll(cx, || {
+                let (down, up) = (splice.a_to_b(), splice.b_to_a());
+                let bytes = &mut info.downstream_bytes;
+                (bytes.wire_received, bytes.wire_sent) = (down.received, up.sent);
+                connection.observers.tell(info, false);
+            });
             clock.poll(cx, now, splice.last_activity())
         })
         .await;
@@ -436,13 +445,14 @@ impl TcpProxy {
         info: &mut StreamInfo,
         started: Instant,
     ) -> Ended {
-        let Connection { transport, registration, worker, buffer_limit, .. } = connection;
+        let Connection { transport, registration, worker, buffer_limit, observers, .. } = connection;
         let before = upstream.wire_bytes();
         let mut relay = Relay::new(transport, upstream, *buffer_limit as usize, worker.tick());
         if !early.is_empty() {
             relay.send_early(early);
         }
         let mut clock = Clock::new(self, started);
+        let mut reports = Reports::new(observers);
         let ended = poll_fn(|cx| {
             registration.set_waker(cx.waker());
             let now = worker.tick();
@@ -454,7 +464,14 @@ impl TcpProxy {
                 Poll::Ready(Over::Downstream) => Poll::Ready(Ended::DownstreamLast),
                 Poll::Ready(Over::DownstreamFailed) => Poll::Ready(Ended::DownstreamFailed),
                 Poll::Ready(Over::UpstreamFailed) => Poll::Ready(Ended::UpstreamFailed),
-                Poll::Pending => clock.poll(cx, now, relay.last_activity),
+                Poll::Pending => {
+                    reports.poll(cx, || {
+                        let bytes = &mut info.downstream_bytes;
+                        (bytes.wire_received, bytes.wire_sent) = (relay.received, relay.sent);
+                        observers.tell(info, false);
+                    });
+                    clock.poll(cx, now, relay.last_activity)
+                }
             }
         })
         .await;
