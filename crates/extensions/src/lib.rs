@@ -23,6 +23,7 @@ pub fn registry() -> Registry {
         .access_log::<access_loggers::stream::Stderr>()
         .http::<http::alpn::AlpnExtension>()
         .http::<http::buffer::BufferExtension>()
+        .http::<http::compressor::CompressorExtension>()
         .http::<http::cors::CorsExtension>()
         .http::<http::fault::FaultExtension>()
         .http::<http::grpc_http1_bridge::GrpcHttp1BridgeExtension>()

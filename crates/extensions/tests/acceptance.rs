@@ -2,13 +2,18 @@
 //!
 //! The files lie beside the repository, in `../shared`, or where `NUNCIO_SHARED` says.
 
+// Helpers of tests, which the lint does not see as tests.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use nuncio_api::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use nuncio_config::diagnostics::Diagnostics;
 use nuncio_config::lower::{self, LowerOptions, NodeOverrides, ResourceContext};
-use nuncio_config::{LoadOptions, Source, load};
+use nuncio_config::{Format, LoadOptions, Source, load};
 use nuncio_filter::Runtime;
-use nuncio_io::log_file::LogFiles;
+use nuncio_io::log_file::{LogFileOptions, LogFiles};
 use nuncio_stats::Store;
-use prost::Message;
+use nuncio_stats::names::FilesystemStats;
+use prost::{Message, Name};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,10 +39,13 @@ fn bootstrap(path: &Path, allow_unknown: bool) -> Result<ResourceContext, String
     let registry = nuncio_extensions::registry();
     let options = LoadOptions { allow_unknown, ..LoadOptions::default() };
     let loaded = load(&[Source::read(path).unwrap()], "envoy.config.bootstrap.v3.Bootstrap", &options);
+    let store = Arc::new(Store::new(1));
+    let stats = FilesystemStats::register(&store.scope("filesystem", &[]));
+    let files = LogFiles::new(LogFileOptions::new(1), stats).unwrap();
     let lower_options = LowerOptions {
         registry: &registry,
-        store: Arc::new(Store::new(1)),
-        files: Arc::new(LogFiles::new(&nuncio_io::log_file::LogFileOptions::default())),
+        store: Arc::clone(&store),
+        files: Arc::new(files),
         discovered: Arc::default(),
         node: NodeOverrides::default(),
         hostname: None,
@@ -50,20 +58,30 @@ fn bootstrap(path: &Path, allow_unknown: bool) -> Result<ResourceContext, String
 }
 
 #[test]
-fn the_bootstraps_are_accepted() {
+fn the_bootstrap_of_istios_agent_is_accepted() {
     let Some(directory) = directory() else { return };
-    for name in ["istio-agent-bootstrap.json", "envoy-gateway-bootstrap.yaml"] {
-        if let Err(findings) = bootstrap(&directory.join(name), true) {
-            panic!("{name}: {findings}");
-        }
+    if let Err(findings) = bootstrap(&directory.join("istio-agent-bootstrap.json"), true) {
+        panic!("{findings}");
     }
 }
 
-/// The wire form of a resource that stands in a file as an `Any`.
+/// Its certificates are not there, which Envoy says, too; nothing else is wrong with it.
+#[test]
+fn the_bootstrap_of_envoy_gateway_lacks_only_its_certificates() {
+    let Some(directory) = directory() else { return };
+    let Err(findings) = bootstrap(&directory.join("envoy-gateway-bootstrap.yaml"), false) else { return };
+    let errors: Vec<&str> = findings.lines().filter(|line| line.contains(": error: ")).collect();
+    assert!(!errors.is_empty() && errors.iter().all(|error| error.contains(".json: no such file")), "{findings}");
+}
+
+/// The wire form of a resource that stands in a file.
 fn wire(path: &Path) -> Vec<u8> {
-    let loaded = load(&[Source::read(path).unwrap()], "google.protobuf.Any", &LoadOptions::default());
-    assert!(!loaded.diagnostics.has_errors(), "{}: {}", path.display(), loaded.diagnostics);
-    nuncio_api::wkt::Any::decode(&loaded.wire[..]).unwrap().value
+    let text = std::fs::read_to_string(path).unwrap();
+    let response = Source::new(&path.display().to_string(), format!("{{\"resources\": [{text}]}}"), Format::Json);
+    let loaded = load(&[response], &DiscoveryResponse::full_name(), &LoadOptions::default());
+    assert!(!loaded.diagnostics.has_errors(), "{}", loaded.diagnostics);
+    let response = DiscoveryResponse::decode(&loaded.wire[..]).unwrap();
+    response.resources.into_iter().next().unwrap().value
 }
 
 #[test]
