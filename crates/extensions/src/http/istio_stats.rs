@@ -77,7 +77,7 @@ impl Filter {
         let (reporting, info) = (&*self.reporting, &*stream.info);
         let mut buffer = itoa(info.response_code.unwrap_or(0));
         let code = buffer.text();
-        let status = self.is_grpc.then(|| grpc_status(stream)).unwrap_or_default();
+        let status = if self.is_grpc { grpc_status(stream) } else { String::new() };
         let kind = Kind::Http { code, grpc_status: self.is_grpc.then_some(&*status) };
         let seen = Seen::of(reporting.reporter, info);
         let labels = seen.labels(reporting, info, authority(stream), &kind);

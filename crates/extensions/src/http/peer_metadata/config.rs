@@ -67,9 +67,10 @@ fn discovery(methods: &[DiscoveryMethod]) -> Vec<Discover> {
 
 /// Ways to tell differ only in whom they leave out: one that leaves out fewer is all there need be.
 fn propagation(methods: &[PropagationMethod]) -> Option<Tell> {
-    let skips = methods.iter().filter_map(|method| match method.method_specifier {
-        Some(Propagation::IstioHeaders(IstioHeaders { skip_external_clusters })) => Some(skip_external_clusters),
-        None => None,
+    let skips = methods.iter().filter_map(|method| {
+        method
+            .method_specifier
+            .map(|Propagation::IstioHeaders(IstioHeaders { skip_external_clusters })| skip_external_clusters)
     });
     skips.reduce(|one, other| one && other).map(|skip_external_clusters| Tell { skip_external_clusters })
 }

@@ -62,15 +62,21 @@ impl Own {
 }
 
 /// Labels by name, in the order in which they were given.
-pub(crate) struct Labels<'a>(Vec<(&'static str, &'a str)>);
+pub(crate) struct Labels<'a> {
+    given: [(&'static str, &'a str); LABELS.len()],
+    count: usize,
+}
 
 impl<'a> Labels<'a> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &(&'static str, &'a str)> {
-        self.0.iter()
+        self.given.iter().take(self.count)
     }
 
     pub(super) fn push(&mut self, name: &'static str, value: &'a str) {
-        self.0.push((name, value));
+        if let Some(place) = self.given.get_mut(self.count) {
+            *place = (name, value);
+            self.count += 1;
+        }
     }
 }
 
@@ -211,7 +217,7 @@ impl Seen {
         host: Option<&'a str>,
         kind: &Kind<'a>,
     ) -> Labels<'a> {
-        let mut labels = Labels(Vec::with_capacity(LABELS.len()));
+        let mut labels = Labels { given: [("", ""); LABELS.len()], count: 0 };
         let host = host.filter(|_| !reporting.disable_host_header_fallback);
         let service = Service::of(info, host);
         let is_client = reporting.reporter == Reporter::Client;
