@@ -151,12 +151,6 @@ impl ConnectionState {
         ConnectionState(Some(Arc::default()))
     }
 
-    /// Whether there is state to share.
-    #[inline]
-    pub fn is_shared(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Streams can share state from now on.
     pub fn share(&mut self) {
         self.0.get_or_insert_default();

@@ -167,3 +167,87 @@ impl HttpFilter for Filter {
         self.report(stream);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::istio::metrics::{Reporter, tests::reporting};
+    use crate::testing::TestStream;
+    use nuncio_stats::Store;
+    use nuncio_stats::render::{Format, Query};
+    use nuncio_stream_info::{LifeSpan, Mutability, Sharing};
+
+    fn filter(store: &Store, test: &TestStream) -> Box<dyn HttpFilter> {
+        Factory(Arc::new(reporting(store, Reporter::Server, None))).create(&test.worker)
+    }
+
+    fn line(store: &Store, start: &str) -> String {
+        let text = store.render(Query { format: Format::Prometheus, ..Query::default() });
+        text.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn a_request_is_counted_at_its_end() {
+        let (store, mut test) = (Store::new(1), TestStream::new());
+        let mut filter = filter(&store, &test);
+        test.request.set_known(Known::AUTHORITY, b"shop.example");
+        assert!(matches!(filter.request_headers(&mut test.stream(), End::Last), Step::Next));
+        assert!(test.state.started.is_empty());
+        test.info.response_code = Some(404);
+        test.info.downstream_bytes.wire_received = 70;
+        filter.finish(&mut test.stream());
+        let requests = line(&store, "istio_requests_total{");
+        for expected in ["destination_service=\"shop.example\"", "request_protocol=\"http\"", "response_code=\"404\""] {
+            assert!(requests.contains(expected), "{requests}");
+        }
+        assert!(requests.ends_with("} 1"), "{requests}");
+        assert!(line(&store, "istio_request_bytes_count{").ends_with("} 1"));
+        assert_eq!(line(&store, "istio_request_messages_total"), "");
+    }
+
+    #[tokio::test]
+    async fn messages_of_a_call_are_counted_while_it_lasts() {
+        let (store, mut test) = (Store::new(1), TestStream::new());
+        let mut reporting = reporting(&store, Reporter::Server, None);
+        reporting.interval = Some(std::time::Duration::from_secs(5));
+        let mut filter = Filter {
+            reporting: Arc::new(reporting),
+            series: test.worker.services().get_or_insert_with(SeriesCache::default),
+            is_grpc: false,
+            messages: [0; 2],
+        };
+        test.request.set_known(Known::CONTENT_TYPE, b"application/grpc");
+        assert!(matches!(filter.request_headers(&mut test.stream(), End::More), Step::Next));
+        assert_eq!(test.state.started.len(), 1);
+        let counts = Arc::new(MessageCounts::of(3, 1));
+        let set = |test: &mut TestStream, counts: Arc<MessageCounts>| {
+            let name = "envoy.filters.http.grpc_stats";
+            let state = &mut test.info.filter_state;
+            state.set(name, counts, Mutability::Mutable, LifeSpan::FilterChain, Sharing::None).unwrap();
+        };
+        set(&mut test, counts);
+        // Who calls is not known yet.
+        filter.report_messages(&test.stream(), false);
+        assert_eq!(line(&store, "istio_request_messages_total"), "");
+        filter.report_messages(&test.stream(), true);
+        assert!(line(&store, "istio_request_messages_total{").ends_with("} 3"));
+        set(&mut test, Arc::new(MessageCounts::of(5, 1)));
+        test.info.response_code = Some(200);
+        test.response_trailers.set_known(Known::GRPC_STATUS, b"7");
+        filter.finish(&mut test.stream());
+        assert!(line(&store, "istio_request_messages_total{").ends_with("} 5"));
+        assert!(line(&store, "istio_response_messages_total{").ends_with("} 1"));
+        let requests = line(&store, "istio_requests_total{");
+        assert!(
+            requests.contains("request_protocol=\"grpc\",response_code=\"200\",grpc_response_status=\"7\""),
+            "{requests}"
+        );
+    }
+
+    #[test]
+    fn numbers_are_written() {
+        for (number, text) in [(0, "0"), (7, "7"), (200, "200"), (u16::MAX, "65535")] {
+            assert_eq!(itoa(number).text(), text);
+        }
+    }
+}

@@ -11,7 +11,7 @@ mod labels;
 mod overrides;
 mod series;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use config::reporting;
 pub(crate) use labels::{Kind, Reporter, Seen, is_peer_known};

@@ -131,9 +131,7 @@ impl Driver<'_> {
         info.upstream.set_connection(connection.id());
         info.upstream.local_address = connection.local_address().cloned();
         info.upstream.tls = connection.tls().cloned();
-        if connection.filter_state().is_shared() {
-            info.upstream.filter_state = FilterState::on_connection(connection.filter_state().clone());
-        }
+        info.upstream.filter_state = FilterState::on_connection(connection.filter_state().clone());
         info.upstream.remote_address = info.upstream.host().map(|host| host.address.clone());
         let multiplexed = connection.wire.is_multiplexed();
         info.upstream.protocol = Some(if multiplexed { Protocol::Http2 } else { Protocol::Http11 });

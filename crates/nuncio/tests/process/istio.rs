@@ -1,6 +1,8 @@
 //! Two sidecars as istiod configures them: mutual TLS between them, protocols told apart by what is offered, and metadata
 //! exchanged on HTTP and on TCP.
 
+mod captured;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -31,6 +31,7 @@ pub(super) fn page() -> Result<String, String> {
     page.push_str("\nMust be the last of `http_filters`.\n");
     findings(&mut page, &router(&bench)?);
     section(&mut page, "Network filters", &bench, &bench.registry.network)?;
+    section(&mut page, "Filters of connections to hosts", &bench, &bench.registry.upstream)?;
     section(&mut page, "Listener filters", &bench, &bench.registry.listener)?;
     section(&mut page, "Access loggers", &bench, &bench.registry.access_log)?;
     Ok(page)

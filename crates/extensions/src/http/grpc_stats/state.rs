@@ -21,6 +21,12 @@ impl MessageCounts {
 }
 
 impl MessageCounts {
+    /// So many of requests, and so many of responses.
+    #[cfg(test)]
+    pub(in crate::http) fn of(request: u64, response: u64) -> MessageCounts {
+        MessageCounts { request: request.into(), response: response.into() }
+    }
+
     /// Messages so far, of requests and of responses.
     pub(in crate::http) fn get(&self) -> [u64; 2] {
         [self.request.load(Relaxed), self.response.load(Relaxed)]

@@ -18,7 +18,7 @@ fn node() -> NodeFacts {
     NodeFacts { metadata, ..NodeFacts::default() }
 }
 
-fn reporting(store: &Store, reporter: Reporter, overrides: Option<Overrides>) -> Reporting {
+pub(crate) fn reporting(store: &Store, reporter: Reporter, overrides: Option<Overrides>) -> Reporting {
     Reporting {
         reporter,
         own: Own::of(&node()),

@@ -289,6 +289,7 @@ impl TcpProxy {
             None => Err(Tried::Hopeless),
             Some(Ok(pooled)) => {
                 info.upstream.tls = pooled.tls().cloned();
+                info.upstream.filter_state = FilterState::on_connection(pooled.filter_state().clone());
                 info.upstream.set_connection(pooled.id());
                 info.upstream.local_address = pooled.local_address().cloned();
                 host.count(HostCounter::RqSuccess);
