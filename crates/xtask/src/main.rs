@@ -2,6 +2,7 @@
 
 mod bench;
 mod browser;
+mod control_plane;
 mod diff;
 mod docs;
 mod go;
@@ -28,6 +29,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Loads a page with a real browser, over HTTPS and HTTP/2.
     Browser(browser::Arguments),
+    /// Drives Nuncio through random changes with a management server made with go-control-plane.
+    ControlPlane(control_plane::Arguments),
     /// Runs the cases of tests/diff on Nuncio and on real Envoy, and compares.
     Diff(diff::Arguments),
     /// Writes the pages of docs/reference from the code, or with --check compares them.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Browser(arguments) => browser::run(&arguments),
+        Task::ControlPlane(arguments) => control_plane::run(&arguments),
         Task::Diff(arguments) => diff::run(&arguments),
         Task::Docs(arguments) => docs::run(&arguments),
         Task::H2spec(arguments) => h2spec::run(&arguments),
