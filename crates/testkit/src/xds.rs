@@ -21,7 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nuncio_tls::spec::ServerSpec;
+use nuncio_tls::spec::{CertificateSpec, ServerSpec};
 use socket2::SockRef;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -150,6 +150,13 @@ impl XdsServer {
         let server = Self { shared, control, thread: Some(thread), port, place };
         started.recv().map_err(io::Error::other)??;
         Ok(server)
+    }
+
+    /// Listens on a free port of 127.0.0.1 over TLS with this certificate chain and key (PEM).
+    pub fn start_tls(chain: String, key: String) -> io::Result<Self> {
+        let certificates = vec![CertificateSpec::pem(chain, key)];
+        let spec = ServerSpec { certificates, alpn_protocols: vec![b"h2".to_vec()], ..ServerSpec::default() };
+        Self::start_at(Place::Tcp, Some(spec))
     }
 
     /// A server that answers by itself from `snapshot`. What clients send is recorded all the same.

@@ -7,6 +7,7 @@
 mod acceptance;
 mod access_control;
 mod bad_input;
+mod captured;
 mod clients;
 mod command_line;
 mod descriptors;

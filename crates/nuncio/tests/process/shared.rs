@@ -3,8 +3,13 @@
 use std::path::PathBuf;
 
 fn directory() -> PathBuf {
+    path_of("envoy")
+}
+
+/// A directory of the acceptance files.
+pub fn path_of(directory: &str) -> PathBuf {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    std::env::var_os("NUNCIO_SHARED").map_or(beside, PathBuf::from).join("acceptance/envoy")
+    std::env::var_os("NUNCIO_SHARED").map_or(beside, PathBuf::from).join("acceptance").join(directory)
 }
 
 /// Whether the files are there; says so loudly where they are not, as in a clone alone.
