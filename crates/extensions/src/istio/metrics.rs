@@ -3,8 +3,8 @@
 //! See envoyproxy/envoy, `contrib/istio/filters/http/istio_stats/source/istio_stats.cc`. A worker finds the counters of a set of
 //! labels by the labels' bytes, without a lock and without making a name; names are made when a set is seen for the first time.
 //!
-//! Peers and clients choose some of the labels, so there is a bound to how many series there are ([`MOST`]): what would be one
-//! more is not counted, and said once in the log.
+//! Peers and clients choose some of the labels, so there is a bound to their length, and to how many series there are
+//! ([`MOST`]): what would be one more is not counted, and said once in the log.
 
 mod config;
 mod labels;
@@ -28,6 +28,9 @@ use std::time::Duration;
 
 /// Most series of a process.
 const MOST: usize = 16 * 1024;
+
+/// Most bytes of a label that a client chooses: the host that it asks for, what an expression makes of its request.
+const LONGEST_LABEL: usize = 256;
 
 /// The namespace of the metrics: their names have no `envoy_` in Prometheus.
 const NAMESPACE: &str = "istiocustom";

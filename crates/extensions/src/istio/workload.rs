@@ -32,7 +32,7 @@ const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
 const OWNER_PREFIX: &str = "kubernetes://apis/apps/v1/namespaces/";
 
 /// Most bytes of a name, a label or its value; longer ones are left out. Kubernetes allows 253.
-const LONGEST: usize = 1024;
+const LONGEST: usize = 256;
 
 /// What kind of thing owns the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,6 +1,6 @@
 //! The labels of a metric: who talked to whom, and how.
 
-use super::Reporting;
+use super::{LONGEST_LABEL, Reporting};
 use crate::istio::workload::{DOWNSTREAM_PEER, Labels as ExtraLabels, NO_PEER, UPSTREAM_PEER, Workload};
 use nuncio_config::compile::NodeFacts;
 use nuncio_stream_info::{FilterStateObject, Metadata, StreamInfo, Struct, TlsInfo, Value};
@@ -218,7 +218,7 @@ impl Seen {
         kind: &Kind<'a>,
     ) -> Labels<'a> {
         let mut labels = Labels { given: [("", ""); LABELS.len()], count: 0 };
-        let host = host.filter(|_| !reporting.disable_host_header_fallback);
+        let host = host.filter(|host| !reporting.disable_host_header_fallback && host.len() <= LONGEST_LABEL);
         let service = Service::of(info, host);
         let is_client = reporting.reporter == Reporter::Client;
         let (peer_principal, local_principal) = self.principals(is_client, info);

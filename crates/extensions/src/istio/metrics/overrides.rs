@@ -1,7 +1,7 @@
 //! What a configuration changes of the metrics: labels left out, set by expressions and added; metrics dropped; metrics of its
 //! own.
 
-use super::{Kinds, Metric};
+use super::{Kinds, LONGEST_LABEL, Metric};
 use nuncio_cel::Program;
 use nuncio_stream_info::LogContext;
 use std::collections::BTreeMap;
@@ -81,6 +81,7 @@ impl Overrides {
             if !expression.program.write(context, &mut value) && !expression.is_amount {
                 value = b"unknown".to_vec();
             }
+            value.truncate(LONGEST_LABEL);
             value
         };
         self.expressions.iter().map(one).collect()

@@ -231,6 +231,16 @@ fn configurations_change_labels() {
 }
 
 #[test]
+fn a_host_that_is_too_long_is_not_named() {
+    let store = Store::new(1);
+    let reporting = reporting(&store, Reporter::Server, None);
+    for (length, is_named) in [(LONGEST_LABEL, true), (LONGEST_LABEL + 1, false)] {
+        let host = "x".repeat(length);
+        assert_eq!(labels(&reporting, &stream(), Some(&host), &REQUEST).contains(&host), is_named);
+    }
+}
+
+#[test]
 fn there_is_a_bound_to_series() {
     let store = Store::new(1);
     let metrics = Metrics::of(&store);
