@@ -64,8 +64,8 @@ pub trait ListenerFilterFactory: Send + Sync {
     /// A filter for one connection.
     fn create(&self) -> Box<dyn ListenerFilter>;
 
-    /// Destination ports for which the filter is skipped (`ListenerFilter.filter_disabled`), decided on the address that
-    /// the connection came in on.
+    /// Destination ports for which the filter is skipped (`ListenerFilter.filter_disabled`), decided when its turn
+    /// comes, on the address that the filters before it have restored.
     fn disabled_for(&self, destination_port: u16) -> bool {
         let _ = destination_port;
         false

@@ -342,8 +342,9 @@ impl Fleet {
             let (tally, told) = load.finish();
             let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
             let (answered, raced) = (count(&tally.answered), count(&tally.raced));
-            let (refused, lost) = (count(&tally.refused), count(&tally.lost));
-            println!("{name}: {answered} answered, {raced} sent again, {refused} refused without a proxy, {lost} lost");
+            let (refused, cut, lost) = (count(&tally.refused), count(&tally.cut), count(&tally.lost));
+            println!("{name}: {answered} answered, {raced} sent again, {lost} lost");
+            println!("{name}: without a proxy {refused} refused and {cut} cut off");
             faults.extend(told);
         }
         if let Err(error) = result {

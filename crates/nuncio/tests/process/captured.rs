@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 use crate::support::*;
 
+mod traffic;
+
 /// The acceptance files, or nothing where they are not.
 fn directory() -> Option<PathBuf> {
     let directory = crate::shared::path_of("xds");
@@ -100,19 +102,26 @@ fn spawn_ready(host: &Host, args: &[&str], dir: &Path) -> Proxy {
 
 impl Agent {
     fn start(host: Host, directory: &Path, plane: &str, kind: &str, authority: &Authority) -> Self {
+        Self::start_as("client", host, directory, (plane, kind), authority)
+    }
+
+    /// Starts a proxy whose workload has this name.
+    fn start_as(name: &str, host: Host, directory: &Path, sent: (&str, &str), authority: &Authority) -> Self {
+        let (plane, kind) = sent;
         let dir = tempfile::tempdir().unwrap();
         let [control, secrets] = ["xds", "sds"].map(|name| dir.path().join(name));
         let text = std::fs::read_to_string(directory.join("istio-agent-bootstrap.json")).unwrap();
         let text = text
             .replace("/run/pods/client/TAP-socket", secrets.to_str().unwrap())
             .replace("/run/pods/client/etc/istio/proxy/TAP", control.to_str().unwrap())
-            .replace("DELTA_GRPC", kind);
+            .replace("DELTA_GRPC", kind)
+            .replace("\"WORKLOAD_NAME\":\"client\"", &format!("\"WORKLOAD_NAME\":\"{name}\""));
         let config = dir.path().join("envoy-rev.json");
         std::fs::write(&config, text).unwrap();
         let control = XdsServer::start_at(Place::Unix(control), None).unwrap();
         control.set_snapshot(snapshot(&captured(&directory.join(plane))));
         let secrets = XdsServer::start_at(Place::Unix(secrets), None).unwrap();
-        secrets.set_snapshot(agent_secrets(authority, "client"));
+        secrets.set_snapshot(agent_secrets(authority, name));
         let mut args = vec!["-c", config.to_str().unwrap()];
         args.extend(AGENT.split_whitespace());
         let proxy = spawn_ready(&host, &args, dir.path());

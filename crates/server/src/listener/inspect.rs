@@ -1,8 +1,9 @@
 //! Running listener filters on a new connection.
 
 use super::ActiveListener;
-use nuncio_filter::{ListenerFilter, PeekStep, Peeked};
+use nuncio_filter::{ListenerFilter, ListenerFilterFactory, PeekStep, Peeked};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -21,11 +22,9 @@ pub(super) async fn inspect(listener: &ActiveListener, socket: &TcpStream, port:
     if config.listener_filters.is_empty() {
         return Inspected::Continue(Box::new(peeked));
     }
-    let mut filters: Vec<Box<dyn ListenerFilter>> =
-        config.listener_filters.iter().filter(|f| !f.disabled_for(port)).map(|f| f.create()).collect();
     let stats = &listener.handle.stats;
     stats.downstream_pre_cx_active().add(1);
-    let run = run_all(&mut filters, socket, &mut peeked);
+    let run = run_all(&config.listener_filters, port, socket, &mut peeked);
     let outcome = match config.listener_filters_timeout {
         Some(limit) => within(limit, run).await,
         None => Some(run.await),
@@ -68,12 +67,19 @@ enum Verdict {
     PeerEnded,
 }
 
+/// Each filter is skipped or not by the port that the connection is for when its turn comes: that which the filters before it
+/// have restored, or else `port`.
 async fn run_all(
-    filters: &mut [Box<dyn ListenerFilter>],
+    filters: &[Arc<dyn ListenerFilterFactory>],
+    port: u16,
     socket: &TcpStream,
     peeked: &mut Peeked,
 ) -> io::Result<Verdict> {
-    for filter in filters {
+    for factory in filters {
+        if factory.disabled_for(peeked.original_destination.map_or(port, |address| address.port())) {
+            continue;
+        }
+        let mut filter = factory.create();
         let limit = filter.max_bytes();
         let verdict = if limit > 0 {
             run_one(filter.as_mut(), limit, socket, peeked).await?

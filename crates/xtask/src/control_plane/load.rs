@@ -20,8 +20,10 @@ pub struct Tally {
     pub answered: AtomicU64,
     /// Sent on a kept connection that the proxy closed meanwhile without a byte, and then sent again, as every client does.
     pub raced: AtomicU64,
-    /// Not sent, or cut off on a new connection, while there was no proxy.
+    /// Not sent while there was no proxy.
     pub refused: AtomicU64,
+    /// Sent on a new connection that nobody took while there was no proxy.
+    pub cut: AtomicU64,
     /// Lost.
     pub lost: AtomicU64,
     told: Mutex<Vec<String>>,
@@ -118,7 +120,7 @@ fn run(address: SocketAddr, keep: bool, paths: u64, tally: &Tally) {
         } else if silent && reused {
             tally.raced.fetch_add(1, Ordering::Relaxed);
         } else if silent && (away || tally.away.load(Ordering::SeqCst)) {
-            tally.refused.fetch_add(1, Ordering::Relaxed);
+            tally.cut.fetch_add(1, Ordering::Relaxed);
         } else {
             tally.lose(format!("kept: {reused}: {response:?}"));
         }
