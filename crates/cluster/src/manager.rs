@@ -374,6 +374,10 @@ impl Shared {
         self.changed.notify_waiters();
     }
 
+    pub(crate) fn stats(&self) -> &ClusterManagerStats {
+        &self.stats
+    }
+
     /// Tells every worker; those that ended are forgotten.
     pub(crate) fn broadcast(&self, update: impl Fn() -> Update) {
         self.workers.borrow_mut().retain(|worker| worker.send(update()).is_ok());

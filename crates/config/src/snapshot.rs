@@ -7,6 +7,7 @@ use crate::sources::{ApiSource, DynamicUse, Source};
 use crate::tls::{DownstreamTls, TlsUse};
 use nuncio_cluster::ClusterConfig;
 use nuncio_filter::{AccessLogs, ListenerFilterFactory, NetworkFilterFactory, Runtime, TerminalFilterFactory};
+use nuncio_io::Address;
 use nuncio_io::listen::ListenSpec;
 use nuncio_matcher::FilterChainMatcher;
 use nuncio_route::RouteTable;
@@ -193,6 +194,13 @@ pub struct FilterChain {
 }
 
 impl ListenerConfig {
+    /// An address that both listen on. Port 0 is another one each time.
+    pub fn shared_address(&self, other: &ListenerConfig) -> Option<&Address> {
+        let addresses = self.addresses.iter().map(|spec| &spec.address);
+        let mut fixed = addresses.filter(|address| address.ip().is_none_or(|ip| ip.port() != 0));
+        fixed.find(|address| other.addresses.iter().any(|theirs| theirs.address == **address))
+    }
+
     /// The name of the listener in statistics, if its address is the one that is configured: `127.0.0.1_80`.
     pub fn stats_name(&self) -> String {
         if !self.stat_prefix.is_empty() {

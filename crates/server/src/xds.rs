@@ -111,7 +111,7 @@ impl Xds {
         }
         let clusters = WorkerClusters::start(clusters.worker());
         let ads = config.ads.as_ref().map(|api| {
-            let parts = mux::Parts { api: Arc::clone(api), node: node.clone(), store: Arc::clone(store), kind: None };
+            let parts = mux::Parts { api: Arc::clone(api), node: node.clone(), store: Arc::clone(store), own: None };
             GrpcMux::new(parts, Rc::clone(&worker), clusters.clone())
         });
         Rc::new(Xds {

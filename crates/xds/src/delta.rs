@@ -20,6 +20,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Delta {
     node: Node,
+    node_on_first_only: bool,
     is_open: bool,
     is_first: bool,
     /// In the order of their first watches.
@@ -60,8 +61,8 @@ impl State {
 }
 
 impl Delta {
-    pub(crate) fn new(node: Node) -> Delta {
-        Delta { node, is_open: false, is_first: true, kinds: Vec::new(), acks: VecDeque::new() }
+    pub(crate) fn new(node: Node, node_on_first_only: bool) -> Delta {
+        Delta { node, node_on_first_only, is_open: false, is_first: true, kinds: Vec::new(), acks: VecDeque::new() }
     }
 
     fn state(&mut self, kind: ResourceType) -> &mut State {
@@ -155,7 +156,7 @@ impl Delta {
                 subscription(*kind, state)
             }
         };
-        if std::mem::take(&mut self.is_first) {
+        if std::mem::take(&mut self.is_first) || !self.node_on_first_only {
             request.node = Some(self.node.clone());
         }
         Some(request)

@@ -26,8 +26,7 @@ pub struct MuxOptions {
     pub dialect: Dialect,
     /// Who this is.
     pub node: Node,
-    /// Whether the node is in the first request of a stream only (`set_node_on_first_message_only`). The incremental variant does
-    /// so in any case.
+    /// Whether the node is in the first request of a stream only (`set_node_on_first_message_only`).
     pub node_on_first_only: bool,
     /// `rate_limit_settings`. Default none.
     pub rate_limit: Option<RateLimit>,
@@ -150,7 +149,7 @@ impl Mux {
         let MuxOptions { dialect, node, node_on_first_only, rate_limit } = options;
         let engine = match dialect {
             Dialect::Sotw => Engine::Sotw(Sotw::new(node, node_on_first_only)),
-            Dialect::Delta => Engine::Delta(Delta::new(node)),
+            Dialect::Delta => Engine::Delta(Delta::new(node, node_on_first_only)),
         };
         Mux { engine, next_watch: 1, times_to_live: TimesToLive::default(), rate_limit, is_limited: false }
     }

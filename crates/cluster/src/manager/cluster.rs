@@ -219,6 +219,7 @@ impl Cluster {
         }
         let update = HostsUpdate { cluster: self.info.clone(), hosts: self.hosts(), removed, failed };
         let update = Arc::new(update);
+        shared.stats().cluster_updated().inc();
         shared.broadcast(|| Update::Hosts(update.clone()));
     }
 

@@ -32,12 +32,8 @@ impl ListenerManager {
     pub(crate) fn prepare(&mut self, config: &Arc<ListenerConfig>) -> Result<Prepared, NotAdded> {
         let others = self.served.iter().filter(|served| served.config.name != config.name);
         for other in others {
-            let shared = config.addresses.iter().find(|spec| {
-                let has_port = spec.address.ip().is_none_or(|ip| ip.port() != 0);
-                has_port && other.config.addresses.iter().any(|theirs| theirs.address == spec.address)
-            });
-            if let Some(spec) = shared {
-                let (address, other) = (spec.address.clone(), Arc::clone(&other.config.name));
+            if let Some(address) = config.shared_address(&other.config) {
+                let (address, other) = (address.clone(), Arc::clone(&other.config.name));
                 return Err(NotAdded::Duplicate { address, other });
             }
         }

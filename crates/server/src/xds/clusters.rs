@@ -1,7 +1,7 @@
 //! CDS: clusters that come and go.
 
 use super::{Counts, Failure, Subscription, Update, Wait, Watcher, mux, set_cluster, subscribe};
-use crate::state::Server;
+use crate::state::{Server, ServerState};
 use nuncio_config::lower::Lowered;
 use nuncio_config::sources::Source;
 use nuncio_stats::names::ConfigReloadStats;
@@ -74,7 +74,9 @@ impl Clusters {
     }
 
     fn pause_while_warming(self: &Rc<Self>, server: &Rc<Server>) {
-        if server.clusters.pending().is_empty() || self.pause.borrow().is_some() {
+        // While the process starts, the ACK does not wait, as in Envoy.
+        let is_starting = server.state.get() == ServerState::PreInitializing;
+        if is_starting || server.clusters.pending().is_empty() || self.pause.borrow().is_some() {
             return;
         }
         *self.pause.borrow_mut() = server.xds.pause(OWN);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 /// Where a subscription is counted.
 pub(crate) enum Counts {
     /// In a scope of its own.
-    Own(SubscriptionStats),
+    Own(SubscriptionStats, Scope),
     /// Among the statistics of an EDS cluster.
     OfCluster(Box<(ClusterStats, EndpointSubscriptionStats)>),
 }
@@ -16,7 +16,15 @@ pub(crate) enum Counts {
 impl Counts {
     /// `<scope>.update_success` and the like.
     pub(crate) fn of(scope: &Scope) -> Counts {
-        Counts::Own(SubscriptionStats::register(scope))
+        Counts::Own(SubscriptionStats::register(scope), scope.clone())
+    }
+
+    /// Where they are.
+    pub(super) fn scope(&self) -> &Scope {
+        match self {
+            Counts::Own(_, scope) => scope,
+            Counts::OfCluster(stats) => stats.0.scope(),
+        }
     }
 
     /// `cluster.<name>.update_success` and the like.
@@ -27,7 +35,7 @@ impl Counts {
 
     pub(super) fn attempt(&self) {
         match self {
-            Counts::Own(stats) => stats.update_attempt().inc(),
+            Counts::Own(stats, _) => stats.update_attempt().inc(),
             Counts::OfCluster(stats) => stats.0.update().update_attempt().inc(),
         }
     }
@@ -39,7 +47,7 @@ impl Counts {
         let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let hash = nuncio_lb::hash_bytes(version.as_bytes(), 0);
         match self {
-            Counts::Own(stats) => {
+            Counts::Own(stats, _) => {
                 stats.update_success().inc();
                 stats.update_time().set(now);
                 stats.version().set(hash);
@@ -59,21 +67,21 @@ impl Counts {
 
     pub(super) fn failure(&self) {
         match self {
-            Counts::Own(stats) => stats.update_failure().inc(),
+            Counts::Own(stats, _) => stats.update_failure().inc(),
             Counts::OfCluster(stats) => stats.0.update().update_failure().inc(),
         }
     }
 
     pub(super) fn timed_out(&self) {
         match self {
-            Counts::Own(stats) => stats.init_fetch_timeout().inc(),
+            Counts::Own(stats, _) => stats.init_fetch_timeout().inc(),
             Counts::OfCluster(stats) => stats.1.init_fetch_timeout().inc(),
         }
     }
 
     pub(super) fn rejected(&self) {
         match self {
-            Counts::Own(stats) => stats.update_rejected().inc(),
+            Counts::Own(stats, _) => stats.update_rejected().inc(),
             Counts::OfCluster(stats) => stats.1.update_rejected().inc(),
         }
     }

@@ -115,6 +115,9 @@ impl Watcher for Taker {
             Some(resource) => self.0.take(&server, resource),
             None => {
                 // The server says that there is no such resource.
+                if let Some(stats) = server.clusters.stats_of(&self.0.used.cluster) {
+                    stats.update().update_empty().inc();
+                }
                 server.clusters.go_without_endpoints(&self.0.used.cluster);
                 Ok(())
             }

@@ -54,7 +54,7 @@ fn read(path: &Path, kind: ResourceType, names: &Names, subscription: &Rc<Subscr
         Ok(response) => response,
         Err(reason) => {
             tracing::warn!(target: "config", "{reason}: what it said before stays in force");
-            subscription.failed(Failure::Rejected(reason));
+            subscription.failed(Failure::Unreadable);
             return;
         }
     };
@@ -64,7 +64,7 @@ fn read(path: &Path, kind: ResourceType, names: &Names, subscription: &Rc<Subscr
             Ok(resource) => resources.push(Rc::new(resource)),
             Err(reason) => {
                 tracing::warn!(target: "config", "{}: {reason}: what it said before stays in force", path.display());
-                subscription.failed(Failure::Rejected(reason));
+                subscription.failed(Failure::Rejected);
                 return;
             }
         }

@@ -144,6 +144,7 @@ impl Listeners {
         let Lowered { value: config, uses, tls, .. } = lowered;
         let warming_before = self.warming.borrow_mut().remove(&config.name);
         drop(warming_before);
+        self.check_addresses(&config)?;
         let prepared = server.listeners.borrow_mut().prepare(&config).map_err(|error| error.to_string())?;
         server.contexts.add(&tls);
         let waits = Rc::<Waits>::default();
@@ -161,6 +162,17 @@ impl Listeners {
         xds.held.active(KIND, resource);
         self.await_dependencies(server, warming);
         server.listeners.borrow().stats().total_listeners_warming().set(self.warming.borrow().len() as u64);
+        Ok(())
+    }
+
+    /// No two listeners have one address, ready or not.
+    fn check_addresses(&self, config: &ListenerConfig) -> Result<(), String> {
+        for other in self.warming.borrow().values().filter(|other| other.config.name != config.name) {
+            if let Some(address) = config.shared_address(&other.config) {
+                let other = &other.config.name;
+                return Err(format!("has duplicate address '{address}' as existing listener {other}"));
+            }
+        }
         Ok(())
     }
 

@@ -8,8 +8,8 @@ use nuncio_filter::Worker;
 use nuncio_filter::grpc::{GrpcError, GrpcService};
 use nuncio_hcm::grpc::GrpcStream;
 use nuncio_headers::Known;
-use nuncio_stats::Store;
 use nuncio_stats::names::ControlPlaneStats;
+use nuncio_stats::{Scope, Store};
 use nuncio_xds::pb::{DeltaDiscoveryResponse, DiscoveryResponse};
 use nuncio_xds::{
     BackOff, Delivery, Dialect, Message as XdsMessage, Mux, MuxOptions, Names, Outcome, RateLimit, Received, Request,
@@ -28,13 +28,16 @@ use tokio::task::AbortHandle;
 /// Longest message of a management server, in bytes. Envoy has no limit; control planes send up to 32 MiB and more.
 const MAX_MESSAGE: usize = 256 * 1024 * 1024;
 
+/// How often other tasks are let run between an update and its ACK.
+const TURNS: usize = 4;
+
 /// What a mux is made of.
 pub(crate) struct Parts {
     pub api: Arc<ApiSource>,
     pub node: Node,
     pub store: Arc<Store>,
-    /// The kind of a stream of its own; none for the aggregated one.
-    pub kind: Option<ResourceType>,
+    /// The kind of a stream of its own, and the scope of its subscription; none for the aggregated one.
+    pub own: Option<(ResourceType, Scope)>,
 }
 
 /// The subscriptions of one stream, which is opened again whenever it ends.
@@ -43,6 +46,8 @@ pub(crate) struct GrpcMux {
     subscriptions: RefCell<HashMap<WatchId, Weak<Subscription>>>,
     wake: Notify,
     is_started: Cell<bool>,
+    /// Whether it ends with its last subscription.
+    is_own: bool,
     service: GrpcService,
     method: &'static str,
     back_off: RefCell<BackOff>,
@@ -78,7 +83,7 @@ impl Drop for Pause {
 impl GrpcMux {
     /// Not started.
     pub(crate) fn new(parts: Parts, worker: Rc<Worker>, clusters: WorkerClusters) -> Rc<GrpcMux> {
-        let Parts { api, node, store, kind } = parts;
+        let Parts { api, node, store, own } = parts;
         let is_delta = api.kind == ApiKind::DeltaGrpc;
         let options = MuxOptions {
             dialect: if is_delta { Dialect::Delta } else { Dialect::Sotw },
@@ -92,12 +97,16 @@ impl GrpcMux {
             wake: Notify::new(),
             is_started: Cell::new(false),
             service: api.service.clone().unwrap_or_default(),
-            method: match kind {
-                Some(kind) => kind.stream_method(is_delta),
+            method: match &own {
+                Some((kind, _)) => kind.stream_method(is_delta),
                 None => ResourceType::aggregated_method(is_delta),
             },
             back_off: RefCell::new(BackOff::new(api.back_off.0, api.back_off.1)),
-            stats: ControlPlaneStats::register(&store.scope("control_plane", &[])),
+            stats: ControlPlaneStats::register(&match &own {
+                Some((_, scope)) => scope.child("control_plane"),
+                None => store.scope("control_plane", &[]),
+            }),
+            is_own: own.is_some(),
             worker,
             clusters,
             task: RefCell::default(),
@@ -131,6 +140,12 @@ impl GrpcMux {
     /// Ends one.
     pub(crate) fn unwatch(&self, kind: ResourceType, id: WatchId) {
         self.subscriptions.borrow_mut().remove(&id);
+        if self.is_own && self.subscriptions.borrow().is_empty() {
+            if let Some(task) = self.task.borrow_mut().take() {
+                task.abort();
+            }
+            return;
+        }
         self.mux.borrow_mut().unwatch(kind, id);
         self.wake.notify_one();
     }
@@ -190,7 +205,11 @@ impl GrpcMux {
                 message = poll_fn(|cx| stream.poll_message(cx)) => match message {
                     Ok(message) => {
                         if let Some((delivery, outcome)) = self.received(&message) {
-                            // What the update subscribed to goes out before its ACK, as in Envoy.
+                            // What the update makes possible is asked for before its ACK, as in Envoy: whoever waited for
+                            // it is let run first.
+                            for _ in 0..TURNS {
+                                tokio::task::yield_now().await;
+                            }
                             self.send(&mut stream);
                             self.mux.borrow_mut().done(delivery, &outcome);
                         }
@@ -248,7 +267,7 @@ impl GrpcMux {
             Received::Rejected { kind, reason, watches } => {
                 tracing::warn!(target: "config", "{} refused from {}: {reason}", kind.type_url(), self.service.cluster);
                 for subscription in watches.iter().filter_map(|watch| self.find(*watch)) {
-                    subscription.failed(Failure::Rejected(reason.clone()));
+                    subscription.failed(Failure::Rejected);
                 }
             }
             Received::Deliver(delivery) => {

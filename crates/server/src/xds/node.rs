@@ -9,9 +9,6 @@ use nuncio_config::compile::Registry;
 use nuncio_config::snapshot::Snapshot;
 use prost::Message;
 
-/// What a server may rely on (`Node.client_features`).
-const FEATURES: [&str; 2] = ["envoy.lb.does_not_support_overprovisioning", "envoy.lrs.supports_send_all_clusters"];
-
 /// The node of the bootstrap, with what the command line says, and what this program is.
 pub(crate) fn node(snapshot: &Snapshot, registry: &Registry) -> Node {
     let bootstrap = Bootstrap::decode(&snapshot.dump.bootstrap[..]).unwrap_or_default();
@@ -32,7 +29,6 @@ pub(crate) fn node(snapshot: &Snapshot, registry: &Registry) -> Node {
         metadata: None,
     }));
     node.extensions = extensions(registry);
-    node.client_features = FEATURES.map(str::to_owned).to_vec();
     node
 }
 

@@ -47,9 +47,13 @@ pub(super) fn poll(
                         request.version_info = version;
                     }
                 }
-                Err(reason) => {
+                Err(NotFetched::Failed(reason)) => {
                     tracing::warn!(target: "config", "{} could not be fetched: {reason}", kind.message());
                     subscribed.failed(Failure::Connection);
+                }
+                Err(NotFetched::Unusable(reason)) => {
+                    tracing::warn!(target: "config", "{}: the answer can't be used: {reason}", kind.message());
+                    subscribed.failed(Failure::Rejected);
                 }
             }
             drop(subscribed);
@@ -61,12 +65,20 @@ pub(super) fn poll(
     task.abort_handle()
 }
 
+/// Why there is no answer.
+enum NotFetched {
+    /// None came, or another status than 200.
+    Failed(String),
+    /// What came is no answer.
+    Unusable(String),
+}
+
 async fn fetch(
     client: &Rc<dyn HttpClient>,
     api: &ApiSource,
     kind: ResourceType,
     request: &DiscoveryRequest,
-) -> Result<DiscoveryResponse, String> {
+) -> Result<DiscoveryResponse, NotFetched> {
     let cluster = api.clusters.first().cloned().unwrap_or_default();
     let mut headers = HeaderMap::new();
     headers.append_known(Known::METHOD, b"POST");
@@ -85,20 +97,18 @@ async fn fetch(
         timeout: Some(api.request_timeout),
         max_response_bytes: MAX_ANSWER,
     };
-    let response = client.send(request).await.map_err(|error| error.to_string())?;
+    let response = client.send(request).await.map_err(|error| NotFetched::Failed(error.to_string()))?;
     match response.status() {
         200 => {}
-        // Nothing new.
-        304 => return Err("not modified".to_owned()),
-        status => return Err(format!("HTTP status {status}")),
+        status => return Err(NotFetched::Failed(format!("HTTP status {status}"))),
     }
     let source = Source { name: "the answer".into(), bytes: response.body.to_vec(), format: Format::Json };
     let options = LoadOptions { allow_unknown: true, skip_validation: true };
     let loaded = load(&[source], &DiscoveryResponse::full_name(), &options);
     if loaded.diagnostics.has_errors() {
-        return Err(loaded.diagnostics.to_string().trim_end().replace('\n', "; "));
+        return Err(NotFetched::Unusable(loaded.diagnostics.to_string().trim_end().replace('\n', "; ")));
     }
-    DiscoveryResponse::decode(&loaded.wire[..]).map_err(|error| error.to_string())
+    DiscoveryResponse::decode(&loaded.wire[..]).map_err(|error| NotFetched::Unusable(error.to_string()))
 }
 
 /// Hands an answer over; its version, if it was accepted.
@@ -108,7 +118,8 @@ fn take(subscription: &Rc<Subscription>, kind: ResourceType, response: Discovery
         match Resource::of_any(any, kind, &response.version_info) {
             Ok(resource) => resources.push(Rc::new(resource)),
             Err(reason) => {
-                subscription.failed(Failure::Rejected(reason));
+                tracing::warn!(target: "config", "{} refused: {reason}", kind.message());
+                subscription.failed(Failure::Rejected);
                 return None;
             }
         }

@@ -109,9 +109,7 @@ impl Watcher for Taker {
         if let Some(resource) = update.resources.first() {
             return routes.take(&server, resource);
         }
-        // A removal leaves the routes in force, as in Envoy; nobody waits for what does not exist.
-        routes.stats.1.update_empty().inc();
-        routes.waits.borrow_mut().clear();
+        // A removal leaves the routes in force, and who waits goes on waiting, as in Envoy.
         Ok(())
     }
 

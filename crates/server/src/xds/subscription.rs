@@ -29,10 +29,12 @@ pub(crate) struct Update<'a> {
 pub(crate) enum Failure {
     /// The stream broke; it will be opened again.
     Connection,
+    /// A file, or an answer, could not be read.
+    Unreadable,
     /// Nothing came within `initial_fetch_timeout`.
     TimedOut,
     /// What came was refused.
-    Rejected(String),
+    Rejected,
 }
 
 /// Whoever subscribes.
@@ -79,7 +81,10 @@ pub(crate) fn subscribe(
     names: Names,
     watcher: Rc<dyn Watcher>,
 ) -> Rc<Subscription> {
-    counts.attempt();
+    // Files and polling count each reading by itself.
+    if is_stream(source) {
+        counts.attempt();
+    }
     let subscription = Rc::new(Subscription {
         kind,
         counts,
@@ -104,6 +109,14 @@ pub(crate) fn subscribe(
     subscription
 }
 
+fn is_stream(source: &Source) -> bool {
+    match &source.from {
+        From::Ads => true,
+        From::Api(api) => api.kind != ApiKind::Rest,
+        From::File(_) => false,
+    }
+}
+
 fn place(
     server: &Rc<Server>,
     source: &Source,
@@ -124,7 +137,8 @@ fn place(
         }
         From::Api(api) => {
             let store = Arc::clone(&server.store);
-            let parts = mux::Parts { api: Arc::clone(api), node: xds.node.clone(), store, kind: Some(kind) };
+            let own = Some((kind, subscription.counts.scope().clone()));
+            let parts = mux::Parts { api: Arc::clone(api), node: xds.node.clone(), store, own };
             let mux = GrpcMux::new(parts, Rc::clone(&xds.worker), xds.clusters.clone());
             let watch = mux.watch(kind, names, weak);
             mux.start();
@@ -144,7 +158,7 @@ impl Subscription {
                 self.got_answer();
                 self.counts.success(update.version, began.elapsed());
             }
-            Err(reason) => self.failed(Failure::Rejected(reason.clone())),
+            Err(_) => self.failed(Failure::Rejected),
         }
         outcome
     }
@@ -157,8 +171,12 @@ impl Subscription {
                 self.counts.failure();
                 return;
             }
+            Failure::Unreadable => {
+                self.got_answer();
+                self.counts.failure();
+            }
             Failure::TimedOut => self.counts.timed_out(),
-            Failure::Rejected(_) => {
+            Failure::Rejected => {
                 self.got_answer();
                 self.counts.rejected();
             }
