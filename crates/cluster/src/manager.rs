@@ -159,6 +159,12 @@ impl ClusterManager {
         }
     }
 
+    /// Takes over what is kept with a cluster that is not ready, so that its successor can go on with the same.
+    pub fn take_kept(&self, name: &str) -> Vec<Rc<dyn Any>> {
+        let warming = self.shared.warming.borrow().get(name).cloned();
+        warming.map(|cluster| cluster.take_kept()).unwrap_or_default()
+    }
+
     /// The statistics of a cluster, ready or not.
     pub fn stats_of(&self, name: &str) -> Option<ClusterStats> {
         self.newest(name).map(|cluster| cluster.info.stats.clone())

@@ -4,7 +4,7 @@
 
 use crate::compile::Facts;
 use nuncio_filter::grpc::GrpcService;
-use nuncio_filter::{LiveHttpFilter, LiveListenerFilter, LiveNetworkFilter};
+use nuncio_filter::{LiveHttpFilter, LiveListenerFilter, LiveNetworkFilter, LiveTerminalFilter};
 use nuncio_route::LiveRoutes;
 use nuncio_stats::Scope;
 use std::path::PathBuf;
@@ -114,6 +114,8 @@ pub enum LiveExtension {
     Http(Arc<LiveHttpFilter>),
     /// In a filter chain.
     Network(Arc<LiveNetworkFilter>),
+    /// Last in a filter chain.
+    Terminal(Arc<LiveTerminalFilter>),
     /// Before filter chains.
     Listener(Arc<LiveListenerFilter>),
 }
@@ -124,6 +126,7 @@ impl LiveExtension {
         match self {
             LiveExtension::Http(live) => live.fall_back(),
             LiveExtension::Network(live) => live.fall_back(),
+            LiveExtension::Terminal(live) => live.fall_back(),
             LiveExtension::Listener(live) => live.fall_back(),
         }
     }
@@ -132,7 +135,7 @@ impl LiveExtension {
     pub fn kind(&self) -> &'static str {
         match self {
             LiveExtension::Http(_) => "http_filter",
-            LiveExtension::Network(_) => "network_filter",
+            LiveExtension::Network(_) | LiveExtension::Terminal(_) => "network_filter",
             LiveExtension::Listener(_) => "listener_filter",
         }
     }

@@ -39,7 +39,7 @@ pub use connection_log::ConnectionLog;
 pub use drain::{ConnectionRegistry, Drain, Registration};
 pub use http::{Chunk, DataStep, End, FilterSlot, HttpFilter, HttpFilterFactory, Interest, Step};
 pub use listener::{ListenerFilter, ListenerFilterFactory, PeekStep, Peeked};
-pub use live::{Live, LiveHttpFilter, LiveListenerFilter, LiveNetworkFilter};
+pub use live::{Live, LiveHttpFilter, LiveListenerFilter, LiveNetworkFilter, LiveTerminalFilter};
 pub use network::{
     Connection, ConnectionObserver, NetworkFilter, NetworkFilterFactory, NetworkStep, Observers, OpenStep, StatsStore,
     TerminalFilterFactory,

@@ -2,12 +2,14 @@
 
 use crate::{
     Connection, End, HttpFilter, HttpFilterFactory, Interest, ListenerFilter, ListenerFilterFactory, LocalReply,
-    NetworkFilter, NetworkFilterFactory, OpenStep, PeekStep, Peeked, Step, Stream, Worker,
+    NetworkFilter, NetworkFilterFactory, OpenStep, PeekStep, Peeked, Step, Stream, TerminalFilterFactory, Worker,
 };
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use nuncio_stats::names::ListenerExtensionConfigStats;
 use nuncio_stream_info::ResponseFlags;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
@@ -23,6 +25,8 @@ pub struct Live<T: ?Sized> {
 pub type LiveHttpFilter = Live<dyn HttpFilterFactory>;
 /// A network filter of discovery.
 pub type LiveNetworkFilter = Live<dyn NetworkFilterFactory>;
+/// The last filter of a chain, of discovery.
+pub type LiveTerminalFilter = Live<dyn TerminalFilterFactory>;
 /// A listener filter of discovery.
 pub type LiveListenerFilter = Live<dyn ListenerFilterFactory>;
 
@@ -88,6 +92,25 @@ impl NetworkFilterFactory for LiveNetworkFilter {
 
     fn looks_at_bytes(&self) -> bool {
         self.get().is_none_or(|factory| factory.looks_at_bytes())
+    }
+}
+
+impl TerminalFilterFactory for LiveTerminalFilter {
+    fn serve(&self, connection: Connection) -> Pin<Box<dyn Future<Output = ()>>> {
+        match self.get() {
+            Some(factory) => factory.serve(connection),
+            None => {
+                if let Some(missing) = &self.missing {
+                    missing.network_extension_config_missing().inc();
+                }
+                // Dropping the connection closes it.
+                Box::pin(async move { drop(connection) })
+            }
+        }
+    }
+
+    fn counts_bytes(&self) -> bool {
+        self.get().is_some_and(|factory| factory.counts_bytes())
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct ListenerManager {
     next_id: u64,
     /// Sockets of the process before this one that no listener has taken yet.
     inherited: Vec<InheritedSockets>,
+    /// The listener that is set next was counted when discovery brought it.
+    is_counted: bool,
     /// The process ends: what listeners there are does not change any more.
     stopped: bool,
 }
@@ -74,6 +76,7 @@ impl ListenerManager {
             served: Vec::new(),
             next_id: 1,
             inherited: Vec::new(),
+            is_counted: false,
             stopped: false,
         }
     }
@@ -178,16 +181,17 @@ impl ListenerManager {
             if served.config.hash == config.hash {
                 return;
             }
-            self.stats.listener_modified().inc();
+            let is_counted = std::mem::take(&mut self.is_counted);
+            self.stats.listener_modified().add(u64::from(!is_counted));
             let before = std::mem::replace(&mut served.config, Arc::clone(config));
             if draining::only_chains(&before, config) {
-                self.stats.listener_in_place_updated().inc();
+                self.stats.listener_in_place_updated().add(u64::from(!is_counted));
                 draining::chains(&self.stats, self.drain_time, draining::gone(&before, config));
             } else {
                 draining::listener(&self.stats, self.drain_time);
             }
         } else {
-            self.stats.listener_added().inc();
+            self.stats.listener_added().add(u64::from(!std::mem::take(&mut self.is_counted)));
             let handle = self.handle(config, ready.as_ref());
             self.served.push(ServedListener {
                 handle,

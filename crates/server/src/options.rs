@@ -208,8 +208,6 @@ impl Options {
         let flags = [
             (self.log_stacktrace_single_entry, "--log-stacktrace-single-entry"),
             (self.enable_fine_grain_logging, "--enable-fine-grain-logging"),
-            (self.reject_unknown_dynamic_fields, "--reject-unknown-dynamic-fields"),
-            (self.ignore_unknown_dynamic_fields, "--ignore-unknown-dynamic-fields"),
             (self.enable_core_dump, "--enable-core-dump"),
             (self.enable_mutex_tracing, "--enable-mutex-tracing"),
         ];

@@ -214,6 +214,8 @@ async fn serve(
         workers.push(WorkerThread::start(start).map_err(|error| format!("worker {id} could not start: {error}"))?);
     }
     let node = crate::xds::node(&snapshot, &registry);
+    let mut resources = snapshot.resources.clone();
+    resources.allow_unknown = !options.reject_unknown_dynamic_fields;
     let xds = Xds::new(crate::xds::Parts {
         clusters: &clusters,
         store: &store,
@@ -221,7 +223,7 @@ async fn serve(
         local_address,
         seed,
         config: snapshot.dynamic.clone(),
-        resources: snapshot.resources.clone(),
+        resources,
         node,
     });
     let listeners = RefCell::new(ListenerManager::new(&store, worker_count, options.drain_times().closed));

@@ -127,7 +127,11 @@ impl Server {
 
     /// Says what a dynamic resource holds that is not acted on, and counts what is not known.
     pub(crate) fn note<T>(&self, kind: ResourceType, name: &str, lowered: &Lowered<T>) {
-        self.stats.dynamic_unknown_fields().add(lowered.unknown_fields as u64);
+        if lowered.unknown_fields > 0 && !self.options.ignore_unknown_dynamic_fields {
+            self.stats.dynamic_unknown_fields().add(lowered.unknown_fields as u64);
+            let count = lowered.unknown_fields;
+            tracing::warn!(target: "config", "{} {name}: {count} unknown fields have no effect", kind.message());
+        }
         for finding in &lowered.warnings {
             if finding.severity == nuncio_config::Severity::Warning {
                 let (path, text) = (&finding.path, &finding.message);

@@ -205,10 +205,19 @@ pub(crate) fn follow_endpoints(server: &Rc<Server>, snapshot: &Snapshot) {
 /// Puts a cluster in force once the secrets that it depends on are there.
 pub(crate) fn set_cluster(server: &Rc<Server>, config: Arc<ClusterConfig>, uses: &[DynamicUse]) {
     let name = Arc::clone(&config.name);
-    let Some(wait) = server.clusters.begin_cluster(config) else { return };
+    // What the one before it subscribed to is let go only when this one has.
+    let before = server.clusters.take_kept(&name);
+    let Some(wait) = server.clusters.begin_cluster(config) else {
+        // Nothing changed.
+        for kept in before {
+            server.clusters.keep_with(&name, kept);
+        }
+        return;
+    };
     if !uses.is_empty() {
         await_uses(server, &name, uses, wait);
     }
+    drop(before);
 }
 
 fn await_uses(server: &Rc<Server>, name: &str, uses: &[DynamicUse], wait: ClusterWait) {

@@ -174,7 +174,7 @@ impl Delta {
         else {
             return Received::Ignored(format!("a response of the type {type_url}, which was not asked for"));
         };
-        if let Err(reason) = check(kind, &resources, &removed_resources) {
+        if let Err(reason) = check(kind, &state.versions, &resources, &removed_resources) {
             return self.reject(kind, nonce, reason);
         }
         let mut versions = Vec::with_capacity(resources.len());
@@ -212,9 +212,10 @@ impl Delta {
     }
 
     fn reject(&mut self, kind: ResourceType, nonce: String, reason: String) -> Received {
-        self.acks.push_back(Ack { kind, nonce, error: Some(status(&reason)) });
         let watches = self.state(kind).watches.ids().collect();
-        Received::Rejected { kind, reason, watches }
+        let receipt = Receipt::Delta { nonce, versions: Vec::new(), removed: Vec::new() };
+        let delivery = Delivery { kind, version: String::new(), is_complete: false, shares: Vec::new(), receipt };
+        Received::Rejected { kind, reason, watches, delivery }
     }
 
     pub(crate) fn done(
@@ -253,15 +254,26 @@ impl Delta {
 }
 
 /// What makes a response unacceptable as a whole.
-fn check(kind: ResourceType, resources: &[pb::Resource], removed: &[String]) -> Result<(), String> {
+fn check(
+    kind: ResourceType,
+    versions: &BTreeMap<String, String>,
+    resources: &[pb::Resource],
+    removed: &[String],
+) -> Result<(), String> {
     let mut names: HashSet<&str> = HashSet::with_capacity(resources.len() + removed.len());
     for resource in resources {
         if !names.insert(&resource.name) {
             return Err(format!("duplicate name {} found among added/updated {}s", resource.name, singular(kind)));
         }
-        if let Some(any) = resource.resource.as_ref().filter(|any| any.type_url != kind.type_url()) {
-            let found = &any.type_url;
-            return Err(format!("the type URL {found} of a resource is not that of its response, {}", kind.type_url()));
+        let found = match &resource.resource {
+            Some(any) => &any.type_url,
+            // A heartbeat of what is known, or the answer that nothing is behind an alias.
+            None if versions.get(&resource.name) == Some(&resource.version) || !resource.aliases.is_empty() => continue,
+            None => "",
+        };
+        if found != kind.type_url() {
+            let name = &resource.name;
+            return Err(format!("{name}: the type URL {found:?} is not that of the response, {}", kind.type_url()));
         }
     }
     match removed.iter().find(|name| !names.insert(name)) {

@@ -100,7 +100,7 @@ pub type Outcome = Result<(), String>;
 pub enum Received {
     /// Resources for watches.
     Deliver(Delivery),
-    /// Not acceptable as a whole; the NACK is on its way. These watches were concerned.
+    /// Not acceptable as a whole. [`Mux::done`] must be told so.
     Rejected {
         /// The kind.
         kind: ResourceType,
@@ -108,6 +108,8 @@ pub enum Received {
         reason: String,
         /// Watches of the kind.
         watches: Vec<WatchId>,
+        /// To be given to [`Mux::done`].
+        delivery: Delivery,
     },
     /// Of no concern, and why.
     Ignored(String),

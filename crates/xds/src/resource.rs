@@ -77,7 +77,8 @@ pub(crate) fn positive(ttl: &nuncio_api::wkt::Duration) -> Option<Duration> {
 fn name_of(any: &Any, kind: ResourceType) -> Result<String, Malformed> {
     if any.type_url != kind.type_url() {
         let Any { type_url, .. } = any;
-        return Err(format!("the type URL {type_url} of a resource is not that of its response, {}", kind.type_url()));
+        let name = Named::decode(&any.value[..]).unwrap_or_default().name;
+        return Err(format!("{name}: the type URL {type_url} is not that of the response, {}", kind.type_url()));
     }
     let undecodable = |error: prost::DecodeError| format!("can't decode a {}: {error}", kind.message());
     let Named { name } = Named::decode(&any.value[..]).map_err(undecodable)?;

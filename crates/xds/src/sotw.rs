@@ -40,6 +40,8 @@ struct State {
     paused: usize,
     /// A request waits for the end of the pause.
     is_pending: bool,
+    /// A response is being taken up: what is to be said goes with its ACK.
+    is_handled: bool,
 }
 
 impl Sotw {
@@ -65,6 +67,9 @@ impl Sotw {
             return;
         }
         let state = self.state(kind);
+        if state.is_handled {
+            return;
+        }
         if state.paused > 0 {
             state.is_pending = true;
         } else if !self.queue.contains(&kind) {
@@ -109,6 +114,7 @@ impl Sotw {
             state.nonce.clear();
             state.error = None;
             state.is_pending = false;
+            state.is_handled = false;
             if !state.watches.is_empty() {
                 self.enqueue(kind);
             }
@@ -161,6 +167,7 @@ impl Sotw {
             }
             return Received::Ignored(format!("a response of the type {type_url}, which nobody wants any more"));
         }
+        state.is_handled = true;
         let version = state.version.clone();
         let mut read = Vec::with_capacity(resources.len());
         for any in resources {
@@ -200,15 +207,15 @@ impl Sotw {
     }
 
     fn reject(&mut self, kind: ResourceType, reason: String) -> Received {
-        let state = self.state(kind);
-        state.error = Some(status(&reason));
-        let watches = state.watches.ids().collect();
-        self.enqueue(kind);
-        Received::Rejected { kind, reason, watches }
+        let watches = self.state(kind).watches.ids().collect();
+        let receipt = Receipt::Sotw { version: String::new() };
+        let delivery = Delivery { kind, version: String::new(), is_complete: false, shares: Vec::new(), receipt };
+        Received::Rejected { kind, reason, watches, delivery }
     }
 
     pub(crate) fn done(&mut self, kind: ResourceType, version: String, outcome: &Outcome) {
         let state = self.state(kind);
+        state.is_handled = false;
         match outcome {
             Ok(()) => {
                 state.version = version;

@@ -267,9 +267,11 @@ fn what_is_no_response_of_its_type_is_refused_as_a_whole() {
         let mut it = Exchange::new(dialect);
         let watch = it.mux.watch(Cluster, Names::All);
         it.sent();
-        let Received::Rejected { watches, reason, .. } = it.receive(Cluster, ("1", "n"), &["a", "b", "a"]) else {
+        let Received::Rejected { watches, reason, delivery, .. } = it.receive(Cluster, ("1", "n"), &["a", "b", "a"])
+        else {
             panic!()
         };
+        it.mux.done(delivery, &Err(reason.clone()));
         assert_eq!(watches, [watch]);
         assert!(reason.contains("duplicate") && reason.contains(" a "), "{reason}");
         let [nack] = &it.sent()[..] else { panic!() };

@@ -3,6 +3,7 @@
 use nuncio_stream_info::{Address, Locality, Metadata};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The hosts that configuration names.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +16,8 @@ pub struct LoadAssignment {
     pub weighted_priority_health: bool,
     /// `policy.drop_overloads`: how many requests are answered 503 at once, in millionths. Default 0.
     pub drop_overload: u32,
+    /// `policy.endpoint_stale_after`: without another assignment in this time the endpoints are gone. Default none.
+    pub stale_after: Option<Duration>,
 }
 
 impl Default for LoadAssignment {
@@ -24,6 +27,7 @@ impl Default for LoadAssignment {
             overprovisioning_factor: 140,
             weighted_priority_health: false,
             drop_overload: 0,
+            stale_after: None,
         }
     }
 }

@@ -107,6 +107,10 @@ impl Cluster {
         self.kept.borrow_mut().push(keep);
     }
 
+    pub(super) fn take_kept(&self) -> Vec<Rc<dyn Any>> {
+        std::mem::take(&mut *self.kept.borrow_mut())
+    }
+
     /// A task that ends with the cluster.
     pub(crate) fn keep(&self, task: AbortOnDrop) {
         self.parts.borrow_mut().get_or_insert_default().tasks.push(task);
@@ -127,8 +131,7 @@ impl Cluster {
         }
         let parts = self.parts.borrow_mut().take();
         drop(parts);
-        let kept = std::mem::take(&mut *self.kept.borrow_mut());
-        drop(kept);
+        drop(self.take_kept());
         if let Some(shared) = self.shared() {
             shared.forget_events(self);
         }
@@ -188,8 +191,8 @@ impl Cluster {
         self.parts.borrow().as_ref().and_then(|parts| parts.detector.clone())
     }
 
-    /// Replaces the hosts: finds out which are new and which are gone, checks the new ones, and tells the workers.
-    pub(crate) fn set_members(self: &Rc<Self>, shared: &Shared, members: Vec<LocalityMembers>) {
+    /// Whether any host came or went. Replaces the hosts: finds out which are new and which are gone, checks the new ones, and tells the workers.
+    pub(crate) fn set_members(self: &Rc<Self>, shared: &Shared, members: Vec<LocalityMembers>) -> bool {
         let assignment = self.assignment();
         let assignment = assignment.as_deref().unwrap_or(&self.info.config.load_assignment);
         self.info.set_drop_overload(assignment.drop_overload);
@@ -209,7 +212,9 @@ impl Cluster {
         if let Some(health_checks) = self.health_checks() {
             health_checks.update(self, &added, &removed);
         }
+        let changed = !added.is_empty() || !removed.is_empty();
         self.tell_workers(shared, removed);
+        changed
     }
 
     fn tell_workers(&self, shared: &Shared, removed: Vec<Arc<Host>>) {

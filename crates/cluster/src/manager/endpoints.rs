@@ -28,9 +28,8 @@ impl Cluster {
     /// Takes another assignment up. Returns whether it changed anything.
     pub(super) fn set_assignment(self: &Rc<Self>, shared: &Shared, assignment: &Arc<LoadAssignment>) {
         let before = self.replace_assignment(assignment);
-        if before.as_ref().is_none_or(|before| **before != **assignment) {
-            self.take_endpoints(shared, assignment);
-        } else {
+        let is_new = before.as_ref().is_none_or(|before| **before != **assignment);
+        if !is_new || !self.take_endpoints(shared, assignment) {
             self.info.stats.update().update_no_rebuild().inc();
         }
         if before.is_none() {
@@ -46,7 +45,8 @@ impl Cluster {
         }
     }
 
-    fn take_endpoints(self: &Rc<Self>, shared: &Shared, assignment: &LoadAssignment) {
+    /// Whether any host changed.
+    fn take_endpoints(self: &Rc<Self>, shared: &Shared, assignment: &LoadAssignment) -> bool {
         let hosts = self.hosts();
         let mut known = by_address(&hosts);
         let maker = HostMaker::new(&self.info, now(), false);
@@ -77,7 +77,7 @@ impl Cluster {
         if is_stale {
             self.info.stats.update().membership_change().inc();
         }
-        self.set_members(shared, members);
+        self.set_members(shared, members) || is_stale
     }
 
     /// Hosts that discovery dropped stay as long as health checks pass, unless `ignore_health_on_host_removal`.

@@ -75,9 +75,12 @@ fn put(name: &str, any: &Any, target: &LiveExtension, as_default: bool, cx: &mut
         LiveExtension::Network(live) => match compile(name, any, &registry.network, "network filter", cx)? {
             NetworkFactory::Filter(factory) if as_default => live.set_default(factory),
             NetworkFactory::Filter(factory) => live.set(factory),
-            NetworkFactory::Terminal(_) => {
-                return Err(cx.error("is a terminal filter: only filters before the last can be discovered"));
-            }
+            NetworkFactory::Terminal(_) => return Err(cx.error("is a terminal filter, and stands before others")),
+        },
+        LiveExtension::Terminal(live) => match compile(name, any, &registry.network, "network filter", cx)? {
+            NetworkFactory::Terminal(factory) if as_default => live.set_default(factory),
+            NetworkFactory::Terminal(factory) => live.set(factory),
+            NetworkFactory::Filter(_) => return Err(cx.error("is no terminal filter, and stands last")),
         },
         LiveExtension::Listener(live) => {
             let factory = compile(name, any, &registry.listener, "listener filter", cx)?;

@@ -65,7 +65,12 @@ impl Parts {
     fn add(&mut self, source: &Source, message: MessageRef, options: LoadOptions, diagnostics: &mut Diagnostics) {
         match source.format {
             Format::Binary => match transcode::binary(&source.bytes, message) {
-                Ok(()) => {
+                Ok(unknown) => {
+                    self.gaps.unknown += unknown;
+                    if unknown > 0 && !options.allow_unknown {
+                        let text = format!("has {unknown} unknown fields");
+                        diagnostics.push(Diagnostic::error("", text).hint("they are not of this version of the API"));
+                    }
                     let options = transcode::Options { allow_unknown: options.allow_unknown };
                     let bytes = transcode::unwrap_typed_structs(&source.bytes, message, options, diagnostics);
                     self.wire.extend_from_slice(&bytes);

@@ -51,6 +51,19 @@ impl ListenerManager {
         }
     }
 
+    /// Counts a listener that discovery brought, in the place of `warming` or of the one that serves.
+    pub(crate) fn count(&self, config: &ListenerConfig, warming: Option<&ListenerConfig>) {
+        let served = self.served.iter().find(|served| served.config.name == config.name);
+        let Some(before) = warming.or(served.map(|served| &*served.config)) else {
+            self.stats.listener_added().inc();
+            return;
+        };
+        self.stats.listener_modified().inc();
+        if super::draining::only_chains(before, config) {
+            self.stats.listener_in_place_updated().inc();
+        }
+    }
+
     /// A prepared listener serves, in the place of the one of its name.
     pub(crate) fn activate(&mut self, prepared: Prepared, workers: &[WorkerThread]) -> Result<(), ListenerError> {
         if self.stopped {
@@ -67,7 +80,9 @@ impl ListenerManager {
             },
             false => None,
         };
+        self.is_counted = true;
         self.set(&config, ready, workers);
+        self.is_counted = false;
         if let Some(served) = self.served.iter_mut().find(|served| served.config.name == config.name) {
             served.is_dynamic = true;
         }

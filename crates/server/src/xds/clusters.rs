@@ -59,9 +59,9 @@ impl Clusters {
         for name in removed(server, update) {
             server.xds.held.removed(ResourceType::Cluster, &name);
             tracing::info!(target: "upstream", "removing cluster {name}");
-            changed |= server.clusters.remove(&name);
+            server.clusters.remove(&name);
         }
-        if changed {
+        if changed && refused.is_empty() {
             self.stats.config_reload().inc();
         }
         self.pause_while_warming(server);

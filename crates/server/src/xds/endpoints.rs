@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use tokio::task::AbortHandle;
 
 /// A resource, and what it was lowered to.
 type Known = (Rc<Resource>, Arc<LoadAssignment>);
@@ -29,6 +30,8 @@ struct Entry {
 struct Following {
     server: Weak<Server>,
     used: EndpointsUse,
+    /// Runs out when the assignment becomes stale.
+    stale: RefCell<Option<AbortHandle>>,
 }
 
 /// Keeps a subscription, and what is known of its resource.
@@ -39,6 +42,9 @@ struct Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
+        if let Some(timer) = self.following.stale.borrow_mut().take() {
+            timer.abort();
+        }
         let Some(server) = self.following.server.upgrade() else { return };
         let mut known = server.xds.endpoints.known.borrow_mut();
         let key = self.following.key();
@@ -53,7 +59,7 @@ impl Drop for Kept {
 
 /// Subscribes to the endpoints of a cluster, which must be there already.
 pub(super) fn follow(server: &Rc<Server>, used: &EndpointsUse) -> Rc<dyn Any> {
-    let following = Rc::new(Following { server: Rc::downgrade(server), used: used.clone() });
+    let following = Rc::new(Following { server: Rc::downgrade(server), used: used.clone(), stale: RefCell::default() });
     let key = following.key();
     let known = {
         let mut known = server.xds.endpoints.known.borrow_mut();
@@ -102,7 +108,29 @@ impl Following {
             entry.known = Some((Rc::clone(resource), Arc::clone(&assignment)));
         }
         server.clusters.set_endpoints(&self.used.cluster, &assignment);
+        self.watch_age(server, &assignment);
         Ok(())
+    }
+
+    /// An assignment that says how long it holds is gone after that.
+    fn watch_age(&self, server: &Rc<Server>, assignment: &LoadAssignment) {
+        if let Some(timer) = self.stale.borrow_mut().take() {
+            timer.abort();
+        }
+        let (Some(age), Some(stats)) = (assignment.stale_after, server.clusters.stats_of(&self.used.cluster)) else {
+            return;
+        };
+        stats.update().assignment_timeout_received().inc();
+        let (server, cluster) = (self.server.clone(), Arc::clone(&self.used.cluster));
+        let timer = tokio::task::spawn_local(async move {
+            tokio::time::sleep(age).await;
+            if let Some(server) = server.upgrade() {
+                tracing::warn!(target: "upstream", "cluster {cluster}: its endpoints are stale (endpoint_stale_after)");
+                stats.update().assignment_stale().inc();
+                server.clusters.set_endpoints(&cluster, &Arc::default());
+            }
+        });
+        *self.stale.borrow_mut() = Some(timer.abort_handle());
     }
 }
 

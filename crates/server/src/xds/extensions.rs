@@ -140,6 +140,7 @@ impl Watcher for Taker {
             Some(resource) => extension.take(&server, resource),
             None => {
                 extension.known.borrow_mut().take();
+                extension.stats.config_reload().inc();
                 server.xds.held.removed(KIND, &extension.key.1);
                 extension.fall_back();
                 Ok(())
@@ -153,6 +154,7 @@ impl Watcher for Taker {
             return;
         }
         if matches!(failure, Failure::TimedOut) {
+            extension.stats.config_fail().inc();
             tracing::warn!(target: "config", "the configuration of filter {} did not come in time: its default is in force, if it has one", extension.key.1);
         }
         extension.fall_back();

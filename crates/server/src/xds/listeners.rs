@@ -118,10 +118,16 @@ impl Listeners {
 
     fn remove(&self, server: &Rc<Server>, name: &str) {
         server.xds.held.removed(KIND, name);
-        self.warming.borrow_mut().remove(name);
-        self.serving.borrow_mut().remove(name);
+        let warming = self.warming.borrow_mut().remove(name);
+        let serving = self.serving.borrow_mut().remove(name);
         tracing::info!(target: "config", "removing listener {name}");
-        server.listeners.borrow_mut().remove(name, &server.workers);
+        let served = server.listeners.borrow_mut().remove(name, &server.workers);
+        if !served && warming.is_some() {
+            server.listeners.borrow().stats().listener_removed().inc();
+        }
+        drop(warming);
+        self.show_warming(server);
+        keep_while_draining(server, serving);
     }
 
     fn take_one(self: &Rc<Self>, server: &Rc<Server>, resource: &Rc<Resource>) -> Result<(), String> {
@@ -143,9 +149,10 @@ impl Listeners {
         server.note(KIND, &resource.name, &lowered);
         let Lowered { value: config, uses, tls, .. } = lowered;
         let warming_before = self.warming.borrow_mut().remove(&config.name);
-        drop(warming_before);
         self.check_addresses(&config)?;
         let prepared = server.listeners.borrow_mut().prepare(&config).map_err(|error| error.to_string())?;
+        server.listeners.borrow().count(&config, warming_before.as_ref().map(|before| &*before.config));
+        drop(warming_before);
         server.contexts.add(&tls);
         let waits = Rc::<Waits>::default();
         let kept = follow(server, &uses, &waits);
@@ -161,7 +168,7 @@ impl Listeners {
         self.warming.borrow_mut().insert(Arc::clone(&warming.config.name), Rc::clone(&warming));
         xds.held.active(KIND, resource);
         self.await_dependencies(server, warming);
-        server.listeners.borrow().stats().total_listeners_warming().set(self.warming.borrow().len() as u64);
+        self.show_warming(server);
         Ok(())
     }
 
@@ -196,8 +203,16 @@ impl Listeners {
         });
     }
 
+    fn show_warming(&self, server: &Server) {
+        // Before start there is nothing that they could take the place of: Envoy counts none.
+        let is_waiting = |warming: &&Rc<Warming>| self.is_started.get() && !warming.is_ready.get();
+        let warming = self.warming.borrow().values().filter(is_waiting).count();
+        server.listeners.borrow().stats().total_listeners_warming().set(warming as u64);
+    }
+
     fn became_ready(&self, server: &Rc<Server>, warming: &Rc<Warming>) {
         warming.is_ready.set(true);
+        self.show_warming(server);
         warming.of_start.borrow_mut().take();
         if self.is_started.get() {
             self.activate(server, warming);
@@ -211,17 +226,26 @@ impl Listeners {
         let (true, Some(prepared)) = (is_newest, prepared) else { return };
         self.warming.borrow_mut().remove(name);
         let mut manager = server.listeners.borrow_mut();
-        manager.stats().total_listeners_warming().set(self.warming.borrow().len() as u64);
         match manager.activate(prepared, &server.workers) {
             Ok(()) => {
                 drop(manager);
                 // Only now: the one before it served with what it depends on.
                 let before = self.serving.borrow_mut().insert(Arc::clone(name), warming.kept.take());
-                drop(before);
+                keep_while_draining(server, before);
             }
             Err(error) => tracing::error!(target: "config", "{error}: the listener does not serve"),
         }
     }
+}
+
+/// What a listener depended on stays as long as its connections drain, as in Envoy.
+fn keep_while_draining(server: &Server, kept: Option<Kept>) {
+    let Some(kept) = kept.filter(|kept| !kept.is_empty()) else { return };
+    let time = std::time::Duration::from_secs(server.options.drain_time_s);
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(time).await;
+        drop(kept);
+    });
 }
 
 struct Taker(Weak<Listeners>);

@@ -204,7 +204,11 @@ impl GrpcMux {
                 () = self.wake.notified() => {}
                 message = poll_fn(|cx| stream.poll_message(cx)) => match message {
                     Ok(message) => {
-                        if let Some((delivery, outcome)) = self.received(&message) {
+                        let received = match self.received(&message) {
+                            Ok(received) => received,
+                            Err(error) => return error,
+                        };
+                        if let Some((delivery, outcome)) = received {
                             // What the update makes possible is asked for before its ACK, as in Envoy: whoever waited for
                             // it is let run first.
                             for _ in 0..TURNS {
@@ -240,7 +244,7 @@ impl GrpcMux {
     }
 
     /// Hands a message over. What is returned is to be acknowledged.
-    fn received(&self, bytes: &[u8]) -> Option<(Delivery, Outcome)> {
+    fn received(&self, bytes: &[u8]) -> Result<Option<(Delivery, Outcome)>, GrpcError> {
         self.back_off.borrow_mut().reset();
         let dialect = self.mux.borrow().dialect();
         let decoded = match dialect {
@@ -256,19 +260,19 @@ impl GrpcMux {
         let message = match decoded {
             Ok(message) => message,
             Err(error) => {
-                let cluster = &self.service.cluster;
-                tracing::error!(target: "config", "{cluster} sent what can't be decoded, it is passed over: {error}");
-                return None;
+                // Nothing that follows could be trusted: the stream begins anew, as in Envoy.
+                return Err(GrpcError::Malformed(format!("a message that can't be decoded: {error}")));
             }
         };
         let received = self.mux.borrow_mut().receive(message, Instant::now());
         match received {
             Received::Ignored(why) => tracing::debug!(target: "config", "{}: {why}", self.service.cluster),
-            Received::Rejected { kind, reason, watches } => {
+            Received::Rejected { kind, reason, watches, delivery } => {
                 tracing::warn!(target: "config", "{} refused from {}: {reason}", kind.type_url(), self.service.cluster);
                 for subscription in watches.iter().filter_map(|watch| self.find(*watch)) {
                     subscription.failed(Failure::Rejected);
                 }
+                return Ok(Some((delivery, Err(reason))));
             }
             Received::Deliver(delivery) => {
                 let outcome = self.deliver(&delivery);
@@ -276,10 +280,10 @@ impl GrpcMux {
                     let (url, from) = (delivery.kind.type_url(), &self.service.cluster);
                     tracing::warn!(target: "config", "{url} refused from {from}: {reason}");
                 }
-                return Some((delivery, outcome));
+                return Ok(Some((delivery, outcome)));
             }
         }
-        None
+        Ok(None)
     }
 
     fn identified(&self, identifier: Option<&str>) {

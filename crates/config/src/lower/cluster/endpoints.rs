@@ -3,7 +3,7 @@
 use super::is_dns;
 use crate::compile::{Compile, Invalid};
 use crate::lower::address::{self, HostPort};
-use crate::lower::number::{Wrapped, fractional_percent, port};
+use crate::lower::number::{Wrapped, duration_field, fractional_percent, port};
 use crate::lower::value;
 use nuncio_api::pb::envoy::config::cluster::v3::Cluster;
 use nuncio_api::pb::envoy::config::core::v3 as core;
@@ -79,7 +79,7 @@ fn policy_fields(policy: &pb::cluster_load_assignment::Policy, lowered: &mut Loa
         weighted_priority_health,
     } = policy;
     lowered.drop_overload = drop_overload(drop_overloads, cx);
-    cx.unsupported_if(endpoint_stale_after.is_some(), "endpoint_stale_after");
+    lowered.stale_after = duration_field(endpoint_stale_after, "endpoint_stale_after", cx).ok().flatten();
     lowered.overprovisioning_factor = overprovisioning_factor.value_or(lowered.overprovisioning_factor);
     lowered.weighted_priority_health = *weighted_priority_health;
 }

@@ -7,7 +7,7 @@ use crate::lower::{discovered_extension, extension, matcher, transport_socket, v
 use crate::snapshot::FilterChain;
 use crate::sources::LiveExtension;
 use nuncio_api::pb::envoy::config::listener::v3 as pb;
-use nuncio_filter::{LiveNetworkFilter, NetworkFilterFactory, TerminalFilterFactory};
+use nuncio_filter::{LiveNetworkFilter, LiveTerminalFilter, NetworkFilterFactory, TerminalFilterFactory};
 use nuncio_matcher::{FilterChainMatch, FilterChainMatcher, SourceType};
 use nuncio_stats::names::ListenerExtensionConfigStats;
 use prost::Message;
@@ -118,7 +118,7 @@ fn network_filters(filters: &[pb::Filter], cx: &mut Compile<'_>) -> Result<Netwo
     for (index, filter) in filters.iter().enumerate() {
         let mut cx = cx.element("filters", index);
         let is_last = index + 1 == filters.len();
-        match (network_filter(filter, &mut cx), is_last) {
+        match (network_filter(filter, is_last, &mut cx), is_last) {
             (Err(Invalid), _) => {}
             (Ok(NetworkFactory::Terminal(factory)), true) => terminal = Some(factory),
             (Ok(NetworkFactory::Filter(factory)), false) => before_last.push(factory),
@@ -141,14 +141,21 @@ fn network_filters(filters: &[pb::Filter], cx: &mut Compile<'_>) -> Result<Netwo
     Ok((before_last, terminal))
 }
 
-fn network_filter(filter: &pb::Filter, cx: &mut Compile<'_>) -> Result<NetworkFactory, Invalid> {
+fn network_filter(filter: &pb::Filter, is_last: bool, cx: &mut Compile<'_>) -> Result<NetworkFactory, Invalid> {
     use pb::filter::ConfigType;
     let pb::Filter { name, config_type } = filter;
     let any = match config_type {
         Some(ConfigType::ConfigDiscovery(discovery)) => {
-            let live = Arc::new(LiveNetworkFilter::new(Some(ListenerExtensionConfigStats::register(&cx.scope))));
+            let missing = Some(ListenerExtensionConfigStats::register(&cx.scope));
+            let mut cx = cx.field("config_discovery");
+            if is_last {
+                let live = Arc::new(LiveTerminalFilter::new(missing));
+                discovered_extension(name, discovery, LiveExtension::Terminal(Arc::clone(&live)), &mut cx)?;
+                return Ok(NetworkFactory::Terminal(live));
+            }
+            let live = Arc::new(LiveNetworkFilter::new(missing));
             let target = LiveExtension::Network(Arc::clone(&live));
-            discovered_extension(name, discovery, target, &mut cx.field("config_discovery"))?;
+            discovered_extension(name, discovery, target, &mut cx)?;
             return Ok(NetworkFactory::Filter(live));
         }
         Some(ConfigType::TypedConfig(any)) => Some(any),
