@@ -343,3 +343,29 @@ fn runtime_layers_come_by_discovery() {
         assert!(value().contains("\"final_value\": \"3\""), "{kind}: {}", value());
     }
 }
+
+/// A cluster whose endpoints come over a stream of their own takes it along when it goes.
+#[test]
+fn streams_of_their_own_end_with_what_subscribed() {
+    for kind in KINDS {
+        let origin = origin(vec![body("one")]);
+        let server = XdsServer::serve_snapshot(Snapshot::default()).unwrap();
+        let setup = Setup::new(&under(kind, server.address()));
+        let mut snapshot = whole(setup.port("front"), origin.address());
+        let mut own = cluster("own");
+        own["eds_cluster_config"]["eds_config"] = json!({"resource_api_version": "V3", "api_config_source": {
+            "api_type": kind, "transport_api_version": "V3",
+            "grpc_services": [{"envoy_grpc": {"cluster_name": "control"}}]}});
+        put(&mut snapshot, "cds", "1", &[("one", cluster("one")), ("own", own)]);
+        let both = [("one", endpoints("one", &[origin.address()])), ("own", endpoints("own", &[origin.address()]))];
+        put(&mut snapshot, "eds", "1", &both);
+        server.set_snapshot(snapshot);
+        let running = setup.start();
+        assert_eq!(server.open_streams().len(), 2, "{kind}");
+        server.update(|snapshot| put(snapshot, "cds", "2", &[("one", cluster("one"))]));
+        server.await_ack("cds", "2").unwrap();
+        let ended = running.proxy.await_that(|_| server.open_streams().len() == 1);
+        assert!(ended, "{kind}: {:?}", server.open_streams());
+        assert_eq!(running.answer("/"), (200, "one".into()), "{kind}");
+    }
+}

@@ -54,6 +54,8 @@ pub(crate) struct GrpcMux {
     stats: ControlPlaneStats,
     worker: Rc<Worker>,
     clusters: WorkerClusters,
+    /// Whether it is the stream of one subscription, with which it ends.
+    is_own: bool,
     task: RefCell<Option<AbortHandle>>,
 }
 
@@ -109,6 +111,7 @@ impl GrpcMux {
             is_own: own.is_some(),
             worker,
             clusters,
+            is_own: kind.is_some(),
             task: RefCell::default(),
         })
     }
@@ -147,6 +150,12 @@ impl GrpcMux {
             return;
         }
         self.mux.borrow_mut().unwatch(kind, id);
+        if self.is_own {
+            // The task holds the stream as long as it is open, and would keep it so.
+            if let Some(task) = self.task.borrow_mut().take() {
+                task.abort();
+            }
+        }
         self.wake.notify_one();
     }
 
