@@ -54,8 +54,6 @@ pub(crate) struct GrpcMux {
     stats: ControlPlaneStats,
     worker: Rc<Worker>,
     clusters: WorkerClusters,
-    /// Whether it is the stream of one subscription, with which it ends.
-    is_own: bool,
     task: RefCell<Option<AbortHandle>>,
 }
 
@@ -111,7 +109,6 @@ impl GrpcMux {
             is_own: own.is_some(),
             worker,
             clusters,
-            is_own: kind.is_some(),
             task: RefCell::default(),
         })
     }
@@ -150,12 +147,6 @@ impl GrpcMux {
             return;
         }
         self.mux.borrow_mut().unwatch(kind, id);
-        if self.is_own {
-            // The task holds the stream as long as it is open, and would keep it so.
-            if let Some(task) = self.task.borrow_mut().take() {
-                task.abort();
-            }
-        }
         self.wake.notify_one();
     }
 
