@@ -25,6 +25,7 @@ mod log_files;
 mod names;
 mod refused;
 mod reload;
+mod services;
 mod shared;
 mod smuggling;
 mod support;

@@ -12,7 +12,7 @@ use crate::support::*;
 const KINDS: [&str; 2] = ["GRPC", "DELTA_GRPC"];
 
 /// A bootstrap under the server at `address`, over ADS.
-fn under(kind: &str, address: SocketAddr) -> String {
+pub fn under(kind: &str, address: SocketAddr) -> String {
     format!(
         r"
 node: {{id: test-id, cluster: test-cluster}}
