@@ -90,13 +90,6 @@ pub(crate) struct Shared {
     refresh: Notify,
 }
 
-impl Shared {
-    /// Whether a cluster is one of the configuration's own.
-    pub(crate) fn is_static(&self, name: &str) -> bool {
-        self.static_names.borrow().contains(name)
-    }
-}
-
 /// Ends a task when it goes out of scope.
 #[derive(Debug)]
 pub(crate) struct AbortOnDrop(pub(crate) AbortHandle);
@@ -156,7 +149,7 @@ impl ClusterManager {
 
     /// Whether a cluster is one of [`ClusterManager::set_clusters`].
     pub fn is_static(&self, name: &str) -> bool {
-        self.shared.is_static(name)
+        self.shared.static_names.borrow().contains(name)
     }
 
     /// Keeps something as long as the newest cluster of this name is there: what it depends on.
@@ -292,6 +285,17 @@ impl ClusterManager {
         }
     }
 
+    /// Returns when no cluster of this name is being made ready. Cancel safe.
+    pub async fn settled(&self, name: &str) {
+        loop {
+            let changed = self.shared.changed.notified();
+            if !self.shared.warming.borrow().contains_key(name) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// The same for clusters that don't wait for discovery over xDS: they must be there before it can begin.
     pub async fn primary_initialized(&self) {
         let is_primary = |cluster: &Rc<Cluster>| !matches!(cluster.info.config.discovery, Discovery::Eds(_));
@@ -308,11 +312,6 @@ impl ClusterManager {
     pub fn pending(&self) -> Vec<(Arc<str>, Instant)> {
         let warming = self.shared.warming.borrow();
         warming.values().map(|cluster| (cluster.info.name().clone(), cluster.since)).collect()
-    }
-
-    /// Whether the newest cluster of this name is not ready yet.
-    pub fn is_warming(&self, name: &str) -> bool {
-        self.shared.warming.borrow().contains_key(name)
     }
 
     /// Returns when every worker has done what it was told so far. Workers that ended don't count.

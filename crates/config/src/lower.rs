@@ -29,6 +29,7 @@ mod rate_limit;
 mod resource;
 mod route;
 mod runtime;
+mod scoped_routes;
 mod stats;
 mod transport_socket;
 mod value;
@@ -61,6 +62,7 @@ pub use number::{
 pub use rate_limit::rate_limits;
 pub use resource::{Lowered, ResourceContext};
 pub use route::{filter_state_spec, route_config};
+pub use scoped_routes::{ScopeConfig, ScopedRoutes, conflict as scope_conflict, scoped_routes};
 pub use stats::{stats_matcher, stats_options};
 pub use value::{metadata, structure, value as plain_value};
 

@@ -5,7 +5,7 @@
 use crate::compile::Facts;
 use nuncio_filter::grpc::GrpcService;
 use nuncio_filter::{LiveHttpFilter, LiveListenerFilter, LiveNetworkFilter, LiveTerminalFilter};
-use nuncio_route::LiveRoutes;
+use nuncio_route::{LiveRoutes, LiveScopes, OnDemand};
 use nuncio_stats::Scope;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,6 +88,12 @@ pub enum DynamicUse {
     Secret(SecretUse),
     /// The configuration of a filter.
     Extension(Arc<ExtensionUse>),
+    /// The scopes of a connection manager.
+    Scopes(Arc<ScopesUse>),
+    /// More virtual hosts of a route configuration.
+    VirtualHosts(VirtualHostsUse),
+    /// Clusters that are subscribed to when requests need them.
+    OnDemandClusters(Arc<OnDemandClustersUse>),
 }
 
 /// `ExtensionConfigSource` of a filter.
@@ -163,6 +169,55 @@ pub struct RoutesUse {
     pub routes: Arc<LiveRoutes>,
     /// `http.<prefix>.rds.<name>`.
     pub scope: Scope,
+    /// `http.<prefix>.rds.vhds.<name>`.
+    pub virtual_hosts_scope: Scope,
+}
+
+impl RoutesUse {
+    /// The routes `name`; `manager` is `http.<prefix>`.
+    pub fn new((name, source): (Arc<str>, Source), routes: Arc<LiveRoutes>, manager: &Scope) -> RoutesUse {
+        let text = nuncio_stats::sanitize(&name);
+        RoutesUse {
+            source,
+            routes,
+            scope: manager.child(&format!("rds.{text}")),
+            virtual_hosts_scope: manager.child(&format!("rds.vhds.{text}")),
+            name,
+        }
+    }
+}
+
+/// `ScopedRoutes.scoped_rds`.
+#[derive(Debug)]
+pub struct ScopesUse {
+    /// `name`.
+    pub name: Arc<str>,
+    /// `scoped_rds_config_source`.
+    pub source: Source,
+    /// `rds_config_source`: where the routes of scopes come from. Default the source of the scopes.
+    pub routes_source: Source,
+    /// Where the scopes are put.
+    pub scopes: Arc<LiveScopes>,
+    /// `http.<prefix>.scoped_rds.<name>`.
+    pub scope: Scope,
+    /// `http.<prefix>`.
+    pub manager: Scope,
+}
+
+/// `RouteConfiguration.vhds`.
+#[derive(Debug, Clone)]
+pub struct VirtualHostsUse {
+    /// `config_source`.
+    pub source: Source,
+}
+
+/// `OnDemandCds` of the on-demand filter.
+#[derive(Debug)]
+pub struct OnDemandClustersUse {
+    /// `source`.
+    pub source: Source,
+    /// How requests ask for clusters, by name.
+    pub on_demand: Arc<OnDemand>,
 }
 
 /// `SdsSecretConfig`.

@@ -14,5 +14,6 @@ pub mod health_check;
 pub mod istio_stats;
 pub mod local_ratelimit;
 pub mod lua;
+pub mod on_demand;
 pub mod peer_metadata;
 pub mod rbac;

@@ -35,6 +35,7 @@ pub fn registry() -> Registry {
         .http::<http::istio_stats::IstioStatsExtension>()
         .http::<http::lua::LuaExtension>()
         .http::<http::peer_metadata::PeerMetadataExtension>()
+        .http::<http::on_demand::OnDemandExtension>()
         .http::<http::rbac::RbacExtension>()
         .listener::<listener::http_inspector::HttpInspectorExtension>()
         .listener::<listener::original_dst::OriginalDstExtension>()

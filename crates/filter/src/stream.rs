@@ -3,7 +3,7 @@
 use crate::{End, Work, Worker};
 use bytes::{Bytes, BytesMut};
 use nuncio_headers::HeaderMap;
-use nuncio_route::{ClusterChoice, Outcome, PeerCertificate, Route, RouteQuery, RouteTable, VirtualHost};
+use nuncio_route::{ClusterChoice, LiveScopes, Outcome, PeerCertificate, Route, RouteQuery, RouteTable, VirtualHost};
 use nuncio_stream_info::{StreamInfo, wants_route_times};
 use std::any::Any;
 use std::rc::Rc;
@@ -33,6 +33,8 @@ pub struct StreamState {
     pub cluster: Option<ClusterChoice>,
     /// The table that the stream's routes come from.
     pub routes: Option<Arc<RouteTable>>,
+    /// Where the table is chosen by the request's headers: among which, each time that the route is looked up.
+    pub scopes: Option<Arc<LiveScopes>>,
     /// The random number that all choices of the stream share, so that they are stable.
     pub random: u64,
     /// The names under which the filters of the chain find their route configuration, by place.
@@ -158,6 +160,9 @@ impl Stream<'_> {
     pub fn resolve(&mut self) {
         if !matches!(self.state.route, RouteSlot::Unresolved) {
             return;
+        }
+        if let Some(scopes) = &self.state.scopes {
+            self.state.routes = scopes.find(self.request);
         }
         let Some(table) = &self.state.routes else { return };
         let random = self.state.random;

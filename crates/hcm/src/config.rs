@@ -3,12 +3,12 @@
 use crate::detection::IpDetection;
 use crate::local_reply::LocalReplyConfig;
 use crate::proxy_status::ProxyStatusConfig;
-use nuncio_filter::{AccessLogs, FilterSlot};
+use nuncio_filter::{AccessLogs, FilterSlot, StreamState};
 use nuncio_headers::HeaderName;
 use nuncio_http::h1::{RequestOptions, Spelling, TrailerOptions};
 use nuncio_http::h2::Http2Options;
 use nuncio_matcher::{CidrSet, MatchTree};
-use nuncio_route::{LiveRoutes, RouteTable};
+use nuncio_route::{LiveRoutes, LiveScopes, RouteTable};
 use nuncio_stats::names::{HttpConnectionManagerStats, ListenerHttpStats, RouterStats, TracingStats};
 use nuncio_stats::{CodeCounters, Scope};
 use std::sync::Arc;
@@ -248,15 +248,18 @@ pub enum RouteSource {
     Fixed(Arc<RouteTable>),
     /// `rds`: what discovery says.
     Live(Arc<LiveRoutes>),
+    /// `scoped_routes`: chosen by headers.
+    Scoped(Arc<LiveScopes>),
 }
 
 impl RouteSource {
-    /// The table that a request begins with; it keeps it to its end. None as long as discovery said nothing.
+    /// Gives a stream the table that its routes come from; it keeps it to its end. None as long as discovery said nothing.
     #[inline]
-    pub fn current(&self) -> Option<Arc<RouteTable>> {
+    pub fn begin(&self, state: &mut StreamState) {
         match self {
-            RouteSource::Fixed(table) => Some(Arc::clone(table)),
-            RouteSource::Live(routes) => routes.get(),
+            RouteSource::Fixed(table) => state.routes = Some(Arc::clone(table)),
+            RouteSource::Live(routes) => state.routes = routes.get(),
+            RouteSource::Scoped(scopes) => state.scopes = Some(Arc::clone(scopes)),
         }
     }
 }

@@ -100,6 +100,7 @@ fn route_config(cx: &mut Build<'_>, spec: RouteConfigSpec) -> Option<RouteTable>
         ignore_port: spec.ignore_port_in_host_matching,
         ignore_path_parameters: spec.ignore_path_parameters_in_path_matching,
         warnings: Box::default(),
+        discovery: OnceLock::new(),
     })
 }
 

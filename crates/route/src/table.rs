@@ -5,7 +5,7 @@ use crate::host::{HostIndex, without_port};
 use crate::index::PathIndex;
 use crate::route::{Route, RouteConfig, VirtualHost};
 use crate::spec::{RequireTls, RouteInput};
-use crate::{BuildError, RouteConfigSpec, build};
+use crate::{BuildError, RouteConfigSpec, VirtualHostDiscovery, build};
 use nuncio_headers::{HeaderMap, HeaderName, Known};
 use nuncio_matcher::{
     MatchTree, RuntimeLookup, cookie_value, path_only, percent_decoded, query_parameter, without_parameters,
@@ -14,7 +14,7 @@ use nuncio_stats::Store;
 use nuncio_stream_info::{FormatOptions, StreamInfo};
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A compiled route configuration. Immutable; share it in an `Arc`.
 ///
@@ -30,6 +30,7 @@ pub struct RouteTable {
     pub(crate) ignore_port: bool,
     pub(crate) ignore_path_parameters: bool,
     pub(crate) warnings: Box<[BuildError]>,
+    pub(crate) discovery: OnceLock<Arc<VirtualHostDiscovery>>,
 }
 
 /// A virtual host with its routes.

@@ -10,7 +10,6 @@ mod hot_restart;
 mod lifecycle;
 mod listener;
 mod listener_manager;
-mod load_reports;
 mod logging;
 mod options;
 mod run;

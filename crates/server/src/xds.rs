@@ -18,23 +18,28 @@ mod held;
 mod listeners;
 mod mux;
 mod node;
+mod on_demand;
 mod rest;
 mod routes;
 mod runtime;
+mod scopes;
 mod secrets;
 mod subscription;
+mod virtual_hosts;
 mod waits;
 
 pub(crate) use clusters::Clusters;
 pub(crate) use counts::Counts;
 pub(crate) use endpoints::EndpointSubscriptions;
 pub(crate) use extensions::ExtensionSubscriptions;
-pub(crate) use held::{Held, HeldResource, Version};
+pub(crate) use held::Held;
 pub(crate) use listeners::Listeners;
 pub(crate) use mux::GrpcMux;
 pub(crate) use node::node;
+pub(crate) use on_demand::OnDemandClusterSubscriptions;
 pub(crate) use routes::RouteSubscriptions;
 pub(crate) use runtime::follow as follow_runtime;
+pub(crate) use scopes::ScopeSubscriptions;
 pub(crate) use secrets::SecretSubscriptions;
 pub(crate) use subscription::{Failure, Subscription, Update, Watcher, subscribe};
 pub(crate) use waits::{Wait, Waits};
@@ -75,6 +80,10 @@ pub(crate) struct Xds {
     pub secrets: SecretSubscriptions,
     /// Subscriptions to configurations of filters, by source and name.
     pub extensions: ExtensionSubscriptions,
+    /// Subscriptions to scopes, by source.
+    pub scopes: ScopeSubscriptions,
+    /// Subscriptions to clusters that requests ask for, by source.
+    pub on_demand_clusters: OnDemandClusterSubscriptions,
     /// Runtime layers.
     pub rtds: RefCell<Vec<Rc<Subscription>>>,
     /// What start waits for.
@@ -125,6 +134,8 @@ impl Xds {
             routes: RouteSubscriptions::default(),
             secrets: SecretSubscriptions::default(),
             extensions: ExtensionSubscriptions::default(),
+            scopes: ScopeSubscriptions::default(),
+            on_demand_clusters: OnDemandClusterSubscriptions::default(),
             rtds: RefCell::default(),
             waits: Rc::default(),
             held: Held::default(),
@@ -151,9 +162,11 @@ impl Server {
 /// What listeners of the configuration depend on.
 pub(crate) fn uses_of_listeners(snapshot: &Snapshot) -> Vec<DynamicUse> {
     let of_listener = |used: &&DynamicUse| match used {
-        DynamicUse::Endpoints(_) => false,
+        DynamicUse::Endpoints(_) | DynamicUse::VirtualHosts(_) => false,
         DynamicUse::Secret(secret) => secret.cluster.is_none(),
-        DynamicUse::Routes(_) | DynamicUse::Extension(_) => true,
+        DynamicUse::Routes(_) | DynamicUse::Extension(_) | DynamicUse::Scopes(_) | DynamicUse::OnDemandClusters(_) => {
+            true
+        }
     };
     snapshot.uses.iter().filter(of_listener).cloned().collect()
 }
@@ -186,7 +199,7 @@ pub(crate) fn add_clusters(server: &Rc<Server>, snapshot: &Snapshot) {
         let of_cluster = |used: &&DynamicUse| match used {
             DynamicUse::Endpoints(endpoints) => endpoints.cluster == cluster.name,
             DynamicUse::Secret(secret) => secret.cluster.as_ref() == Some(&cluster.name),
-            DynamicUse::Routes(_) | DynamicUse::Extension(_) => false,
+            _ => false,
         };
         let uses: Vec<DynamicUse> = snapshot.uses.iter().filter(of_cluster).cloned().collect();
         set_cluster(server, Arc::clone(cluster), &uses);
@@ -242,6 +255,10 @@ pub(crate) fn follow(server: &Rc<Server>, uses: &[DynamicUse], waits: &Rc<Waits>
             DynamicUse::Routes(routes) => kept.push(routes::follow(server, routes, waits)),
             DynamicUse::Secret(secret) => kept.push(secrets::follow(server, secret, waits)),
             DynamicUse::Extension(extension) => kept.push(extensions::follow(server, extension, waits)),
+            DynamicUse::Scopes(scopes) => kept.push(scopes::follow(server, scopes, waits)),
+            DynamicUse::OnDemandClusters(clusters) => kept.push(on_demand::follow(server, clusters)),
+            // Who takes up the route configuration follows them.
+            DynamicUse::VirtualHosts(_) => {}
         }
     }
     kept

@@ -79,7 +79,7 @@ impl Delta {
 
     pub(crate) fn watch(&mut self, kind: ResourceType, id: WatchId, names: Names) {
         let state = self.state(kind);
-        state.is_wildcard |= names == Names::All;
+        state.is_wildcard |= !matches!(names, Names::These(_));
         for name in state.watches.add(id, names) {
             // Even if the server has not heard yet that it was not wanted: what it sent since went to nobody.
             state.removed.remove(&name);
@@ -90,8 +90,8 @@ impl Delta {
     pub(crate) fn unwatch(&mut self, kind: ResourceType, id: WatchId) {
         let state = self.state(kind);
         let Some((names, gone)) = state.watches.remove(id) else { return };
-        if names == Names::All {
-            state.is_wildcard = !state.watches.of_all().is_empty();
+        if !matches!(names, Names::These(_)) {
+            state.is_wildcard = state.watches.has_wildcard();
         }
         for name in gone {
             state.versions.remove(&*name);
@@ -100,6 +100,20 @@ impl Delta {
                 state.removed.insert(name);
             }
         }
+    }
+
+    pub(crate) fn extend(&mut self, kind: ResourceType, id: WatchId, name: &str) {
+        let state = self.state(kind);
+        let name: Rc<str> = name.into();
+        state.watches.extend(id, Rc::clone(&name));
+        state.removed.remove(&name);
+        state.added.insert(name);
+    }
+
+    pub(crate) fn forget(&mut self, kind: ResourceType, id: WatchId, name: &str) {
+        let state = self.state(kind);
+        state.watches.forget(id, name);
+        state.added.remove(name);
     }
 
     pub(crate) fn pause(&mut self, kind: ResourceType) {
@@ -182,9 +196,10 @@ impl Delta {
         for resource in resources {
             let left = resource.ttl.as_ref().and_then(positive);
             let Some(body) = resource.resource else {
-                // A heartbeat, or the answer that nothing is behind an alias.
                 if state.versions.get(&resource.name).is_some_and(|known| *known == resource.version) {
                     ttl.set(kind, &resource.name, left, now);
+                } else if kind == ResourceType::VirtualHost {
+                    full.push(Rc::new(unresolved(resource)));
                 }
                 continue;
             };
@@ -307,7 +322,14 @@ fn subscription(kind: ResourceType, state: &mut State) -> DeltaDiscoveryRequest 
     request
 }
 
-/// Which watch gets what. Watches of everything get all of it, those of names what is there of them, by name or alias.
+/// The answer that nothing is behind the aliases that were asked for.
+fn unresolved(resource: pb::Resource) -> Resource {
+    let pb::Resource { name, aliases, version, .. } = resource;
+    Resource { name, aliases, version, body: Vec::new(), ttl: None }
+}
+
+/// Which watch gets what. Watches of everything get all of it, those of names what is there of them, by name or alias or what
+/// comes before the last `/`.
 fn shares(watches: &Watches, resources: &[Rc<Resource>], removed: &[String]) -> Vec<Share> {
     let mut shares: Vec<Share> = Vec::new();
     for watch in watches.of_all() {
@@ -320,19 +342,25 @@ fn shares(watches: &Watches, resources: &[Rc<Resource>], removed: &[String]) -> 
             shares.len() - 1
         })
     };
+    let concerned = |name: &str| {
+        let under = name.rsplit_once('/').map_or(&[][..], |(owner, _)| watches.under(owner));
+        watches.of(name).iter().chain(under).copied().collect::<Vec<_>>()
+    };
     for resource in resources {
         let names = std::iter::once(&resource.name).chain(resource.aliases.iter().filter(|it| **it != resource.name));
-        for watch in names.flat_map(|name| watches.of(name)) {
-            let at = place(*watch, &mut shares);
-            if !shares[at].resources.iter().any(|known| Rc::ptr_eq(known, resource)) {
+        for watch in names.flat_map(|name| concerned(name)) {
+            let at = place(watch, &mut shares);
+            if !shares[at].resources.last().is_some_and(|known| Rc::ptr_eq(known, resource)) {
                 shares[at].resources.push(Rc::clone(resource));
             }
         }
     }
     for name in removed {
-        for watch in watches.of(name) {
-            let at = place(*watch, &mut shares);
-            shares[at].removed.push(name.clone());
+        for watch in concerned(name) {
+            let at = place(watch, &mut shares);
+            if shares[at].removed.last() != Some(name) {
+                shares[at].removed.push(name.clone());
+            }
         }
     }
     shares

@@ -183,6 +183,22 @@ impl Mux {
         }
     }
 
+    /// A watch of names wants another one: the server is asked for it even if it was asked before.
+    pub fn extend(&mut self, kind: ResourceType, id: WatchId, name: &str) {
+        match &mut self.engine {
+            Engine::Sotw(sotw) => sotw.extend(kind, id, name),
+            Engine::Delta(delta) => delta.extend(kind, id, name),
+        }
+    }
+
+    /// The server said that there is nothing of a name of a watch: it is not asked for again, unless [`Mux::extend`] does.
+    pub fn forget(&mut self, kind: ResourceType, id: WatchId, name: &str) {
+        match &mut self.engine {
+            Engine::Sotw(sotw) => sotw.forget(kind, id, name),
+            Engine::Delta(delta) => delta.forget(kind, id, name),
+        }
+    }
+
     /// Requests of the kind wait from here on, as often as this is called, for [`Mux::resume`].
     pub fn pause(&mut self, kind: ResourceType) {
         match &mut self.engine {

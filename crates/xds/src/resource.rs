@@ -15,7 +15,7 @@ pub struct Resource {
     pub aliases: Vec<String>,
     /// Its version; of a state-of-the-world response that of the response.
     pub version: String,
-    /// The message, as wire bytes.
+    /// The message, as wire bytes. Empty says of virtual hosts that nothing is behind the aliases.
     pub body: Vec<u8>,
     /// How long it is valid without being sent again. None is for ever.
     pub ttl: Option<Duration>,

@@ -88,6 +88,15 @@ impl Sotw {
         }
     }
 
+    pub(crate) fn extend(&mut self, kind: ResourceType, id: WatchId, name: &str) {
+        self.state(kind).watches.extend(id, name.into());
+        self.enqueue(kind);
+    }
+
+    pub(crate) fn forget(&mut self, kind: ResourceType, id: WatchId, name: &str) {
+        self.state(kind).watches.forget(id, name);
+    }
+
     pub(crate) fn pause(&mut self, kind: ResourceType) {
         self.state(kind).paused += 1;
         if let Some(at) = self.queue.iter().position(|queued| *queued == kind) {

@@ -4,7 +4,7 @@
 //! be lowered changes nothing.
 
 use super::bootstrap::Manager;
-use super::{Session, cluster, discovered_extension, listener, route, runtime};
+use super::{ScopeConfig, Session, cluster, discovered_extension, listener, route, runtime, scoped_routes};
 use crate::compile::{Compile, Facts, Invalid, References, Registry};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
 use crate::snapshot::ListenerConfig;
@@ -15,7 +15,7 @@ use nuncio_api::pb::envoy::config::cluster::v3::Cluster;
 use nuncio_api::pb::envoy::config::core::v3::TypedExtensionConfig;
 use nuncio_api::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use nuncio_api::pb::envoy::config::listener::v3::Listener;
-use nuncio_api::pb::envoy::config::route::v3::RouteConfiguration;
+use nuncio_api::pb::envoy::config::route::v3::{RouteConfiguration, ScopedRouteConfiguration};
 use nuncio_api::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_api::pb::envoy::service::runtime::v3::Runtime as RuntimeResource;
 use nuncio_cluster::ClusterConfig;
@@ -141,6 +141,11 @@ impl ResourceContext {
     /// A `RouteConfiguration` of RDS.
     pub fn routes(&self, with: (&Registry, &Arc<Runtime>), wire: &[u8]) -> Result<Lowered<Arc<RouteTable>>, String> {
         self.lower(with, wire, |message: RouteConfiguration, _, cx| route::discovered(message, cx))
+    }
+
+    /// A `ScopedRouteConfiguration` of SRDS.
+    pub fn scope(&self, with: (&Registry, &Arc<Runtime>), wire: &[u8]) -> Result<Lowered<ScopeConfig>, String> {
+        self.lower(with, wire, |message: ScopedRouteConfiguration, _, cx| scoped_routes::scope(&message, false, cx))
     }
 
     /// A `ClusterLoadAssignment` of EDS.

@@ -12,8 +12,9 @@ pub(super) use forward::hash_policies;
 pub use matching::filter_state as filter_state_spec;
 
 use super::number::{Wrapped, fractional_percent};
-use super::{format, matcher, value};
+use super::{config_source, format, matcher, value};
 use crate::compile::{Compile, Invalid};
+use crate::sources::{ApiKind, DynamicUse, From, VirtualHostsUse};
 use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::config::route::v3 as pb;
 use nuncio_matcher::FractionalPercent;
@@ -106,8 +107,8 @@ fn spec(config: &pb::RouteConfiguration, default_validate: bool, cx: &mut Compil
         metadata,
         route_specifiers,
     } = config;
-    if vhds.is_some() {
-        cx.field("vhds").error_hint("xDS is not built yet", "list the virtual hosts under virtual_hosts");
+    if let Some(vhds) = vhds {
+        virtual_host_discovery(vhds, default_validate, &mut cx.field("vhds"));
     }
     cx.unsupported_if(!cluster_specifier_plugins.is_empty(), "cluster_specifier_plugins");
     refuse_specifiers(route_specifiers, cx);
@@ -134,6 +135,29 @@ fn spec(config: &pb::RouteConfiguration, default_validate: bool, cx: &mut Compil
         per_filter: per_filter::lower(typed_per_filter_config, cx),
         metadata: value::metadata(metadata, "metadata", cx),
     }
+}
+
+/// `vhds`: acted on in route configurations that discovery brings; elsewhere Envoy passes over it too.
+fn virtual_host_discovery(vhds: &pb::Vhds, is_static: bool, cx: &mut Compile<'_>) {
+    if is_static {
+        cx.warn("is only acted on in route configurations of RDS");
+        return;
+    }
+    let Some(source) = &vhds.config_source else {
+        cx.field("config_source").error("is required");
+        return;
+    };
+    let mut cx = cx.field("config_source");
+    let Ok(source) = config_source(source, &mut cx) else { return };
+    match &source.from {
+        From::Ads => {}
+        From::Api(api) if api.kind == ApiKind::DeltaGrpc => {}
+        From::Api(_) | From::File(_) => {
+            cx.error("vhds: only 'DELTA_GRPC' is supported as an api_type.");
+            return;
+        }
+    }
+    cx.references.dynamic.push(DynamicUse::VirtualHosts(VirtualHostsUse { source }));
 }
 
 fn refuse_specifiers(specifiers: &[core::TypedExtensionConfig], cx: &mut Compile<'_>) {

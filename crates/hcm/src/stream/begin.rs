@@ -73,7 +73,7 @@ impl ActiveStream {
         self.state.reset();
         self.state.random = random;
         self.state.buffer_limit = env.configured_buffer_limit();
-        self.state.routes = env.config.routes.current();
+        env.config.routes.begin(&mut self.state);
         self.entries.clear();
         self.request_side.reset();
         self.response_side.reset();
@@ -155,7 +155,7 @@ impl ActiveStream {
         self.info.mark(TimePoint::DownstreamRxHeadersEnd, now);
         self.state.random = env.worker.random();
         self.state.buffer_limit = env.configured_buffer_limit();
-        self.state.routes = env.config.routes.current();
+        env.config.routes.begin(&mut self.state);
         self.progress = now;
         self.logged_at = now;
         self.idle_timeout = env.config.timeouts.stream_idle;

@@ -25,7 +25,7 @@ mod log_files;
 mod names;
 mod refused;
 mod reload;
-mod services;
+mod scopes;
 mod shared;
 mod smuggling;
 mod support;

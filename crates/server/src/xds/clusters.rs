@@ -56,11 +56,7 @@ impl Clusters {
                 }
             }
         }
-        let gone = removed(server, update);
-        if changed || !gone.is_empty() {
-            server.xds.held.changed(ResourceType::Cluster, update.version);
-        }
-        for name in gone {
+        for name in removed(server, update) {
             server.xds.held.removed(ResourceType::Cluster, &name);
             tracing::info!(target: "upstream", "removing cluster {name}");
             server.clusters.remove(&name);
@@ -95,7 +91,7 @@ impl Clusters {
 }
 
 /// Whether anything changed.
-fn take_one(server: &Rc<Server>, resource: &Rc<Resource>) -> Result<bool, String> {
+pub(super) fn take_one(server: &Rc<Server>, resource: &Rc<Resource>) -> Result<bool, String> {
     let kind = ResourceType::Cluster;
     let xds = &server.xds;
     if server.clusters.is_static(&resource.name) {
@@ -112,12 +108,8 @@ fn take_one(server: &Rc<Server>, resource: &Rc<Resource>) -> Result<bool, String
     server.note(kind, &resource.name, &lowered);
     let Lowered { value, uses, tls, .. } = lowered;
     server.contexts.add(&tls);
-    let was_ready = !server.clusters.is_warming(&resource.name);
     set_cluster(server, value, &uses);
-    match server.clusters.is_warming(&resource.name) {
-        true => xds.held.warming(kind, resource, was_ready),
-        false => xds.held.active(kind, resource),
-    }
+    xds.held.active(kind, resource);
     Ok(true)
 }
 

@@ -137,6 +137,17 @@ impl GrpcMux {
         id
     }
 
+    /// A subscription wants another resource.
+    pub(crate) fn extend(&self, kind: ResourceType, id: WatchId, name: &str) {
+        self.mux.borrow_mut().extend(kind, id, name);
+        self.wake.notify_one();
+    }
+
+    /// See [`Mux::forget`].
+    pub(crate) fn forget(&self, kind: ResourceType, id: WatchId, name: &str) {
+        self.mux.borrow_mut().forget(kind, id, name);
+    }
+
     /// Ends one.
     pub(crate) fn unwatch(&self, kind: ResourceType, id: WatchId) {
         self.subscriptions.borrow_mut().remove(&id);

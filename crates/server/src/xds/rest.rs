@@ -28,7 +28,7 @@ pub(super) fn poll(
     let worker = Rc::clone(&server.xds.worker);
     let client = nuncio_hcm::client(&worker, &Rc::new(server.xds.clusters.clone()));
     let resource_names = match names {
-        Names::All => Vec::new(),
+        Names::All | Names::Under(_) => Vec::new(),
         Names::These(names) => names.iter().map(ToString::to_string).collect(),
     };
     let mut request = DiscoveryRequest {

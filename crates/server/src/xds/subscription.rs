@@ -163,6 +163,20 @@ impl Subscription {
         outcome
     }
 
+    /// Wants another resource, by name.
+    pub(crate) fn extend(&self, name: &str) {
+        if let Place::Stream(mux, watch) = &*self.place.borrow() {
+            mux.extend(self.kind, *watch, name);
+        }
+    }
+
+    /// There is nothing of this name.
+    pub(crate) fn forget(&self, name: &str) {
+        if let Place::Stream(mux, watch) = &*self.place.borrow() {
+            mux.forget(self.kind, *watch, name);
+        }
+    }
+
     /// Nothing came, or nothing that can be used.
     pub(crate) fn failed(&self, failure: Failure) {
         self.counts.attempt();

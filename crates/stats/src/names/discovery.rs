@@ -66,6 +66,20 @@ stat_group! {
 }
 
 stat_group! {
+    /// `http.<stat_prefix>.scoped_rds.<scoped routes>.*`
+    pub group ScopedRouteStats {
+        counters {
+            update_empty,
+        }
+        gauges {
+            active_scopes,
+            all_scopes,
+            on_demand_scopes,
+        }
+    }
+}
+
+stat_group! {
     /// `sds.<secret>.*`
     pub group SecretSubscriptionStats {
         counters {
@@ -81,18 +95,6 @@ stat_group! {
             config_conflict,
             config_fail,
             config_reload,
-        }
-    }
-}
-
-stat_group! {
-    /// `load_reporter.*`: as Envoy counts, `requests` are messages of the server, `responses` messages to it.
-    pub group LoadReporterStats {
-        counters {
-            errors,
-            requests,
-            responses,
-            retries,
         }
     }
 }

@@ -9,6 +9,7 @@ use nuncio_hcm::config::{AccessLogOptions, CodecType, HcmConfig, HcmStats, Route
 use nuncio_http::h1::{RequestOptions, Spelling};
 use nuncio_http::h2::Http2Options;
 use nuncio_route::LiveRoutes;
+use nuncio_stats::Scope;
 use nuncio_stats::names::{HttpConnectionManagerStats, ListenerHttpStats, RouterStats, TracingStats};
 use pb::http_connection_manager::RouteSpecifier;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ fn compile(config: pb::HttpConnectionManager, cx: &mut Compile<'_>) -> Result<Hc
     let scope = stats.scope.clone();
     let chain = filters::chain(&config.http_filters, &mut cx.scoped(scope.clone()));
     let upgrades = filters::upgrades(&config.upgrade_configs, &mut cx.scoped(scope.clone()));
-    let routes = routes(config.route_specifier.clone(), &prefix, cx);
+    let routes = routes(config.route_specifier.clone(), &scope, cx);
     let access_logs = lower::access_logs(&config.access_log, "access_log", cx);
     let local_reply = options::local_reply(config.local_reply_config.clone(), cx);
     let trust = options::trust(&config, cx);
@@ -130,28 +131,27 @@ fn http2(config: &pb::HttpConnectionManager, request: &RequestOptions, cx: &mut 
     }
 }
 
-fn routes(specifier: Option<RouteSpecifier>, prefix: &str, cx: &mut Compile<'_>) -> Result<RouteSource, Invalid> {
+fn routes(specifier: Option<RouteSpecifier>, scope: &Scope, cx: &mut Compile<'_>) -> Result<RouteSource, Invalid> {
     match specifier {
         Some(RouteSpecifier::RouteConfig(routes)) => {
             lower::route_config(&mut cx.field("route_config"), routes).map(RouteSource::Fixed)
         }
-        Some(RouteSpecifier::Rds(rds)) => discovered(&rds, prefix, &mut cx.field("rds")),
-        Some(RouteSpecifier::ScopedRoutes(_)) => {
-            Err(cx.field("scoped_routes").error("scoped routes are not built yet: use route_config"))
+        Some(RouteSpecifier::Rds(rds)) => discovered(&rds, scope, &mut cx.field("rds")),
+        Some(RouteSpecifier::ScopedRoutes(scoped)) => {
+            lower::scoped_routes(&scoped, scope, &mut cx.field("scoped_routes")).map(RouteSource::Scoped)
         }
-        None => Err(cx.error_hint("has no routes", "set route_config or rds")),
+        None => Err(cx.error_hint("has no routes", "set route_config, rds or scoped_routes")),
     }
 }
 
 /// `rds`: the table is put where requests look for it when discovery brings it.
-fn discovered(rds: &pb::Rds, prefix: &str, cx: &mut Compile<'_>) -> Result<RouteSource, Invalid> {
+fn discovered(rds: &pb::Rds, scope: &Scope, cx: &mut Compile<'_>) -> Result<RouteSource, Invalid> {
     let pb::Rds { config_source, route_config_name } = rds;
     let Some(source) = config_source else { return Err(cx.field("config_source").error("is required")) };
     let source = lower::config_source(source, &mut cx.field("config_source"))?;
     let routes = Arc::new(LiveRoutes::new());
-    let scope = cx.store.scope(&format!("http.{prefix}.rds.{}", nuncio_stats::sanitize(route_config_name)), &[]);
-    let name = route_config_name.as_str().into();
-    cx.references.dynamic.push(DynamicUse::Routes(Arc::new(RoutesUse { name, source, routes: routes.clone(), scope })));
+    let used = RoutesUse::new((route_config_name.as_str().into(), source), Arc::clone(&routes), scope);
+    cx.references.dynamic.push(DynamicUse::Routes(Arc::new(used)));
     Ok(RouteSource::Live(routes))
 }
 
