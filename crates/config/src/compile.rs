@@ -356,7 +356,7 @@ pub trait AccessLogExtension: Send + Sync + 'static {
     fn compile(config: Self::Config, cx: &mut Compile<'_>) -> Result<Arc<dyn AccessLog>, Invalid>;
 }
 
-type Compiler<T> = fn(&Any, &mut Compile<'_>) -> Result<T, Invalid>;
+pub(crate) type Compiler<T> = fn(&Any, &mut Compile<'_>) -> Result<T, Invalid>;
 
 /// An HTTP filter in the registry.
 pub struct HttpEntry {

@@ -5,6 +5,7 @@ pub mod diagnostics;
 pub mod extension_names;
 pub mod json;
 pub mod lower;
+pub mod overload;
 pub mod snapshot;
 pub mod source;
 pub mod sources;

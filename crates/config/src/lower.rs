@@ -25,6 +25,7 @@ mod listener;
 mod match_tree;
 mod matcher;
 mod number;
+mod overload;
 mod rate_limit;
 mod resource;
 mod route;
@@ -180,6 +181,8 @@ pub fn lower_bootstrap(
         local_cluster,
         log_format,
         dynamic,
+        overload,
+        watchdogs,
         manager,
     } = lowered;
     let resources = ResourceContext {
@@ -204,6 +207,8 @@ pub fn lower_bootstrap(
         stats_flush_interval,
         outlier_event_log,
         local_cluster,
+        overload,
+        watchdogs,
         log_format,
         dump: ConfigDump { bootstrap: loaded.wire.as_slice().into(), unsupported: unsupported.into_iter().collect() },
     })

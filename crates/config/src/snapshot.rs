@@ -3,6 +3,7 @@
 //! *Invariant*: nothing here names a protobuf message or does I/O. Applying a snapshot is handing it out.
 
 use crate::lower::ResourceContext;
+use crate::overload::{OverloadConfig, Watchdogs};
 use crate::sources::{ApiSource, DynamicUse, Source};
 use crate::tls::{DownstreamTls, TlsUse};
 use nuncio_cluster::ClusterConfig;
@@ -45,6 +46,10 @@ pub struct Snapshot {
     pub outlier_event_log: Option<Arc<str>>,
     /// `cluster_manager.local_cluster_name`: the cluster of the proxies themselves.
     pub local_cluster: Option<Arc<str>>,
+    /// `overload_manager`.
+    pub overload: Option<Arc<OverloadConfig>>,
+    /// `watchdogs`.
+    pub watchdogs: Watchdogs,
     /// `application_log_config.log_format`.
     pub log_format: Option<LogFormat>,
     /// The resources as received, for `/config_dump`.
@@ -167,6 +172,8 @@ pub struct ListenerConfig {
     pub max_accepts_per_event: Option<u32>,
     /// `ignore_global_conn_limit`.
     pub ignore_global_connection_limit: bool,
+    /// `bypass_overload_manager`. Default no.
+    pub bypasses_overload_manager: bool,
     /// Hash of the resource's bytes: an equal listener is the same listener.
     pub hash: u64,
     /// Hash of all but the filter chains: where it stays, connections of chains that stay go on.

@@ -27,6 +27,7 @@ mod http;
 mod listener;
 mod live;
 mod network;
+mod overload;
 mod reply;
 mod runtime;
 mod stream;
@@ -43,6 +44,9 @@ pub use live::{Live, LiveHttpFilter, LiveListenerFilter, LiveNetworkFilter, Live
 pub use network::{
     Connection, ConnectionObserver, NetworkFilter, NetworkFilterFactory, NetworkStep, Observers, OpenStep, StatsStore,
     TerminalFilterFactory,
+};
+pub use overload::{
+    Admitted, LoadShedPoint, Overload, OverloadAction, OverloadSettings, SATURATED, ScaledTimer, TimerMinimum,
 };
 pub use reply::{Details, LocalReply, ReplyEdit};
 pub use runtime::Runtime;

@@ -1,6 +1,6 @@
 //! Network filters: what runs on the bytes of a connection.
 
-use crate::{Completed, ConnectionLog, ConnectionRegistry, Drain, Registration, Work, Worker};
+use crate::{Completed, ConnectionLog, ConnectionRegistry, Drain, Overload, Registration, Work, Worker};
 use bytes::BytesMut;
 use nuncio_io::transport::Transport;
 use nuncio_stats::Store;
@@ -143,6 +143,8 @@ pub struct Connection {
     pub log: Option<Rc<ConnectionLog>>,
     /// What filters want to be told of it. Owns no memory where there are none.
     pub observers: Observers,
+    /// How overloaded the process is; none without an overload manager, or where the listener bypasses it.
+    pub overload: Option<Arc<Overload>>,
 }
 
 impl Connection {
@@ -158,6 +160,7 @@ impl Connection {
             buffer_limit: 1024 * 1024,
             log: None,
             observers: Observers::default(),
+            overload: None,
         }
     }
 }

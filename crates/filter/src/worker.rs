@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 /// One worker thread: its number, its clock, its random numbers, its runtime values and its services.
@@ -18,6 +19,7 @@ pub struct Worker {
     services: Services,
     next_id: Cell<u64>,
     failing: Cell<bool>,
+    doing: Arc<AtomicU64>,
 }
 
 /// How long a reading of the wall clock is extended by the monotonic clock before it is read again.
@@ -36,6 +38,7 @@ impl Worker {
             services: Services::default(),
             next_id: Cell::new(0),
             failing: Cell::new(false),
+            doing: Arc::default(),
         })
     }
 
@@ -51,6 +54,17 @@ impl Worker {
         let now = tokio::time::Instant::now().into_std();
         self.now.set(now);
         now
+    }
+
+    /// Says which connection the thread works on from now on, for the watchdog.
+    #[inline]
+    pub fn works_on(&self, connection: u64) {
+        self.doing.store(connection, Relaxed);
+    }
+
+    /// Where [`Worker::works_on`] says it.
+    pub fn doing(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.doing)
     }
 
     /// The time of the present wakeup.

@@ -6,7 +6,7 @@ use crate::environment::Environment;
 use crate::http2::Http2Connection;
 use crate::stream::{ActiveStream, StreamEnd, protocol};
 use crate::timer::{LazyTimer, deadline, earlier};
-use nuncio_filter::{Connection, Drain, Registration};
+use nuncio_filter::{Connection, Drain, LoadShedPoint, OverloadAction, Registration, ScaledTimer};
 use nuncio_http::connection::{RecvError, ServerConnection};
 use nuncio_http::h1::RequestHead;
 use nuncio_stream_info::ResponseFlags;
@@ -128,7 +128,7 @@ pub(crate) struct Http1Connection {
 
 impl Http1Connection {
     fn new(config: Arc<HcmConfig>, connection: Connection, detect: bool) -> Http1Connection {
-        let Connection { transport, info, worker, drain, registration, buffer_limit, log, .. } = connection;
+        let Connection { transport, info, worker, drain, registration, buffer_limit, log, overload, .. } = connection;
         let wire =
             ServerConnection::new(transport, Arc::clone(&config.request_options), config.trailers, config.spelling);
         let now = worker.tick();
@@ -142,7 +142,7 @@ impl Http1Connection {
         Http1Connection {
             wire,
             detect,
-            environment: Environment::new(config, worker, (info, log), buffer_limit),
+            environment: Environment::new(config, worker, (info, log), overload, buffer_limit),
             registration,
             drain,
             state: State::Idle { since: now, head_started: None },
@@ -201,6 +201,7 @@ impl Http1Connection {
     ) -> Poll<Next> {
         if self.detect {
             match self.wire.poll_preface(cx) {
+                Poll::Ready(Ok(true)) if self.environment.refuses_codec() => return Poll::Ready(Next::Over),
                 Poll::Ready(Ok(true)) => return Poll::Ready(Next::Http2),
                 Poll::Ready(Ok(false)) => self.detect = false,
                 Poll::Ready(Err(_)) => return Poll::Ready(Next::Over),
@@ -212,6 +213,9 @@ impl Http1Connection {
         }
         let mut stream = ActiveStream::take(&self.environment);
         match self.wire.poll_head(cx, stream.request_mut()) {
+            Poll::Ready(Ok(head)) if self.environment.overload.is_some() => {
+                self.begin_unless_overloaded(stream, head, now, head_started)
+            }
             Poll::Ready(Ok(head)) => self.begin(stream, head, now, head_started),
             Poll::Ready(Err(RecvError::Codec(error))) => {
                 self.count_codec();
@@ -252,9 +256,15 @@ impl Http1Connection {
             Some(started) => {
                 earlier(deadline(started, timeouts.request_headers), deadline(started, timeouts.stream_idle))
             }
-            None => deadline(since, timeouts.idle),
+            None => deadline(since, self.environment.timeout(ScaledTimer::ConnectionIdle, timeouts.idle)),
         };
         let drained = if head_started.is_none() { self.idle_drain_deadline(now) } else { None };
+        let idle_unwanted =
+            self.codec && head_started.is_none() && self.environment.acts(OverloadAction::CloseIdleHttpConnections);
+        if idle_unwanted {
+            self.local_close = true;
+            return self.close(now, Duration::ZERO);
+        }
         let stats = &self.environment.config.stats.manager;
         let at = earlier(earlier(at, self.duration_deadline()), drained);
         if self.timer.arm(cx, now, at) {
@@ -291,6 +301,32 @@ impl Http1Connection {
         stream.refuse_slow(&self.environment, (&mut self.wire).into(), started, now);
         self.state = State::Active(stream);
         Poll::Ready(Next::Again)
+    }
+
+    /// Begins a request, or sheds it before anything looks at it.
+    fn begin_unless_overloaded(
+        &mut self,
+        mut stream: Box<ActiveStream>,
+        head: RequestHead,
+        now: Instant,
+        head_started: Option<Instant>,
+    ) -> Poll<Next> {
+        let env = &self.environment;
+        if (!self.codec && env.refuses_codec()) || env.sheds(LoadShedPoint::Http2ServerGoAwayAndCloseOnDispatch) {
+            ActiveStream::give_back(stream);
+            self.local_close = true;
+            return Poll::Ready(Next::Over);
+        }
+        if env.sheds(LoadShedPoint::Http1ServerAbortDispatch) {
+            self.count_codec();
+            self.count_request();
+            self.draining = true;
+            stream.refuse_overloaded(&self.environment, (&mut self.wire).into(), head_started.unwrap_or(now));
+            self.state = State::Active(stream);
+            return Poll::Ready(Next::Again);
+        }
+        self.draining |= env.sheds(LoadShedPoint::Http2ServerGoAwayOnDispatch);
+        self.begin(stream, head, now, head_started)
     }
 
     fn begin(
@@ -354,7 +390,7 @@ impl Http1Connection {
                 }
             }
             Poll::Pending => {
-                if self.timer.arm(cx, now, stream.deadline()) {
+                if self.timer.arm(cx, now, stream.deadline(&self.environment)) {
                     stream.expired(&self.environment, (&mut self.wire).into(), now);
                     self.state = State::Active(stream);
                     return Poll::Ready(Next::Again);
@@ -419,6 +455,7 @@ impl Http1Connection {
             self.draining = true;
             self.environment.config.stats.manager.downstream_cx_drain_close().inc();
         }
+        self.draining |= self.environment.disables_keepalive();
     }
 
     /// When an idle connection is closed that should end. Until then its next request may come, and is told so in the
@@ -440,7 +477,8 @@ impl Http1Connection {
     }
 
     fn duration_deadline(&self) -> Option<Instant> {
-        deadline(self.opened, self.environment.config.timeouts.max_connection_duration)
+        let longest = self.environment.config.timeouts.max_connection_duration;
+        deadline(self.opened, self.environment.timeout(ScaledTimer::ConnectionMax, longest))
     }
 
     fn set_waker(&mut self, cx: &Context<'_>) {
@@ -480,6 +518,7 @@ impl Http1Connection {
     #[inline]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         let now = self.environment.worker.tick();
+        self.environment.worker.works_on(self.environment.info.id);
         self.step(cx, now)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::config::HcmConfig;
 use nuncio_cluster::WorkerClusters;
-use nuncio_filter::{ConnectionLog, LocalAddress, Worker};
+use nuncio_filter::{ConnectionLog, LocalAddress, Overload, Worker};
 use nuncio_http::h1::{CodecError, CodecStat};
 use nuncio_stats::names::{Http1CodecStats, Http2CodecStats};
 use nuncio_stream_info::{ConnectionInfo, StreamInfo};
@@ -19,6 +19,8 @@ pub(crate) struct Environment {
     pub info: Arc<ConnectionInfo>,
     /// What the listener's access logs say of the connection.
     pub log: Option<Rc<ConnectionLog>>,
+    /// How overloaded the process is, where there is an overload manager.
+    pub overload: Option<Arc<Overload>>,
     buffer_limit: usize,
     /// Streams that are open on the connection, where it has many.
     streams: Cell<u32>,
@@ -33,10 +35,12 @@ impl Environment {
         config: Arc<HcmConfig>,
         worker: Rc<Worker>,
         (info, log): (Arc<ConnectionInfo>, Option<Rc<ConnectionLog>>),
+        overload: Option<Arc<Overload>>,
         buffer_limit: u32,
     ) -> Self {
         let clusters = worker.services().get_or_insert_with(WorkerClusters::empty);
-        Environment { config, worker, clusters, info, log, buffer_limit: buffer_limit as usize, streams: Cell::new(0) }
+        let buffer_limit = buffer_limit as usize;
+        Environment { config, worker, clusters, info, log, overload, buffer_limit, streams: Cell::new(0) }
     }
 
     /// Says something of the connection as a whole, where somebody wants to know.

@@ -10,7 +10,7 @@ use crate::environment::Environment;
 use crate::stream::{ActiveStream, Sent, StreamEnd};
 use crate::timer::{LazyTimer, deadline, earlier};
 use bytes::Bytes;
-use nuncio_filter::{Drain, Registration};
+use nuncio_filter::{Drain, LoadShedPoint, OverloadAction, Registration, ScaledTimer};
 use nuncio_http::ResetReason;
 use nuncio_http::h2::{
     ConnectionError, Flood, Http2Keepalive, Incoming, Pings, Refused, ServerConnection, ServerStream,
@@ -160,6 +160,9 @@ impl Http2Connection {
             return self.linger(cx, now);
         }
         self.look_at_drain(now);
+        if self.environment.overload.is_some() {
+            self.look_at_overload(now);
+        }
         for turn in 0.. {
             match self.wire.poll_accept(cx) {
                 Poll::Ready(Some(Ok(incoming))) => self.begin(incoming, now),
@@ -216,9 +219,10 @@ impl Http2Connection {
             if self.ends_at.is_some() {
                 return if self.timer.arm(cx, now, self.ends_at) { Poll::Ready(()) } else { Poll::Pending };
             }
-            let idle = self.idle_since.and_then(|since| deadline(since, timeouts.idle));
-            let old =
-                if self.drained.is_some() { None } else { deadline(self.opened, timeouts.max_connection_duration) };
+            let idle_timeout = environment.timeout(ScaledTimer::ConnectionIdle, timeouts.idle);
+            let idle = self.idle_since.and_then(|since| deadline(since, idle_timeout));
+            let longest = environment.timeout(ScaledTimer::ConnectionMax, timeouts.max_connection_duration);
+            let old = if self.drained.is_some() { None } else { deadline(self.opened, longest) };
             // A client that was told and has no streams left closes; one that does not is left alone for as long.
             let told = match (self.drained, self.idle_since) {
                 (Some(drained), Some(idle)) => deadline(drained.max(idle), Some(timeouts.drain)),
@@ -308,6 +312,9 @@ impl Http2Connection {
         let draining = self.drain.is_draining() && self.drain.wants_end(now, self.environment.worker.random());
         if draining && self.drained.is_none() {
             self.environment.config.stats.manager.downstream_cx_drain_close().inc();
+            self.tell_end(now);
+        }
+        if self.drained.is_none() && self.environment.disables_keepalive() {
             self.tell_end(now);
         }
         self.idle_since = None;
@@ -416,6 +423,21 @@ impl Http2Connection {
         }
     }
 
+    /// Ends the connection, or tells the client to open no more streams, if the process is overloaded.
+    fn look_at_overload(&mut self, now: Instant) {
+        if self.ends_at.is_some() {
+            return;
+        }
+        let env = Rc::clone(&self.environment);
+        if env.sheds(LoadShedPoint::Http2ServerGoAwayAndCloseOnDispatch) {
+            self.end_now(now, false);
+        } else if self.requests > 0 && self.idle_since.is_some() && env.acts(OverloadAction::CloseIdleHttpConnections) {
+            self.end_now(now, false);
+        } else if self.drained.is_none() && env.sheds(LoadShedPoint::Http2ServerGoAwayOnDispatch) {
+            self.tell_end(now);
+        }
+    }
+
     fn set_waker(&mut self, cx: &Context<'_>) {
         let mut waker = self.shared.waker.borrow_mut();
         if waker.is_none() {
@@ -500,6 +522,7 @@ impl Future for Stream {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let now = this.environment.worker.tick();
+        this.environment.worker.works_on(this.environment.info.id);
         let Some(mut stream) = this.stream.take() else { return Poll::Ready(()) };
         loop {
             match stream.poll(&this.environment, (&mut this.wire).into(), cx, now) {
@@ -508,7 +531,7 @@ impl Future for Stream {
                     return Poll::Ready(());
                 }
                 Poll::Pending => {
-                    if !this.timer.arm(cx, now, stream.deadline()) {
+                    if !this.timer.arm(cx, now, stream.deadline(&this.environment)) {
                         this.stream = Some(stream);
                         return Poll::Pending;
                     }

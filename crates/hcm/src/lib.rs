@@ -16,6 +16,7 @@ mod environment;
 pub mod grpc;
 mod http2;
 pub mod local_reply;
+mod overload;
 mod path;
 pub mod proxy_status;
 mod retry;

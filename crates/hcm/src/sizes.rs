@@ -23,7 +23,8 @@ fn at_most<T>(limit: usize) {
 #[test]
 fn an_idle_connection_is_small() {
     // 8 of them lead to what the listener's access logs say of the connection, if it has any.
-    at_most::<HttpConnection>(488);
+    // 8 more lead to how overloaded the process is.
+    at_most::<HttpConnection>(496);
     at_most::<ConnectionInfo>(328);
 }
 

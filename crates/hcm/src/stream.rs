@@ -16,7 +16,7 @@ use crate::environment::Environment;
 use crate::router::Router;
 use crate::timer::{deadline, earlier};
 use bytes::Bytes;
-use nuncio_filter::{HttpFilter, Interest, LocalReply, SentPart, Stream, StreamState};
+use nuncio_filter::{HttpFilter, Interest, LocalReply, ScaledTimer, SentPart, Stream, StreamState};
 use nuncio_headers::HeaderMap;
 use nuncio_http::connection::{BodyPart, RecvError};
 use nuncio_http::exchange::Downstream;
@@ -233,12 +233,17 @@ impl ActiveStream {
     }
 
     /// The earliest moment at which the stream must be looked at though nothing happened.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let idle = deadline(self.progress, self.idle_timeout);
+    pub(crate) fn deadline(&self, env: &Environment) -> Option<Instant> {
+        let idle = self.idle_deadline(env);
         let whole = deadline(self.info.start, self.max_duration);
         let request = if self.received { None } else { self.router.request_deadline };
         let ends = earlier(earlier(idle, whole), earlier(request, self.router.deadline()));
         earlier(ends, self.next_log)
+    }
+
+    /// When the stream ends for lack of progress.
+    fn idle_deadline(&self, env: &Environment) -> Option<Instant> {
+        deadline(self.progress, env.timeout(ScaledTimer::StreamIdle, self.idle_timeout))
     }
 
     /// Moves the stream as far as it can.

@@ -12,10 +12,12 @@ mod listener;
 mod listener_manager;
 mod logging;
 mod options;
+mod overload;
 mod run;
 mod secrets;
 mod state;
 mod supervise;
+mod watchdog;
 mod worker;
 mod xds;
 

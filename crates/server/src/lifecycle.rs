@@ -26,6 +26,7 @@ pub(crate) async fn serve(server: Rc<Server>, mut requests: UnboundedReceiver<Re
     crate::xds::set_static_clusters(&server, &snapshot);
     start_signals(&server)?;
     crate::secrets::start(&server);
+    crate::overload::start(&server);
     start_stats_flush(&server, snapshot.stats_flush_interval);
     if server.options.watch {
         start_watch(&server)?;

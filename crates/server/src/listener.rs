@@ -2,14 +2,16 @@
 //!
 //! *Invariant*: a connection is served by one task from accept to its end.
 
+mod admission;
 mod dispatch;
 mod filtered;
 mod handshake;
 mod inspect;
 
-use dispatch::serve_connection;
+use admission::{Gate, admit};
+use dispatch::{Arrival, serve_connection};
 use nuncio_config::snapshot::{DrainType, FilterChain, ListenerConfig, TrafficDirection};
-use nuncio_filter::{ConnectionRegistry, Drain, Worker};
+use nuncio_filter::{ConnectionRegistry, Drain, Overload, OverloadAction, Worker};
 use nuncio_io::Address;
 use nuncio_io::accept::{Acceptor, Outcome};
 use nuncio_io::listen::Listener;
@@ -20,6 +22,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::ready;
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
@@ -29,6 +33,8 @@ pub(crate) struct ListenerHandle {
     pub id: u64,
     pub stats: ListenerStats,
     pub worker_stats: Arc<[ListenerWorkerStats]>,
+    /// Open connections of all workers.
+    pub open: Arc<AtomicU64>,
 }
 
 /// One configuration of a listener on a worker. Connections hold on to the one that they came in under.
@@ -118,10 +124,19 @@ impl Drop for Accepting {
     }
 }
 
-/// The listeners of a worker.
-pub(crate) struct WorkerListeners {
+/// What all sockets of a worker are accepted on with.
+#[derive(Clone)]
+struct Surroundings {
     worker: Rc<Worker>,
     directory: Rc<Directory>,
+    overload: Arc<Overload>,
+    /// Closed while no connections are accepted.
+    gate: Rc<Gate>,
+}
+
+/// The listeners of a worker.
+pub(crate) struct WorkerListeners {
+    surroundings: Surroundings,
     entries: HashMap<u64, Entry>,
     /// Of what was removed or replaced, and until when they may be open.
     draining: Vec<(Instant, Rc<ChainConnections>)>,
@@ -140,10 +155,9 @@ pub(crate) struct DrainTimes {
 }
 
 impl WorkerListeners {
-    pub(crate) fn new(worker: Rc<Worker>, times: DrainTimes) -> WorkerListeners {
+    pub(crate) fn new(worker: Rc<Worker>, times: DrainTimes, overload: Arc<Overload>) -> WorkerListeners {
         WorkerListeners {
-            worker,
-            directory: Rc::default(),
+            surroundings: Surroundings { worker, directory: Rc::default(), overload, gate: Rc::default() },
             entries: HashMap::new(),
             draining: Vec::new(),
             failing: false,
@@ -164,8 +178,8 @@ impl WorkerListeners {
         for chain in &active.chains {
             chain.drain.set_failing(self.failing && active.config.drain_type == DrainType::Default);
         }
-        self.directory.remove(id);
-        self.directory.add(&active);
+        self.surroundings.directory.remove(id);
+        self.surroundings.directory.add(&active);
         let entry = self.entries.entry(id).or_insert_with(|| Entry {
             active: Rc::clone(&active),
             accepting: Vec::new(),
@@ -181,12 +195,7 @@ impl WorkerListeners {
             match Acceptor::new(socket, most) {
                 Ok(acceptor) => {
                     let acceptor = Rc::new(RefCell::new(acceptor));
-                    let task = accept_loop(
-                        Rc::clone(&acceptor),
-                        Rc::clone(&entry.slot),
-                        Rc::clone(&self.worker),
-                        Rc::clone(&self.directory),
-                    );
+                    let task = accept_loop(Rc::clone(&acceptor), Rc::clone(&entry.slot), self.surroundings.clone());
                     let task = tokio::task::spawn_local(task).abort_handle();
                     entry.accepting.push(Accepting { task, acceptor });
                 }
@@ -201,7 +210,7 @@ impl WorkerListeners {
     }
 
     pub(crate) fn remove(&mut self, handle: ListenerHandle) {
-        self.directory.remove(handle.id);
+        self.surroundings.directory.remove(handle.id);
         if let Some(entry) = self.entries.remove(&handle.id) {
             drop(entry.accepting);
             self.retire(&entry.active, None);
@@ -210,7 +219,7 @@ impl WorkerListeners {
 
     /// Tells the connections of chains that the listener has no more to end, and closes them when their time is over.
     fn retire(&mut self, listener: &ActiveListener, after: Option<&ActiveListener>) {
-        let now = self.worker.now();
+        let now = self.surroundings.worker.now();
         self.draining.retain(|(until, chain)| now < *until || chain.registry.open() > 0);
         let stays = |chain: &&Rc<ChainConnections>| after.is_some_and(|after| after.has(chain));
         let gone: Vec<Rc<ChainConnections>> = listener.chains.iter().filter(|chain| !stays(chain)).cloned().collect();
@@ -235,7 +244,7 @@ impl WorkerListeners {
     pub(crate) fn drain(&mut self, inbound_only: bool, over: Duration) {
         for entry in self.entries.values().filter(|entry| concerns(&entry.active, inbound_only)) {
             for chain in &entry.active.chains {
-                chain.drain.start(self.worker.now(), over);
+                chain.drain.start(self.surroundings.worker.now(), over);
                 chain.registry.wake_all();
             }
         }
@@ -244,7 +253,7 @@ impl WorkerListeners {
     /// Connections of listeners that drain then (`drain_type`) end with their next response.
     pub(crate) fn fail_health_checks(&mut self, fail: bool) {
         self.failing = fail;
-        self.worker.fail_health_checks(fail);
+        self.surroundings.worker.fail_health_checks(fail);
         for entry in self.entries.values().filter(|entry| entry.active.config.drain_type == DrainType::Default) {
             entry.active.chains.iter().for_each(|chain| chain.drain.set_failing(fail));
         }
@@ -257,6 +266,15 @@ impl WorkerListeners {
         for entry in self.entries.values_mut() {
             entry.accepting.clear();
             entry.active.chains.iter().for_each(|chain| chain.registry.close_all());
+        }
+    }
+
+    /// Overload actions changed: sockets are left alone or not, and connections look at their timers.
+    pub(crate) fn overload_changed(&self) {
+        let Surroundings { overload, gate, .. } = &self.surroundings;
+        gate.set_closed(overload.is_saturated(OverloadAction::StopAcceptingConnections));
+        for entry in self.entries.values() {
+            entry.active.chains.iter().for_each(|chain| chain.registry.wake_all());
         }
     }
 
@@ -295,6 +313,11 @@ impl WorkerListeners {
     }
 }
 
+/// Whether connections of a listener ask about overload.
+fn takes_part(overload: &Overload, listener: &ActiveListener) -> bool {
+    overload.is_configured() && !listener.config.bypasses_overload_manager
+}
+
 fn concerns(listener: &ActiveListener, inbound_only: bool) -> bool {
     !inbound_only || listener.config.traffic_direction == TrafficDirection::Inbound
 }
@@ -324,16 +347,25 @@ impl Exhausted {
 async fn accept_loop(
     acceptor: Rc<RefCell<Acceptor>>,
     slot: Rc<RefCell<Rc<ActiveListener>>>,
-    worker: Rc<Worker>,
-    directory: Rc<Directory>,
+    surroundings: Surroundings,
 ) {
+    let Surroundings { worker, directory, overload, gate } = surroundings;
     let mut exhausted = Exhausted::default();
     loop {
-        match std::future::poll_fn(|cx| acceptor.borrow_mut().poll_accept(cx)).await {
+        let next = std::future::poll_fn(|cx| {
+            if !slot.borrow().config.bypasses_overload_manager {
+                ready!(gate.poll_open(cx));
+            }
+            acceptor.borrow_mut().poll_accept(cx)
+        });
+        match next.await {
             Ok(Outcome::Connection(accepted)) => {
                 let listener = Rc::clone(&slot.borrow());
+                let Some(admission) = admit(&listener, &worker, &overload) else { continue };
+                let overload = takes_part(&overload, &listener).then(|| Arc::clone(&overload));
+                let arrival = Arrival { accepted, admission, overload };
                 tokio::task::spawn_local(serve_connection(
-                    accepted,
+                    arrival,
                     Rc::clone(&worker),
                     listener,
                     Rc::clone(&directory),

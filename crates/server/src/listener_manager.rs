@@ -237,7 +237,7 @@ impl ListenerManager {
         let worker_stats = (0..self.workers)
             .map(|worker| ListenerWorkerStats::register(&scope.child(&format!("worker_{worker}"))))
             .collect();
-        ListenerHandle { id, stats: ListenerStats::register(&scope), worker_stats }
+        ListenerHandle { id, stats: ListenerStats::register(&scope), worker_stats, open: Arc::default() }
     }
 
     /// Stops accepting; updates have no effect any more.

@@ -200,6 +200,8 @@ async fn serve(
     };
     let clusters = ClusterManager::new(Arc::clone(&store), cluster_options);
     let local_address = local_address(&options);
+    let overload = crate::overload::state(snapshot.overload.as_deref(), &store);
+    let mut watchdog = crate::watchdog::Watchdog::new(&store, snapshot.watchdogs);
     let mut workers = Vec::with_capacity(worker_count);
     for id in 1..=worker_count {
         let start = WorkerStart {
@@ -209,6 +211,8 @@ async fn serve(
             runtime: Arc::clone(&snapshot.runtime),
             local_address,
             drain: options.drain_times(),
+            overload: Arc::clone(&overload),
+            watch: watchdog.worker(id - 1),
             seed: seed.wrapping_add(id as u64),
         };
         workers.push(WorkerThread::start(start).map_err(|error| format!("worker {id} could not start: {error}"))?);
@@ -247,6 +251,7 @@ async fn serve(
         contexts: Rc::default(),
         runtime,
         runtime_stats,
+        overload,
         state: Cell::new(ServerState::PreInitializing),
         health_check_failed: Cell::new(false),
         requests,
@@ -255,6 +260,7 @@ async fn serve(
         log,
     });
     server.set_state(ServerState::PreInitializing);
+    let _watchdog = watchdog.start(&server).map_err(|error| format!("the watchdog could not start: {error}"))?;
     lifecycle::serve(server, received).await
 }
 

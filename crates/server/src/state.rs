@@ -9,7 +9,7 @@ use nuncio_config::compile::Registry;
 use nuncio_config::lower::Lowered;
 use nuncio_config::snapshot::Snapshot;
 use nuncio_config::tls::DiscoveredSecrets;
-use nuncio_filter::Runtime;
+use nuncio_filter::{Overload, Runtime};
 use nuncio_io::log_file::LogFiles;
 use nuncio_stats::Store;
 use nuncio_stats::names::{RuntimeStats, ServerStats};
@@ -76,6 +76,7 @@ pub(crate) struct Server {
     pub contexts: Rc<crate::secrets::Contexts>,
     pub runtime: RefCell<Arc<Runtime>>,
     pub runtime_stats: RuntimeStats,
+    pub overload: Arc<Overload>,
     pub state: Cell<ServerState>,
     /// `/healthcheck/fail` was asked for: health checks of this process fail.
     pub health_check_failed: Cell<bool>,

@@ -4,9 +4,10 @@
 //! (`listener_manager`), nor what happens on a connection ([`crate::listener`]).
 
 use crate::listener::{DrainTimes, ListenerHandle, WorkerListeners};
+use crate::watchdog::Watch;
 use nuncio_cluster::{WorkerClusters, WorkerSeed};
 use nuncio_config::snapshot::ListenerConfig;
-use nuncio_filter::{HttpClientHandle, LocalAddress, Runtime, StatsStore, Worker};
+use nuncio_filter::{HttpClientHandle, LocalAddress, Overload, Runtime, StatsStore, Worker};
 use nuncio_io::Address;
 use nuncio_io::listen::Listener;
 use nuncio_stats::Store;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     FailHealthChecks(bool),
     /// Close all connections.
     CloseAll,
+    /// Overload actions changed.
+    OverloadChanged,
     /// Put runtime values in force.
     SetRuntime(Arc<Runtime>),
     /// Answer when no connection is open that there is now.
@@ -55,6 +58,8 @@ pub(crate) struct WorkerStart {
     pub local_address: Option<IpAddr>,
     /// How connections of removed and replaced listeners end.
     pub drain: DrainTimes,
+    pub overload: Arc<Overload>,
+    pub watch: Arc<Watch>,
     pub seed: u64,
 }
 
@@ -135,7 +140,8 @@ async fn serve(start: WorkerStart, mut commands: mpsc::UnboundedReceiver<Command
     if let Some(address) = start.local_address {
         services.insert(Rc::new(LocalAddress(address)));
     }
-    let mut listeners = WorkerListeners::new(Rc::clone(&worker), start.drain);
+    let mut listeners = WorkerListeners::new(Rc::clone(&worker), start.drain, start.overload);
+    crate::watchdog::attend(start.watch, Some(worker.doing()));
     while let Some(command) = commands.recv().await {
         worker.tick();
         match command {
@@ -148,6 +154,7 @@ async fn serve(start: WorkerStart, mut commands: mpsc::UnboundedReceiver<Command
             Command::Drain { inbound_only, over } => listeners.drain(inbound_only, over),
             Command::FailHealthChecks(fail) => listeners.fail_health_checks(fail),
             Command::CloseAll => listeners.close_all(),
+            Command::OverloadChanged => listeners.overload_changed(),
             Command::SetRuntime(runtime) => worker.set_runtime(runtime),
             Command::WhenEmpty(done) => {
                 let emptied = listeners.emptied();

@@ -2,8 +2,9 @@
 
 use super::config_source::{api_source, config_source};
 use super::number::duration_field;
-use super::{NodeOverrides, access_log, address, cluster, listener, value};
+use super::{NodeOverrides, access_log, address, cluster, listener, overload, value};
 use crate::compile::{Compile, Invalid};
+use crate::overload::{OverloadConfig, Watchdogs};
 use crate::snapshot::{AdminConfig, DynamicConfig, ListenerConfig, LogFormat, Node};
 use crate::source::Loaded;
 use crate::transcode::wire::{self, WireValue};
@@ -32,6 +33,8 @@ pub(super) struct Lowered {
     pub(super) local_cluster: Option<Arc<str>>,
     pub(super) log_format: Option<LogFormat>,
     pub(super) dynamic: DynamicConfig,
+    pub(super) overload: Option<Arc<OverloadConfig>>,
+    pub(super) watchdogs: Watchdogs,
     pub(super) manager: Manager,
 }
 
@@ -72,6 +75,7 @@ pub(super) fn node(bootstrap: &pb::Bootstrap, overrides: &NodeOverrides, cx: &mu
 /// All but node and runtime.
 pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Compile<'_>) -> Lowered {
     report_unsupported(&bootstrap, cx);
+    #[allow(deprecated)]
     let pb::Bootstrap {
         static_resources,
         cluster_manager,
@@ -79,6 +83,9 @@ pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Comp
         admin,
         application_log_config,
         dynamic_resources,
+        overload_manager,
+        watchdogs,
+        watchdog,
         ..
     } = bootstrap;
     let manager = manager(cluster_manager.as_ref(), &mut cx.field("cluster_manager"));
@@ -92,6 +99,11 @@ pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Comp
     let wires = resource_wires(&loaded.wire);
     let listeners = listener::listeners(&listeners, &wires, &mut at);
     let dynamic = dynamic_resources.as_ref().map(|dynamic| self::dynamic(dynamic, &mut cx.field("dynamic_resources")));
+    let overload = overload_manager
+        .and_then(|config| overload::overload_manager(&config, &mut cx.field("overload_manager")).ok())
+        .map(Arc::new);
+    #[allow(deprecated)]
+    let watchdogs = overload::watchdogs(watchdogs.as_ref(), watchdog.as_ref(), cx);
     let stats_flush_interval = duration_field(&stats_flush_interval, "stats_flush_interval", cx).ok().flatten();
     Lowered {
         admin: admin.and_then(|admin| self::admin(&admin, &mut cx.field("admin")).ok().flatten()),
@@ -104,6 +116,8 @@ pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Comp
         log_format: application_log_config
             .and_then(|config| log_format(&config, &mut cx.field("application_log_config"))),
         dynamic: dynamic.unwrap_or_default(),
+        overload,
+        watchdogs,
         manager,
     }
 }
@@ -128,10 +142,11 @@ fn report_unsupported(bootstrap: &pb::Bootstrap, cx: &mut Compile<'_>) {
         stats_sinks,
         // Statistics are created when they are first used in any case.
         deferred_stat_options: _,
-        watchdog,
-        watchdogs,
+        // Lowered: see `overload`.
+        watchdog: _,
+        watchdogs: _,
+        overload_manager: _,
         tracing,
-        overload_manager,
         enable_dispatcher_stats,
         header_prefix,
         stats_server_version_override,
@@ -166,10 +181,7 @@ fn report_unsupported(bootstrap: &pb::Bootstrap, cx: &mut Compile<'_>) {
         (hds_config.is_some(), "hds_config"),
         (!flags_path.is_empty(), "flags_path"),
         (!stats_sinks.is_empty(), "stats_sinks"),
-        (watchdog.is_some(), "watchdog"),
-        (watchdogs.is_some(), "watchdogs"),
         (tracing.is_some(), "tracing"),
-        (overload_manager.is_some(), "overload_manager"),
         (*enable_dispatcher_stats, "enable_dispatcher_stats"),
         (stats_server_version_override.is_some(), "stats_server_version_override"),
         (*use_tcp_for_dns_lookups, "use_tcp_for_dns_lookups"),

@@ -138,6 +138,7 @@ pub(super) fn listener(
         metadata: value::metadata(&listener.metadata, "metadata", &mut cx),
         max_accepts_per_event: listener.max_connections_to_accept_per_socket_event.get(),
         ignore_global_connection_limit: listener.ignore_global_conn_limit,
+        bypasses_overload_manager: listener.bypass_overload_manager,
         hash: hash(wire, cx.facts),
         hash_without_chains: hash_without_chains(listener, cx.facts),
         wire: wire.into(),
@@ -201,7 +202,6 @@ fn report_unsupported(listener: &pb::Listener, cx: &mut Compile<'_>) {
         tcp_keepalive: _,
         // Hidden, and replaced by `enable_reuse_port`, which is on without it.
         reuse_port: _,
-        // There is no overload manager to bypass.
         bypass_overload_manager: _,
         stats_matcher,
         fcds_config,

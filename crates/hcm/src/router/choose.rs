@@ -27,6 +27,9 @@ impl Driver<'_> {
             return Err(self.no_cluster(forward.cluster_not_found_response_code));
         };
         self.s.info.upstream.cluster = Some(Arc::clone(cluster.info.stream_info()));
+        if let Some(reply) = self.env.refuses_to_forward() {
+            return Err(reply);
+        }
         self.take_request_stats(route);
         self.check_strictly()?;
         if let Some(name) = self.s.request.get(Known::X_ENVOY_UPSTREAM_ALT_STAT_NAME) {

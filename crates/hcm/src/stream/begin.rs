@@ -146,6 +146,20 @@ impl ActiveStream {
         driver.local_reply(reply);
     }
 
+    /// The process is overloaded: answers without a look at the request, and the connection ends.
+    pub(crate) fn refuse_overloaded(&mut self, env: &Environment, wire: Downstream<'_>, started: Instant) {
+        self.start(env, &wire, started);
+        self.request.clear();
+        self.info.protocol = Some(Protocol::Http11);
+        self.request_stopped = true;
+        self.close = true;
+        self.bypass = true;
+        env.config.stats.manager.downstream_rq_overload_close().inc();
+        let now = env.worker.now();
+        let mut driver = Driver { s: self, env, wire, now };
+        driver.local_reply(LocalReply::new(500, Bytes::from_static(b"Internal Server Error"), details::OVERLOAD));
+    }
+
     fn start(&mut self, env: &Environment, wire: &Downstream<'_>, started: Instant) {
         let now = env.worker.now();
         let wall =
@@ -178,8 +192,13 @@ enum Pass {
 impl Driver<'_> {
     /// Sends the request's head through the chain, with filters of its own. False if it is answered already.
     fn enter(&mut self, pass: Pass, last: bool) -> bool {
+        let refused = if pass == Pass::First { self.env.refuses_request() } else { None };
         let prepared = self.prepare(pass);
         self.ensure_chain();
+        if let Some(reply) = refused {
+            self.local_reply(reply);
+            return false;
+        }
         if let Err(reply) = prepared {
             self.local_reply(reply);
             return false;

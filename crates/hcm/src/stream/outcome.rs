@@ -213,7 +213,7 @@ impl Driver<'_> {
             reply.grpc_status = Some(DEADLINE_EXCEEDED);
             return self.local_reply(reply);
         }
-        if reached(crate::timer::deadline(self.s.progress, self.s.idle_timeout)) {
+        if reached(self.s.idle_deadline(self.env)) {
             stats.downstream_rq_idle_timeout().inc();
             let status = if self.s.received { 504 } else { 408 };
             let body = Bytes::from_static(b"stream timeout");

@@ -1,11 +1,12 @@
 //! From an accepted socket to the filter chain that serves it.
 
+use super::admission::Admission;
 use super::filtered;
 use super::handshake::{self, Failed, Ready};
 use super::inspect::{Inspected, inspect};
 use super::{ActiveListener, ChainConnections, Directory};
 use nuncio_config::snapshot::FilterChain;
-use nuncio_filter::{Connection, ConnectionLog, NetworkFilter, Observers, OpenStep, Peeked, Worker};
+use nuncio_filter::{Connection, ConnectionLog, NetworkFilter, Observers, OpenStep, Overload, Peeked, Worker};
 use nuncio_io::accept::Accepted;
 use nuncio_io::transport::Transport;
 use nuncio_matcher::ChainQuery;
@@ -25,10 +26,11 @@ struct ConnectionCount {
     listener: Rc<ActiveListener>,
     worker: u32,
     opened: Instant,
+    _admission: Box<Admission>,
 }
 
 impl ConnectionCount {
-    fn new(listener: &Rc<ActiveListener>, worker: &Worker) -> ConnectionCount {
+    fn new(listener: &Rc<ActiveListener>, worker: &Worker, admission: Box<Admission>) -> ConnectionCount {
         let stats = &listener.handle.stats;
         stats.downstream_cx_total().inc();
         stats.downstream_cx_active().add(1);
@@ -36,7 +38,12 @@ impl ConnectionCount {
             own.downstream_cx_total().inc();
             own.downstream_cx_active().add(1);
         }
-        ConnectionCount { listener: Rc::clone(listener), worker: worker.id(), opened: worker.tick() }
+        ConnectionCount {
+            listener: Rc::clone(listener),
+            worker: worker.id(),
+            opened: worker.tick(),
+            _admission: admission,
+        }
     }
 }
 
@@ -53,15 +60,23 @@ impl Drop for ConnectionCount {
     }
 }
 
+/// A connection that was accepted and let in.
+pub(super) struct Arrival {
+    pub accepted: Accepted,
+    pub admission: Box<Admission>,
+    /// How overloaded the process is, where the listener takes part in that.
+    pub overload: Option<Arc<Overload>>,
+}
+
 /// Serves a connection from accept to its end. The future is what a connection keeps for its whole life: what is needed
 /// only to open it is boxed, and given back before it is served.
 pub(super) fn serve_connection(
-    accepted: Accepted,
+    arrival: Arrival,
     worker: Rc<Worker>,
     listener: Rc<ActiveListener>,
     directory: Rc<Directory>,
 ) -> impl Future<Output = ()> {
-    let opening = Box::pin(open(accepted, worker, listener, directory));
+    let opening = Box::pin(open(arrival, worker, listener, directory));
     async move {
         let opened = opening.await;
         if let Some(Opened { serving, _count }) = opened {
@@ -78,25 +93,27 @@ struct Opened {
 
 /// Everything up to the terminal filter.
 async fn open(
-    accepted: Accepted,
+    arrival: Arrival,
     worker: Rc<Worker>,
     listener: Rc<ActiveListener>,
     directory: Rc<Directory>,
 ) -> Option<Opened> {
+    let Arrival { accepted, admission, overload } = arrival;
     let prepared = prepare(accepted, &worker, listener, &directory).await?;
     let Prepared { listener, chain, transport, mut info } = prepared;
     let Some((chain, connections)) = chain else {
         no_chain(&listener, &worker, Arc::new(info));
         return None;
     };
-    let count = ConnectionCount::new(&listener, &worker);
-    let Ready { transport, protocol } = match handshake::establish(&chain, transport, &mut info, &worker).await {
-        Ok(ready) => ready,
-        Err(failed) => {
-            no_session(&listener, &worker, Arc::new(info), failed);
-            return None;
-        }
-    };
+    let count = ConnectionCount::new(&listener, &worker, admission);
+    let Ready { transport, protocol } =
+        match handshake::establish(&chain, transport, &mut info, (&worker, overload.as_deref())).await {
+            Ok(ready) => ready,
+            Err(failed) => {
+                no_session(&listener, &worker, Arc::new(info), failed);
+                return None;
+            }
+        };
     let info = Arc::new(info);
     let log = ConnectionLog::of(&listener.config.access_logs, &worker, &info);
     let terminal = chain.terminal.as_ref()?;
@@ -114,6 +131,7 @@ async fn open(
         buffer_limit: listener.config.buffer_limit,
         log,
         observers: Observers::default(),
+        overload,
     };
     let filters = open_filters(&chain, &mut connection).await?;
     let serving = if filters.is_empty() {

@@ -2,7 +2,7 @@
 
 use nuncio_config::snapshot::FilterChain;
 use nuncio_config::tls::DownstreamTls;
-use nuncio_filter::Worker;
+use nuncio_filter::{Overload, ScaledTimer, Worker};
 use nuncio_io::transport::Transport;
 use nuncio_stream_info::ConnectionInfo;
 use nuncio_tls::FailureKind;
@@ -34,10 +34,15 @@ pub(super) async fn establish(
     chain: &FilterChain,
     transport: Transport,
     info: &mut ConnectionInfo,
-    worker: &Worker,
+    (worker, overload): (&Worker, Option<&Overload>),
 ) -> Result<Ready, Failed> {
     let Some(tls) = &chain.tls else { return Ok(Ready { transport, protocol: None }) };
-    let limit = chain.transport_connect_timeout.unwrap_or(LONGEST);
+    let configured = chain.transport_connect_timeout;
+    let limit = match overload {
+        Some(overload) => overload.timeout(ScaledTimer::TransportSocketConnect, configured),
+        None => configured,
+    };
+    let limit = limit.unwrap_or(LONGEST);
     match tokio::time::timeout(limit, handshake(tls, transport, info, worker)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Failed { reason: Arc::from("connect timeout"), timeout: true }),

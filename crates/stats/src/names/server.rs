@@ -158,3 +158,27 @@ stat_group! {
         }
     }
 }
+
+stat_group! {
+    /// `overload.<resource monitor>.*` of what is counted as it is used.
+    pub group ProactiveResourceStats {
+        counters {
+            failed_updates,
+        }
+        gauges {
+            pressure,
+        }
+    }
+}
+
+stat_group! {
+    /// `overload.<load-shed point>.*`
+    pub group LoadShedPointStats {
+        counters {
+            shed_load_count,
+        }
+        gauges {
+            scale_percent,
+        }
+    }
+}
