@@ -10,11 +10,13 @@ mod connecting;
 mod line;
 mod multiplexed;
 mod pooled;
+mod shed;
 mod waiting;
 
 pub use connecting::{ConnectFailure, Connecting};
 pub use line::ConnectionGuard;
 pub use pooled::PooledConnection;
+pub use shed::shed_connections_if;
 pub use waiting::{Waited, Waiting};
 
 use crate::breaker::{Resource, RoutingPriority};
@@ -306,6 +308,9 @@ impl HostPool {
                 return Acquire::Wait(Waiting::new(self));
             }
         }
+        if shed::is_shed() {
+            return Acquire::Overflow;
+        }
         match self.key.protocol {
             PoolProtocol::Http1 => self.cluster.stats.upstream_cx_http1_total().inc(),
             PoolProtocol::Http2 => self.cluster.stats.upstream_cx_http2_total().inc(),
@@ -357,6 +362,9 @@ impl HostPool {
     pub fn connect(self: &Rc<Self>, now: Instant, target: ConnectTarget) -> Acquire {
         if !self.may_connect() {
             self.cluster.stats.upstream_cx_overflow().inc();
+            return Acquire::Overflow;
+        }
+        if shed::is_shed() {
             return Acquire::Overflow;
         }
         Acquire::Connect(Box::new(Connecting::new(self, now, PoolProtocol::Http1, target)))

@@ -7,7 +7,7 @@ use crate::listener::{DrainTimes, ListenerHandle, WorkerListeners};
 use crate::watchdog::Watch;
 use nuncio_cluster::{WorkerClusters, WorkerSeed};
 use nuncio_config::snapshot::ListenerConfig;
-use nuncio_filter::{HttpClientHandle, LocalAddress, Overload, Runtime, StatsStore, Worker};
+use nuncio_filter::{HttpClientHandle, LoadShedPoint, LocalAddress, Overload, Runtime, StatsStore, Worker};
 use nuncio_io::Address;
 use nuncio_io::listen::Listener;
 use nuncio_stats::Store;
@@ -139,6 +139,12 @@ async fn serve(start: WorkerStart, mut commands: mpsc::UnboundedReceiver<Command
     services.insert(Rc::new(HttpClientHandle(nuncio_hcm::client(&worker, &clusters))));
     if let Some(address) = start.local_address {
         services.insert(Rc::new(LocalAddress(address)));
+    }
+    if start.overload.is_configured() {
+        let (overload, worker) = (Arc::clone(&start.overload), Rc::clone(&worker));
+        nuncio_cluster::pool::shed_connections_if(move || {
+            overload.sheds(LoadShedPoint::ConnectionPoolNewConnection, worker.random())
+        });
     }
     let mut listeners = WorkerListeners::new(Rc::clone(&worker), start.drain, start.overload);
     crate::watchdog::attend(start.watch, Some(worker.doing()));

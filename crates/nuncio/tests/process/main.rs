@@ -23,6 +23,7 @@ mod lifecycle;
 mod listeners;
 mod log_files;
 mod names;
+mod overload;
 mod refused;
 mod reload;
 mod scopes;
