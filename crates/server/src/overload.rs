@@ -159,6 +159,6 @@ impl Manager {
     fn scale(&self, triggers: &[Trigger]) -> u32 {
         let pressure = |at: usize| self.resources.get(at).map_or(0.0, |resource| resource.pressure);
         let value = triggers.iter().map(|trigger| trigger.value(pressure(trigger.monitor))).fold(0.0, f64::max);
-        (value * f64::from(SATURATED)) as u32
+        (value * f64::from(SATURATED)).round() as u32
     }
 }

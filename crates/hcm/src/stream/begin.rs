@@ -151,6 +151,8 @@ impl ActiveStream {
         self.start(env, &wire, started);
         self.request.clear();
         self.info.protocol = Some(Protocol::Http11);
+        // Envoy's codec reports it as one of its errors.
+        self.info.flags.insert(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
         self.request_stopped = true;
         self.close = true;
         self.bypass = true;
