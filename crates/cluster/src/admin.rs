@@ -3,9 +3,11 @@
 mod json;
 mod text;
 
+use crate::config::Discovery;
 use crate::health::HealthFlags;
 use crate::host::{Host, HostCounter};
-use crate::manager::ClusterManager;
+use crate::manager::{Cluster, ClusterManager};
+use nuncio_lb::{HostSet, LocalityHosts};
 use std::sync::Arc;
 
 impl ClusterManager {
@@ -50,10 +52,49 @@ impl ClusterManager {
         self.find(name).map(|cluster| cluster.hosts().hosts().cloned().collect()).unwrap_or_default()
     }
 
+    /// The name that a cluster's endpoints are asked for by, if that is another than its own
+    /// (`eds_cluster_config.service_name`).
+    pub fn endpoints_name(&self, name: &str) -> Option<Arc<str>> {
+        match &self.find(name)?.info.config.discovery {
+            Discovery::Eds(eds) => Some(eds.service_name.clone()),
+            _ => None,
+        }
+    }
+
+    /// The hosts of a cluster by priority and locality; none if there is no such cluster.
+    pub fn localities(&self, name: &str) -> Vec<LocalityView> {
+        let Some(cluster) = self.find(name) else { return Vec::new() };
+        let hosts = cluster.hosts();
+        let view = |(priority, set): (usize, &Arc<HostSet<Arc<Host>>>)| {
+            let localities = set.grouped().into_iter().filter(|locality| !locality.hosts.is_empty());
+            let view = |LocalityHosts { weight, hosts }| LocalityView { priority: priority as u32, weight, hosts };
+            localities.map(view).collect::<Vec<_>>()
+        };
+        hosts.sets().iter().enumerate().flat_map(view).collect()
+    }
+
+    /// `policy.overprovisioning_factor` of what a cluster's endpoints come from, in percent.
+    pub fn overprovisioning_factor(&self, name: &str) -> Option<u32> {
+        let cluster = self.find(name)?;
+        let discovered = cluster.assignment().map(|assignment| assignment.overprovisioning_factor);
+        Some(discovered.unwrap_or(cluster.info.config.load_assignment.overprovisioning_factor))
+    }
+
     /// Event logs are opened anew with their next event (`POST /reopen_logs`).
     pub fn reopen_logs(&self) {
         self.shared().event_logs.reopen();
     }
+}
+
+/// The hosts of a cluster that share a priority and a locality.
+#[derive(Debug, Clone)]
+pub struct LocalityView {
+    /// From 0, the highest.
+    pub priority: u32,
+    /// `load_balancing_weight`; 0 if it has none.
+    pub weight: u32,
+    /// At least one.
+    pub hosts: Vec<Arc<Host>>,
 }
 
 /// The stats of a host by name; whether it is a gauge.
@@ -69,6 +110,11 @@ fn host_stats(host: &Host) -> [(&'static str, bool, u64); 9] {
         ("rq_timeout", false, host.counter(HostCounter::RqTimeout)),
         ("rq_total", false, host.counter(HostCounter::RqTotal)),
     ]
+}
+
+/// Whether discovery brought the cluster.
+fn is_added_via_api(cluster: &Cluster) -> bool {
+    cluster.shared().is_some_and(|shared| !shared.is_static(cluster.info.name()))
 }
 
 /// Whether the host is a canary (`envoy.lb` metadata).

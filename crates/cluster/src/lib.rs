@@ -36,6 +36,7 @@ mod worker;
 pub mod config;
 pub mod pool;
 
+pub use admin::LocalityView;
 pub use breaker::{Breaker, Resource, RoutingPriority};
 pub use config::ClusterConfig;
 pub use dns::SystemFiles;

@@ -90,6 +90,13 @@ pub(crate) struct Shared {
     refresh: Notify,
 }
 
+impl Shared {
+    /// Whether a cluster is one of the configuration's own.
+    pub(crate) fn is_static(&self, name: &str) -> bool {
+        self.static_names.borrow().contains(name)
+    }
+}
+
 /// Ends a task when it goes out of scope.
 #[derive(Debug)]
 pub(crate) struct AbortOnDrop(pub(crate) AbortHandle);
@@ -149,7 +156,7 @@ impl ClusterManager {
 
     /// Whether a cluster is one of [`ClusterManager::set_clusters`].
     pub fn is_static(&self, name: &str) -> bool {
-        self.shared.static_names.borrow().contains(name)
+        self.shared.is_static(name)
     }
 
     /// Keeps something as long as the newest cluster of this name is there: what it depends on.
@@ -312,6 +319,11 @@ impl ClusterManager {
     pub fn pending(&self) -> Vec<(Arc<str>, Instant)> {
         let warming = self.shared.warming.borrow();
         warming.values().map(|cluster| (cluster.info.name().clone(), cluster.since)).collect()
+    }
+
+    /// Whether the newest cluster of this name is not ready yet.
+    pub fn is_warming(&self, name: &str) -> bool {
+        self.shared.warming.borrow().contains_key(name)
     }
 
     /// Returns when every worker has done what it was told so far. Workers that ended don't count.

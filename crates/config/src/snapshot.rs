@@ -67,6 +67,8 @@ pub struct DynamicConfig {
     pub lds: Option<Source>,
     /// Runtime layers that come from elsewhere: the name of the resource, the place of the layer, and its source.
     pub rtds: Vec<(String, usize, Source)>,
+    /// `cluster_manager.load_stats_config`: who is told of the load of clusters.
+    pub load_stats: Option<Arc<ApiSource>>,
 }
 
 /// `node`.

@@ -31,6 +31,8 @@ mod scrape;
 mod server_info;
 mod unready;
 
+pub(crate) use config_dump::{address as socket_address_of, locality as locality_of};
+
 use crate::state::Server;
 use connections::Connections;
 use counters::AdminStats;

@@ -10,6 +10,7 @@ mod hot_restart;
 mod lifecycle;
 mod listener;
 mod listener_manager;
+mod load_reports;
 mod logging;
 mod options;
 mod overload;

@@ -70,6 +70,7 @@ async fn initialize(server: &Rc<Server>, snapshot: &Snapshot) {
     if let Some(ads) = &xds.ads {
         ads.start();
     }
+    crate::load_reports::start(server);
     let layers = crate::xds::follow_runtime(server, &xds.config.rtds);
     *xds.rtds.borrow_mut() = layers;
     xds.waits.done().await;

@@ -32,7 +32,7 @@ pub(crate) use clusters::Clusters;
 pub(crate) use counts::Counts;
 pub(crate) use endpoints::EndpointSubscriptions;
 pub(crate) use extensions::ExtensionSubscriptions;
-pub(crate) use held::Held;
+pub(crate) use held::{Held, HeldResource, Version};
 pub(crate) use listeners::Listeners;
 pub(crate) use mux::GrpcMux;
 pub(crate) use node::node;

@@ -1,6 +1,6 @@
 //! The JSON form of `/clusters`, as protobuf prints it: one space of indentation, defaults left out.
 
-use super::{configured_health, host_stats};
+use super::{configured_health, host_stats, is_added_via_api};
 use crate::breaker::RoutingPriority;
 use crate::health::HealthFlags;
 use crate::host::Host;
@@ -113,6 +113,9 @@ pub(super) fn write_element(out: &mut Vec<u8>, cluster: &Cluster) {
 fn write_cluster(json: &mut Pretty<'_>, cluster: &Cluster) {
     let [external, local] = cluster.detector().map(|detector| detector.rates()).unwrap_or_default();
     json.text("name", cluster.info.name());
+    if is_added_via_api(cluster) {
+        json.raw("added_via_api", true);
+    }
     json.percent("success_rate_ejection_threshold", external.threshold);
     json.list("host_statuses", cluster.hosts().hosts(), |json, host| write_host(json, host));
     json.percent("local_origin_success_rate_ejection_threshold", local.threshold);

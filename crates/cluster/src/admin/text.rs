@@ -1,6 +1,6 @@
 //! The text form of `/clusters`.
 
-use super::{host_stats, is_canary};
+use super::{host_stats, is_added_via_api, is_canary};
 use crate::breaker::RoutingPriority;
 use crate::host::Host;
 use crate::manager::Cluster;
@@ -28,7 +28,7 @@ pub(super) fn write_cluster(out: &mut Vec<u8>, cluster: &Cluster) {
             line(&format!("{prefix}::{key}"), &limit);
         }
     }
-    line("added_via_api", &false);
+    line("added_via_api", &is_added_via_api(cluster));
     for host in cluster.hosts().hosts() {
         write_host(out, name, host);
     }

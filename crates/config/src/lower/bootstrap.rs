@@ -53,13 +53,13 @@ pub(super) fn node(bootstrap: &pb::Bootstrap, overrides: &NodeOverrides, cx: &mu
         // A build version is for servers of xDS to read.
         user_agent_version_type: _,
         extensions,
-        client_features,
+        // Sent to management servers as it is.
+        client_features: _,
         listening_addresses,
     } = bootstrap.node.clone().unwrap_or_default();
     cx.unsupported_if(!dynamic_parameters.is_empty(), "dynamic_parameters");
     cx.unsupported_if(!user_agent_name.is_empty(), "user_agent_name");
     cx.unsupported_if(!extensions.is_empty(), "extensions");
-    cx.unsupported_if(!client_features.is_empty(), "client_features");
     cx.unsupported_if(!listening_addresses.is_empty(), "listening_addresses");
     let core::Locality { region, zone, sub_zone } = locality.unwrap_or_default();
     Node {
@@ -104,6 +104,12 @@ pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Comp
         .map(Arc::new);
     #[allow(deprecated)]
     let watchdogs = overload::watchdogs(watchdogs.as_ref(), watchdog.as_ref(), cx);
+    let load_stats = cluster_manager.as_ref().and_then(|manager| manager.load_stats_config.as_ref());
+    let dynamic = DynamicConfig {
+        load_stats: load_stats
+            .and_then(|api| stream_source(api, &mut cx.field("cluster_manager").field("load_stats_config"))),
+        ..dynamic.unwrap_or_default()
+    };
     let stats_flush_interval = duration_field(&stats_flush_interval, "stats_flush_interval", cx).ok().flatten();
     Lowered {
         admin: admin.and_then(|admin| self::admin(&admin, &mut cx.field("admin")).ok().flatten()),
@@ -115,7 +121,7 @@ pub(super) fn resources(bootstrap: pb::Bootstrap, loaded: &Loaded, cx: &mut Comp
         local_cluster: manager.local_cluster.clone(),
         log_format: application_log_config
             .and_then(|config| log_format(&config, &mut cx.field("application_log_config"))),
-        dynamic: dynamic.unwrap_or_default(),
+        dynamic,
         overload,
         watchdogs,
         manager,
@@ -238,7 +244,16 @@ fn dynamic(dynamic: &pb::bootstrap::DynamicResources, cx: &mut Compile<'_>) -> D
         }
         Some(Arc::new(api))
     });
-    DynamicConfig { ads, cds, lds, rtds: Vec::new() }
+    DynamicConfig { ads, cds, lds, ..DynamicConfig::default() }
+}
+
+/// The server of a service that is a gRPC stream in any case.
+fn stream_source(api: &core::ApiConfigSource, cx: &mut Compile<'_>) -> Option<Arc<crate::sources::ApiSource>> {
+    let source = api_source(api, cx).ok()?;
+    if source.kind == crate::sources::ApiKind::Rest {
+        cx.field("api_type").error_hint("this service is a stream", "use GRPC");
+    }
+    Some(Arc::new(source))
 }
 
 /// What the cluster manager's configuration says to clusters.
@@ -255,11 +270,11 @@ fn manager(manager: Option<&pb::ClusterManager>, cx: &mut Compile<'_>) -> Manage
         local_cluster_name,
         outlier_detection,
         upstream_bind_config,
-        load_stats_config,
+        // Lowered beside `dynamic_resources`.
+        load_stats_config: _,
         // Clusters cost little before they are used in any case.
         enable_deferred_cluster_creation: _,
     } = manager;
-    cx.unsupported_if(load_stats_config.is_some(), "load_stats_config");
     let mut event_log = None;
     if let Some(pb::cluster_manager::OutlierDetection { event_log_path, event_service }) = outlier_detection {
         cx.field("outlier_detection").unsupported_if(event_service.is_some(), "event_service");

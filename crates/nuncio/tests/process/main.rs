@@ -27,6 +27,7 @@ mod overload;
 mod refused;
 mod reload;
 mod scopes;
+mod services;
 mod shared;
 mod smuggling;
 mod support;

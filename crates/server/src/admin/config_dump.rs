@@ -2,9 +2,12 @@
 //!
 //! Only places in the bytes of the bootstrap are gathered beforehand; a resource is copied when its turn comes.
 
+mod dynamic;
 mod endpoints;
 mod mask;
 mod resources;
+
+pub(crate) use endpoints::{address, locality};
 
 use super::Admin;
 use super::endpoint::Call;
@@ -70,21 +73,26 @@ fn compile(pattern: &str) -> Result<Regex, Refusal> {
     whole.map_err(|error| refuse(&error))
 }
 
-/// The messages of a dump, and of which kind the resources in them are. Those of routes are there if a connection manager
-/// is, as in Envoy.
-fn sections(source: &Source) -> Vec<(MessageRef, Option<Kind>)> {
+/// The message of a dump, and the lists in it.
+type Section = (MessageRef, &'static [Kind]);
+
+/// The messages of a dump. Those of routes are there if a connection manager is, as in Envoy; that of filters if one's
+/// configuration was discovered.
+fn sections(source: &Source) -> Vec<Section> {
+    const CLUSTERS: &[Kind] = &[Kind::Cluster, Kind::ActiveCluster, Kind::WarmingCluster];
     let has_manager = source.has_connection_manager();
-    let sections = [
-        ("BootstrapConfigDump", None, true),
-        ("ClustersConfigDump", Some(Kind::Cluster), true),
-        ("EndpointsConfigDump", Some(Kind::Endpoint), source.with_endpoints()),
-        ("ListenersConfigDump", Some(Kind::Listener), true),
-        ("ScopedRoutesConfigDump", None, has_manager),
-        ("RoutesConfigDump", Some(Kind::Route), has_manager),
-        ("SecretsConfigDump", Some(Kind::Secret), true),
+    let sections: [(&str, &'static [Kind], bool); 8] = [
+        ("BootstrapConfigDump", &[], true),
+        ("ClustersConfigDump", CLUSTERS, true),
+        ("EcdsConfigDump", &[Kind::Extension], source.has_extensions()),
+        ("EndpointsConfigDump", &[Kind::Endpoint, Kind::DynamicEndpoint], source.with_endpoints()),
+        ("ListenersConfigDump", &[Kind::Listener, Kind::DynamicListener], true),
+        ("ScopedRoutesConfigDump", &[], has_manager),
+        ("RoutesConfigDump", &[Kind::Route, Kind::DynamicRoute], has_manager),
+        ("SecretsConfigDump", &[Kind::Secret, Kind::ActiveSecret, Kind::WarmingSecret], true),
     ];
     let wanted = sections.into_iter().filter(|(_, _, there)| *there);
-    wanted.filter_map(|(name, kind, _)| Some((Schema::message(&format!("envoy.admin.v3.{name}"))?, kind))).collect()
+    wanted.filter_map(|(name, kinds, _)| Some((Schema::message(&format!("envoy.admin.v3.{name}"))?, kinds))).collect()
 }
 
 /// What is written, in order.
@@ -112,9 +120,9 @@ impl Plan {
     }
 
     /// `?resource=`: the resources of one list.
-    fn one_list(&mut self, sections: &[(MessageRef, Option<Kind>)], resource: &str) -> Result<(), Refusal> {
-        let found = sections.iter().find_map(|(message, kind)| Some((message.field_by_name(resource)?, kind)));
-        let Some((field, kind)) = found else {
+    fn one_list(&mut self, sections: &[Section], resource: &str) -> Result<(), Refusal> {
+        let found = sections.iter().find_map(|(message, kinds)| Some((message.field_by_name(resource)?, kinds)));
+        let Some((field, kinds)) = found else {
             return Err((404, format!("{resource} not found in config dump")));
         };
         if !field.is_list() {
@@ -123,7 +131,7 @@ impl Plan {
                 format!("{resource} is not a repeated field. Use ?mask={resource} to get only this field"),
             ));
         }
-        let kind = kind.filter(|kind| kind.list() == resource);
+        let kind = kinds.iter().copied().find(|kind| kind.list() == resource);
         let resources = kind.map(|kind| self.resources(kind)).unwrap_or_default();
         let Some(kind) = kind.filter(|_| !resources.is_empty()) else {
             self.text("{}\n");
@@ -140,7 +148,7 @@ impl Plan {
         Ok(())
     }
 
-    fn all(&mut self, admin: &Admin, sections: &[(MessageRef, Option<Kind>)]) -> Result<(), Refusal> {
+    fn all(&mut self, admin: &Admin, sections: &[Section]) -> Result<(), Refusal> {
         let usable = |message: MessageRef| self.mask.as_ref().is_none_or(|mask| mask.check(message).is_ok());
         let shown: Vec<_> = sections.iter().filter(|(message, _)| usable(*message)).collect();
         if shown.is_empty() {
@@ -148,26 +156,34 @@ impl Plan {
             return Err((400, format!("FieldMask {mask} could not be successfully applied to any configs.")));
         }
         self.text("{\n \"configs\": [");
-        for (at, (message, kind)) in shown.into_iter().enumerate() {
+        for (at, (message, kinds)) in shown.into_iter().enumerate() {
             self.text(if at == 0 { "\n  " } else { ",\n  " });
-            match kind {
-                Some(kind) => self.section(*message, *kind),
-                None => self.whole(admin, *message),
+            match kinds.is_empty() {
+                false => self.section(*message, kinds),
+                true => self.whole(admin, *message),
             }
         }
         self.text("\n ]\n}\n");
         Ok(())
     }
 
-    /// A message whose only contents are resources.
-    fn section(&mut self, message: MessageRef, kind: Kind) {
-        let shown = self.mask.as_ref().is_none_or(|mask| mask.has(kind.list()));
-        let resources = if shown { self.resources(kind) } else { Vec::new() };
+    /// A message whose contents are resources.
+    fn section(&mut self, message: MessageRef, kinds: &[Kind]) {
         self.text(format!("{{\n   \"@type\": \"type.googleapis.com/{}\"", message.full_name()));
-        if !resources.is_empty() {
-            self.text(format!(",\n   \"{}\": [", kind.list()));
-            self.list(kind, resources, 4, false);
-            self.text("\n   ]");
+        let shown = |mask: &Option<Mask>, field: &str| mask.as_ref().is_none_or(|mask| mask.has(field));
+        let version = kinds.iter().find_map(|kind| self.source.version(*kind)).filter(|version| !version.is_empty());
+        if let Some(version) = version.filter(|_| shown(&self.mask, "version_info")) {
+            let mut text = Vec::new();
+            nuncio_stream_info::write_json_string(version.as_bytes(), &mut text);
+            self.text(format!(",\n   \"version_info\": {}", String::from_utf8_lossy(&text)));
+        }
+        for kind in kinds.iter().copied().filter(|kind| shown(&self.mask, kind.list())).collect::<Vec<_>>() {
+            let resources = self.resources(kind);
+            if !resources.is_empty() {
+                self.text(format!(",\n   \"{}\": [", kind.list()));
+                self.list(kind, resources, 4, false);
+                self.text("\n   ]");
+            }
         }
         self.text("\n  }");
     }

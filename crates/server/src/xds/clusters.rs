@@ -56,7 +56,11 @@ impl Clusters {
                 }
             }
         }
-        for name in removed(server, update) {
+        let gone = removed(server, update);
+        if changed || !gone.is_empty() {
+            server.xds.held.changed(ResourceType::Cluster, update.version);
+        }
+        for name in gone {
             server.xds.held.removed(ResourceType::Cluster, &name);
             tracing::info!(target: "upstream", "removing cluster {name}");
             server.clusters.remove(&name);
@@ -108,8 +112,12 @@ pub(super) fn take_one(server: &Rc<Server>, resource: &Rc<Resource>) -> Result<b
     server.note(kind, &resource.name, &lowered);
     let Lowered { value, uses, tls, .. } = lowered;
     server.contexts.add(&tls);
+    let was_ready = !server.clusters.is_warming(&resource.name);
     set_cluster(server, value, &uses);
-    xds.held.active(kind, resource);
+    match server.clusters.is_warming(&resource.name) {
+        true => xds.held.warming(kind, resource, was_ready),
+        false => xds.held.active(kind, resource),
+    }
     Ok(true)
 }
 

@@ -7,16 +7,18 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 /// A resource as it is held.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct HeldResource {
     /// What was accepted last.
     pub active: Option<Version>,
+    /// What serves as long as that is being made ready.
+    pub before: Option<Version>,
     /// What was refused last, and why.
     pub refused: Option<(Version, String)>,
 }
 
 /// One version of a resource.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Version {
     pub resource: Rc<Resource>,
     /// When it came.
@@ -33,6 +35,8 @@ impl Version {
 #[derive(Default)]
 pub(crate) struct Held {
     by_name: RefCell<BTreeMap<(ResourceType, String), HeldResource>>,
+    /// Versions of the responses that changed something last.
+    versions: RefCell<BTreeMap<ResourceType, String>>,
 }
 
 impl Held {
@@ -45,6 +49,34 @@ impl Held {
     pub(crate) fn active(&self, kind: ResourceType, resource: &Rc<Resource>) {
         self.change(kind, &resource.name, |held| {
             *held = HeldResource { active: Some(Version::new(resource)), ..HeldResource::default() };
+        });
+    }
+
+    /// The same for one that is being made ready. If the one before it was ready, that one serves until then.
+    pub(crate) fn warming(&self, kind: ResourceType, resource: &Rc<Resource>, was_ready: bool) {
+        self.change(kind, &resource.name, |held| {
+            let before = if was_ready { held.active.take() } else { held.before.take() };
+            *held = HeldResource { active: Some(Version::new(resource)), before, refused: None };
+        });
+    }
+
+    /// A response of this version changed something.
+    pub(crate) fn changed(&self, kind: ResourceType, version: &str) {
+        self.versions.borrow_mut().insert(kind, version.to_owned());
+    }
+
+    /// The version of the response that changed something last.
+    pub(crate) fn version(&self, kind: ResourceType) -> Option<String> {
+        self.versions.borrow().get(&kind).cloned()
+    }
+
+    /// Forgets what was refused, as a new response comes.
+    pub(crate) fn forget_refused(&self, kind: ResourceType) {
+        self.by_name.borrow_mut().retain(|(of, _), held| {
+            if *of == kind {
+                held.refused = None;
+            }
+            held.active.is_some() || held.refused.is_some()
         });
     }
 

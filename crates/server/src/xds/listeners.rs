@@ -88,16 +88,25 @@ impl Listeners {
 
     fn take(self: &Rc<Self>, server: &Rc<Server>, update: &Update<'_>) -> Outcome {
         let paused = server.xds.pause(DEPENDENTS);
+        server.xds.held.forget_refused(KIND);
+        let mut changed = false;
         // Removals first: a new listener may take the address of one that goes.
         for name in self.removed(server, update) {
             self.remove(server, &name);
+            changed = true;
         }
         let mut refused = Vec::new();
         for resource in update.resources {
-            if let Err(reason) = self.take_one(server, resource) {
-                server.xds.held.refused(KIND, resource, &reason);
-                refused.push(format!("{}: {reason}", resource.name));
+            match self.take_one(server, resource) {
+                Ok(took) => changed |= took,
+                Err(reason) => {
+                    server.xds.held.refused(KIND, resource, &reason);
+                    refused.push(format!("{}: {reason}", resource.name));
+                }
             }
+        }
+        if changed {
+            server.xds.held.changed(KIND, update.version);
         }
         drop(paused);
         self.first.borrow_mut().take();
@@ -130,16 +139,17 @@ impl Listeners {
         keep_while_draining(server, serving);
     }
 
-    fn take_one(self: &Rc<Self>, server: &Rc<Server>, resource: &Rc<Resource>) -> Result<(), String> {
+    /// Whether anything changed.
+    fn take_one(self: &Rc<Self>, server: &Rc<Server>, resource: &Rc<Resource>) -> Result<bool, String> {
         let xds = &server.xds;
         if server.snapshot.borrow().listeners.iter().any(|listener| *listener.name == *resource.name) {
             tracing::debug!(target: "config", "listener {} is static and stays as it is", resource.name);
-            return Ok(());
+            return Ok(false);
         }
         if let Some(known) = xds.held.newest(KIND, &resource.name)
             && known.body == resource.body
         {
-            return Ok(());
+            return Ok(false);
         }
         let (registry, runtime) = server.lowering();
         let lowered = xds.resources.listener((registry, &runtime), &resource.body)?;
@@ -149,6 +159,7 @@ impl Listeners {
         server.note(KIND, &resource.name, &lowered);
         let Lowered { value: config, uses, tls, .. } = lowered;
         let warming_before = self.warming.borrow_mut().remove(&config.name);
+        let was_ready = warming_before.is_none();
         self.check_addresses(&config)?;
         let prepared = server.listeners.borrow_mut().prepare(&config).map_err(|error| error.to_string())?;
         server.listeners.borrow().count(&config, warming_before.as_ref().map(|before| &*before.config));
@@ -166,10 +177,13 @@ impl Listeners {
             is_ready: Cell::new(false),
         });
         self.warming.borrow_mut().insert(Arc::clone(&warming.config.name), Rc::clone(&warming));
-        xds.held.active(KIND, resource);
+        match warming.waits.pending().is_empty() {
+            true => xds.held.active(KIND, resource),
+            false => xds.held.warming(KIND, resource, was_ready),
+        }
         self.await_dependencies(server, warming);
         self.show_warming(server);
-        Ok(())
+        Ok(true)
     }
 
     /// No two listeners have one address, ready or not.

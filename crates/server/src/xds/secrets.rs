@@ -21,6 +21,16 @@ pub(crate) struct SecretSubscriptions {
     by_key: RefCell<HashMap<SecretKey, Weak<Following>>>,
 }
 
+impl SecretSubscriptions {
+    /// Names of secrets that did not come yet.
+    pub(crate) fn awaited(&self) -> Vec<Arc<str>> {
+        let all = self.by_key.borrow();
+        let missing =
+            all.iter().filter(|(_, secret)| secret.upgrade().is_some_and(|secret| secret.known.borrow().is_none()));
+        missing.map(|((_, name), _)| Arc::clone(name)).collect()
+    }
+}
+
 /// One secret.
 struct Following {
     server: Weak<Server>,

@@ -100,6 +100,18 @@ stat_group! {
 }
 
 stat_group! {
+    /// `load_reporter.*`: as Envoy counts, `requests` are messages of the server, `responses` messages to it.
+    pub group LoadReporterStats {
+        counters {
+            errors,
+            requests,
+            responses,
+            retries,
+        }
+    }
+}
+
+stat_group! {
     /// `control_plane.*`
     pub group ControlPlaneStats {
         counters {

@@ -4,43 +4,34 @@ use super::super::Admin;
 use nuncio_api::pb::envoy::config::core::v3 as core;
 use nuncio_api::pb::envoy::config::endpoint::v3 as pb;
 use nuncio_api::pb::google::protobuf::UInt32Value;
-use nuncio_cluster::{HealthFlags, Host};
+use nuncio_cluster::{HealthFlags, Host, LocalityView};
 use nuncio_lb::{Endpoint, Health};
 use nuncio_stream_info::{Address, Locality};
 use prost::Message;
-use std::sync::Arc;
 
 /// Wire bytes of the `ClusterLoadAssignment` of a cluster.
 pub(super) fn assignment(admin: &Admin, cluster: &str) -> Vec<u8> {
-    let hosts = admin.server.clusters.hosts(cluster);
-    let endpoints = groups(&hosts).into_iter().map(|hosts| group(&hosts)).collect();
-    pb::ClusterLoadAssignment { cluster_name: cluster.to_owned(), endpoints, ..Default::default() }.encode_to_vec()
+    let endpoints = admin.server.clusters.localities(cluster).iter().map(group).collect();
+    let name = admin.server.clusters.endpoints_name(cluster);
+    let cluster_name = name.map_or_else(|| cluster.to_owned(), |name| name.to_string());
+    let factor = admin.server.clusters.overprovisioning_factor(cluster);
+    let overprovisioning_factor = factor.map(|value| UInt32Value { value });
+    let policy = pb::cluster_load_assignment::Policy { overprovisioning_factor, ..Default::default() };
+    pb::ClusterLoadAssignment { cluster_name, endpoints, policy: Some(policy), ..Default::default() }.encode_to_vec()
 }
 
-/// Hosts by priority and locality; they come sorted by both.
-fn groups(hosts: &[Arc<Host>]) -> Vec<Vec<&Host>> {
-    let mut groups: Vec<Vec<&Host>> = Vec::new();
-    for host in hosts {
-        let same = |other: &Host| other.priority() == host.priority() && other.info().locality == host.info().locality;
-        match groups.last_mut() {
-            Some(group) if group.first().is_some_and(|other| same(other)) => group.push(host),
-            _ => groups.push(vec![host]),
-        }
-    }
-    groups
-}
-
-fn group(hosts: &[&Host]) -> pb::LocalityLbEndpoints {
-    let first = hosts.first();
+fn group(view: &LocalityView) -> pb::LocalityLbEndpoints {
     pb::LocalityLbEndpoints {
-        locality: first.map(|host| locality(&host.info().locality)),
-        priority: first.map(|host| host.priority()).unwrap_or_default(),
-        lb_endpoints: hosts.iter().map(|host| endpoint(host)).collect(),
+        locality: view.hosts.first().map(|host| locality(&host.info().locality)),
+        priority: view.priority,
+        load_balancing_weight: Some(UInt32Value { value: view.weight }),
+        lb_endpoints: view.hosts.iter().map(|host| endpoint(host)).collect(),
         ..Default::default()
     }
 }
 
-fn locality(locality: &Locality) -> core::Locality {
+/// `core.v3.Locality`
+pub(crate) fn locality(locality: &Locality) -> core::Locality {
     let Locality { region, zone, sub_zone } = locality;
     core::Locality { region: region.to_string(), zone: zone.to_string(), sub_zone: sub_zone.to_string() }
 }
@@ -73,7 +64,8 @@ fn health(flags: HealthFlags) -> core::HealthStatus {
     }
 }
 
-fn address(address: &Address) -> core::Address {
+/// `core.v3.Address`
+pub(crate) fn address(address: &Address) -> core::Address {
     use core::address::Address as Form;
     let form = match address {
         Address::Ip(ip) => Form::SocketAddress(core::SocketAddress {
