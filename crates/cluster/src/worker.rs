@@ -149,10 +149,21 @@ impl WorkerClusters {
     /// The cluster of this name.
     #[inline]
     pub fn get(&self, name: &str) -> Option<Rc<WorkerCluster>> {
-        match self.inner.clusters.borrow().get(name)? {
-            Entry::Warm(cluster) => return Some(cluster.clone()),
-            Entry::Cold(_) => {}
-        }
+        let is_known = {
+            let clusters = self.inner.clusters.borrow();
+            match clusters.get(name) {
+                Some(Entry::Warm(cluster)) => return Some(cluster.clone()),
+                Some(Entry::Cold(_)) => true,
+                None => false,
+            }
+        };
+        if is_known { self.inner.warm_up(name) } else { self.get_new(name) }
+    }
+
+    /// Routes that name a new cluster are in force for all workers at once; the cluster may still wait to be taken up.
+    #[cold]
+    fn get_new(&self, name: &str) -> Option<Rc<WorkerCluster>> {
+        self.apply_pending();
         self.inner.warm_up(name)
     }
 

@@ -99,7 +99,7 @@ fn short(request: &Request) -> String {
             text
         }
         Request::Delta(request) => {
-            let mut text = format!("{}", kind_of(&request.type_url));
+            let mut text = kind_of(&request.type_url).to_owned();
             for name in &request.resource_names_subscribe {
                 text += &format!(" +{name}");
             }

@@ -14,16 +14,19 @@ use std::sync::{self, Arc};
 
 const KIND: ResourceType = ResourceType::ExtensionConfig;
 
+/// The digest of a source, and a name.
+type Key = (u64, Arc<str>);
+
 /// The configurations that are subscribed to, each once, by source and name.
 #[derive(Default)]
 pub(crate) struct ExtensionSubscriptions {
-    by_name: RefCell<HashMap<(u64, Arc<str>), Weak<Extension>>>,
+    by_name: RefCell<HashMap<Key, Weak<Extension>>>,
 }
 
 /// One configuration, and the filters that use it.
 struct Extension {
     server: Weak<Server>,
-    key: (u64, Arc<str>),
+    key: Key,
     subscription: OnceCell<Rc<Subscription>>,
     users: RefCell<Vec<sync::Weak<ExtensionUse>>>,
     known: RefCell<Option<Rc<Resource>>>,
@@ -64,7 +67,7 @@ pub(super) fn follow(server: &Rc<Server>, used: &Arc<ExtensionUse>, waits: &Rc<W
     Rc::new(Kept((extension, Arc::clone(used))))
 }
 
-fn subscribe_to(server: &Rc<Server>, key: (u64, Arc<str>), used: &ExtensionUse) -> Rc<Extension> {
+fn subscribe_to(server: &Rc<Server>, key: Key, used: &ExtensionUse) -> Rc<Extension> {
     let name = nuncio_stats::sanitize(&used.name);
     let scope: Scope = server.store.scope(&format!("extension_config_discovery.{}.{name}", used.target.kind()), &[]);
     let extension = Rc::new(Extension {

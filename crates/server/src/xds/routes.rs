@@ -15,16 +15,19 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::{self, Arc};
 
+/// The digest of a source, and a name.
+type Key = (u64, Arc<str>);
+
 /// The route configurations that are subscribed to, each once, by source and name.
 #[derive(Default)]
 pub(crate) struct RouteSubscriptions {
-    by_name: RefCell<HashMap<(u64, Arc<str>), Weak<Routes>>>,
+    by_name: RefCell<HashMap<Key, Weak<Routes>>>,
 }
 
 /// One route configuration, and who uses it.
 pub(super) struct Routes {
     server: Weak<Server>,
-    key: (u64, Arc<str>),
+    key: Key,
     subscription: OnceCell<Rc<Subscription>>,
     /// Connection managers, as long as connections have them.
     users: RefCell<Vec<sync::Weak<LiveRoutes>>>,
@@ -60,7 +63,7 @@ pub(super) fn follow(server: &Rc<Server>, used: &Arc<RoutesUse>, waits: &Rc<Wait
     routes
 }
 
-fn subscribe_to(server: &Rc<Server>, key: (u64, Arc<str>), used: &RoutesUse) -> Rc<Routes> {
+fn subscribe_to(server: &Rc<Server>, key: Key, used: &RoutesUse) -> Rc<Routes> {
     let routes = Rc::new(Routes {
         server: Rc::downgrade(server),
         key: key.clone(),
