@@ -429,9 +429,10 @@ impl Http2Connection {
             return;
         }
         let env = Rc::clone(&self.environment);
-        if env.sheds(LoadShedPoint::Http2ServerGoAwayAndCloseOnDispatch) {
-            self.end_now(now, false);
-        } else if self.requests > 0 && self.idle_since.is_some() && env.acts(OverloadAction::CloseIdleHttpConnections) {
+        let is_idle = self.requests > 0 && self.idle_since.is_some();
+        if env.sheds(LoadShedPoint::Http2ServerGoAwayAndCloseOnDispatch)
+            || is_idle && env.acts(OverloadAction::CloseIdleHttpConnections)
+        {
             self.end_now(now, false);
         } else if self.drained.is_none() && env.sheds(LoadShedPoint::Http2ServerGoAwayOnDispatch) {
             self.tell_end(now);
