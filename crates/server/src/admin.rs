@@ -8,6 +8,7 @@
 //! *Invariant*: only POST changes anything.
 
 mod certs;
+mod client_status;
 mod clusters;
 mod config_dump;
 mod connection;

@@ -152,6 +152,13 @@ fn dumps_what_was_discovered() {
     server.await_nack("lds", "l3").unwrap();
     check("dynamic_listeners", "error_state/failed_configuration/name", "front");
     check("dynamic_listeners", "active_state/version_info", "l1");
+    let status = dump("/csds?type_url=Listener");
+    let listener = |name: &str| status.pointer(&format!("/config/0/generic_xds_configs/0/{name}"));
+    assert_eq!(listener("name"), Some(&json!("front")), "{status}");
+    assert_eq!(listener("version_info"), Some(&json!("l2")), "{status}");
+    assert_eq!(listener("client_status"), Some(&json!("NACKED")), "{status}");
+    assert_eq!(listener("error_state/version_info"), Some(&json!("l3")), "{status}");
+    assert_eq!(dump("/csds").pointer("/config/0/node/id"), Some(&json!("test-id")));
     let clusters = running.proxy.admin_text("/clusters").unwrap();
     assert!(clusters.contains("one::added_via_api::true") && clusters.contains("control::added_via_api::false"));
 }

@@ -261,7 +261,7 @@ impl Dump {
     }
 }
 
-fn json_options(indentation: usize) -> JsonOptions {
+pub(super) fn json_options(indentation: usize) -> JsonOptions {
     JsonOptions { redact: true, indentation, ..JsonOptions::default() }
 }
 
@@ -273,7 +273,7 @@ fn write_any(out: &mut String, message: MessageRef, bytes: &[u8], indentation: u
 }
 
 /// `google.protobuf.Any`
-fn to_any(full_name: &str, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn to_any(full_name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut any = Vec::with_capacity(bytes.len() + full_name.len() + 32);
     put_bytes(&mut any, 1, format!("type.googleapis.com/{full_name}").as_bytes());
     put_bytes(&mut any, 2, bytes);
@@ -281,7 +281,7 @@ fn to_any(full_name: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// `google.protobuf.Timestamp`, to the millisecond.
-fn timestamp(at: SystemTime) -> Vec<u8> {
+pub(super) fn timestamp(at: SystemTime) -> Vec<u8> {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut out = Vec::new();
     put_tag(&mut out, 1, 0);

@@ -3,8 +3,8 @@
 use super::endpoint::{Call, Effect, Endpoint, choice, flag, text, write_list};
 use super::response::{Response, TEXT};
 use super::{
-    certs, clusters, config_dump, listeners, logging, memory, mutations, pages, profiling, runtime, scrape,
-    server_info, unready,
+    certs, client_status, clusters, config_dump, listeners, logging, memory, mutations, pages, profiling, runtime,
+    scrape, server_info, unready,
 };
 
 const SWITCH: &[&str] = &["y", "n"];
@@ -45,6 +45,10 @@ endpoints! {
     Reads "/contention" profiling::contention, "lock contention, if it is traced", [];
     Changes "/cpuprofiler" profiling::cpu, "switch the CPU profiler (not available)", [
         choice("enable", SWITCH, "on or off"),
+    ];
+    Reads "/csds" client_status::client_status, "the state of discovered resources (ClientStatusResponse)", [
+        text("type_url", "only resources whose type URL ends so"),
+        flag("exclude_resource_contents", "without the resources themselves"),
     ];
     Changes "/drain_listeners" mutations::drain_listeners, "drain connections and close listeners", [
         flag("graceful", "wait for the drain time before listeners close"),
