@@ -277,11 +277,9 @@ impl Fleet {
             return Err("the proxy does not notice".into());
         }
         self.more(200)?;
-        let steps = self.model.change();
+        let step = self.model.change_endpoints();
         let mut server = Server::start(&self.management, self.address, self.variant.ads)?;
-        // Not in the middle of a change: what is served first is what the proxy has.
-        let Some(last) = steps.last() else { return Err("a change without steps".into()) };
-        server.serve(&last.snapshot)?;
+        server.serve(&step.snapshot)?;
         self.server = Some(server);
         self.check_after_return()?;
         self.server()?.await_quiet()

@@ -156,20 +156,23 @@ impl Model {
         self.random.pick(&all).unwrap_or(0)
     }
 
+    /// Other endpoints of some cluster, which break nothing in whatever order they come.
+    pub fn change_endpoints(&mut self) -> Step {
+        let (cluster, mut origins) = (self.some_cluster(), self.some_origins());
+        // Over delta discovery what is as it was is not sent.
+        while self.clusters.get(&cluster).is_some_and(|before| before.origins == origins) {
+            origins = self.some_origins();
+        }
+        if let Some(cluster) = self.clusters.get_mut(&cluster) {
+            cluster.origins = origins;
+        }
+        self.step(&["eds"])
+    }
+
     /// A change at random, in steps that break nothing.
     pub fn change(&mut self) -> Vec<Step> {
         match self.random.below(20) {
-            0..=5 => {
-                let (cluster, mut origins) = (self.some_cluster(), self.some_origins());
-                // Over delta discovery what is as it was is not sent.
-                while self.clusters.get(&cluster).is_some_and(|before| before.origins == origins) {
-                    origins = self.some_origins();
-                }
-                if let Some(cluster) = self.clusters.get_mut(&cluster) {
-                    cluster.origins = origins;
-                }
-                vec![self.step(&["eds"])]
-            }
+            0..=5 => vec![self.change_endpoints()],
             6..=7 => {
                 let cluster = self.some_cluster();
                 if let Some(cluster) = self.clusters.get_mut(&cluster) {
