@@ -124,14 +124,20 @@ fn sidecars_carry_requests_and_connections_with_and_without_mutual_tls() {
         assert_eq!(direct(server), (200, "the server".into()), "{}", words());
     }
     mesh.speak_tls(&directory);
-    assert_eq!(mesh.ask(), (200, "the server".into()), "{}", words());
+    // What is acknowledged reaches the workers a moment later.
+    let shown = mesh.client.proxy.await_that(|_| {
+        assert_eq!(mesh.ask(), (200, "the server".into()), "{}", words());
+        mesh.identity().is_some()
+    });
+    assert!(shown, "{}", words());
     let identity = mesh.identity().unwrap_or_default();
     assert!(identity.contains("URI=spiffe://cluster.local/ns/app/sa/client"), "{identity:?}\n{}", words());
     assert_eq!(mesh.ask_tcp(), (200, "by TCP".into()), "{}", words());
     mesh.be_strict(&directory);
     assert_eq!(mesh.ask(), (200, "the server".into()), "{}", words());
     assert_eq!(mesh.ask_tcp(), (200, "by TCP".into()), "{}", words());
-    assert_eq!(direct(SERVERS[0]).0, 0, "{}", words());
+    let closed = mesh.server.proxy.await_that(|_| direct(SERVERS[0]).0 == 0);
+    assert!(closed, "{}", words());
     let counted = mesh.counted(&mesh.server);
     for what in ["istio_requests_total", "istio_tcp_connections_opened_total"] {
         let line = |line: &&str| line.contains(what) && line.contains("mutual_tls");
