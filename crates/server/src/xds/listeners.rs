@@ -158,9 +158,9 @@ impl Listeners {
         }
         server.note(KIND, &resource.name, &lowered);
         let Lowered { value: config, uses, tls, .. } = lowered;
+        self.check_addresses(&config)?;
         let warming_before = self.warming.borrow_mut().remove(&config.name);
         let was_ready = warming_before.is_none();
-        self.check_addresses(&config)?;
         let prepared = server.listeners.borrow_mut().prepare(&config).map_err(|error| error.to_string())?;
         server.listeners.borrow().count(&config, warming_before.as_ref().map(|before| &*before.config));
         drop(warming_before);
