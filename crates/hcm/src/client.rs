@@ -86,6 +86,9 @@ fn count_request(worker: &Worker) {
 }
 
 async fn exchange(worker: &Rc<Worker>, clusters: &WorkerClusters, mut request: ClientRequest, body: Body) -> Response {
+    if !clusters.contains(&request.cluster) {
+        return Err(ClientError::NoCluster);
+    }
     count_request(worker);
     let Obtained { cluster, host, mut connection } =
         obtain(worker, clusters, &request.cluster, &request.headers).await?;

@@ -44,12 +44,21 @@ impl Outcome {
         let envoy = open(envoy, "envoy", &mut outcome.failures).inspect(|record| {
             outcome.failures.extend(record.failures.iter().map(|failure| format!("envoy: {failure}")));
         });
-        let nuncio = open(nuncio, "nuncio", &mut outcome.failures).inspect(|record| {
+        let mut ended = Vec::new();
+        let nuncio = open(nuncio, "nuncio", &mut ended).inspect(|record| {
             outcome.missed.extend(record.failures.iter().map(|failure| format!("nuncio: {failure}")));
         });
-        if let (Some(envoy), Some(nuncio)) = (&envoy, &nuncio) {
-            outcome.differences = compare::compare(envoy, nuncio);
+        match (&envoy, &nuncio) {
+            (Some(envoy), Some(nuncio)) => outcome.differences = compare::compare(envoy, nuncio),
+            // Where Envoy plays a case to its end, that Nuncio can't is a difference like others: it may be meant.
+            (Some(_), None) => outcome.differences.extend(ended.drain(..).map(|error| Difference {
+                field: "outcome".to_owned(),
+                envoy: "plays to its end".to_owned(),
+                nuncio: error,
+            })),
+            _ => {}
         }
+        outcome.failures.extend(ended);
         outcome.envoy = envoy;
         outcome.nuncio = nuncio;
         outcome
